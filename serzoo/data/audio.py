@@ -1,0 +1,234 @@
+"""Reading recordings: soundfile decodes, channels are averaged, soxr resamples; equal to ``librosa.load``."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import soundfile
+import soxr
+
+from serzoo.errors import AudioError
+
+_LFS_MARK = b"version https://git-lfs"
+_STREAMED_SIZE = 0x7FFFF000  # programs that write to a pipe cannot know the size and claim at least this much
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What a file's header says.
+
+    Args:
+        sample_rate: in Hz.
+        channels: their number.
+        n_samples: samples per channel.
+    """
+
+    sample_rate: int
+    channels: int
+    n_samples: int
+
+    @property
+    def duration(self) -> float:
+        """Length in seconds."""
+        return self.n_samples / self.sample_rate
+
+
+def probe(path: str | Path) -> AudioInfo:
+    """Read a recording's header without decoding it.
+
+    Args:
+        path: a file that libsndfile decodes: wav, flac, ogg, mp3, aiff ...
+
+    Raises:
+        AudioError: the file is missing, a folder, empty, a git-lfs stub, no audio, cut off (wav) or without samples.
+    """
+    path = Path(path).expanduser()
+    _check_file(path)
+    try:
+        info = soundfile.info(str(path))
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise _undecodable(path, error) from None
+    if info.frames == 0:
+        raise AudioError(f"{path} holds no samples; leave it out or export it again.")
+    return AudioInfo(info.samplerate, info.channels, info.frames)
+
+
+def read(path: str | Path, sample_rate: int | None = None) -> tuple[np.ndarray, int]:
+    """Read a recording as one channel, exactly as ``librosa.load(path, sr=sample_rate)`` does.
+
+    Silence is read like any other recording; :func:`check_audible` refuses it where it makes no sense.
+
+    Args:
+        path: a file that libsndfile decodes: wav, flac, ogg, mp3, aiff ...
+        sample_rate: in Hz, the rate to resample to; None keeps the file's.
+
+    Returns:
+        The waveform, (n_samples,) float32, full scale at -1 and 1, and its sample rate in Hz.
+
+    Raises:
+        AudioError: what :func:`probe` refuses; samples that are missing, NaN or infinite; a rate that is not positive.
+    """
+    samples, file_rate = _decode(Path(path).expanduser())
+    waveform = samples.mean(axis=1)
+    if sample_rate is None:
+        return waveform, file_rate
+    return resample(waveform, file_rate, sample_rate), sample_rate
+
+
+def resample(waveform: np.ndarray, source_rate: int, target_rate: int) -> np.ndarray:
+    """Change the sample rate by soxr at its "HQ" quality, as ``librosa.resample`` does.
+
+    Args:
+        waveform: (n_samples,) float32.
+        source_rate: the waveform's rate in Hz.
+        target_rate: the wanted rate in Hz.
+
+    Returns:
+        (ceil(n_samples * target_rate / source_rate),) float32.
+
+    Raises:
+        AudioError: a rate is not positive.
+    """
+    for rate in (source_rate, target_rate):
+        if not rate > 0:
+            raise AudioError(f"Sample rate {rate} Hz is not possible; give a positive rate, for example 22050.")
+    if source_rate == target_rate:
+        return waveform
+    n_samples = math.ceil(len(waveform) * (float(target_rate) / source_rate))
+    resampled = soxr.resample(waveform, source_rate, target_rate, quality="HQ")[:n_samples]
+    return np.pad(resampled, (0, n_samples - len(resampled)))
+
+
+def content_hash(path: str | Path) -> str:
+    """Return a hash of what a recording sounds like, whatever its format and header.
+
+    Args:
+        path: a file that :func:`read` accepts.
+
+    Returns:
+        SHA-256 over the decoded float32 samples of all channels, their number and the sample rate, 64 hexadecimal
+        digits. Lossless copies (wav, flac) of one recording share it; a resampled or mixed-down copy does not.
+
+    Raises:
+        AudioError: as :func:`read`.
+    """
+    samples, sample_rate = _decode(Path(path).expanduser())
+    digest = hashlib.sha256(f"{sample_rate} Hz, {samples.shape[1]} channels\n".encode())
+    digest.update(np.ascontiguousarray(samples, dtype="<f4").data)
+    return digest.hexdigest()
+
+
+def check_waveform(waveform: np.ndarray, sample_rate: int, name: str = "waveform") -> np.ndarray:
+    """Check samples that did not come from a file.
+
+    Args:
+        waveform: (n_samples,) floating point, full scale at -1 and 1.
+        sample_rate: in Hz.
+        name: what the error message calls the waveform.
+
+    Returns:
+        The waveform as float32, not resampled.
+
+    Raises:
+        AudioError: not one channel of finite floating-point samples, or a rate that is not positive.
+    """
+    samples = np.asarray(waveform)
+    if not sample_rate > 0:
+        raise AudioError(f"{name} has the sample rate {sample_rate} Hz; give the rate it was recorded at, in Hz.")
+    if samples.ndim != 1:
+        raise AudioError(f"{name} has the shape {samples.shape}; give one channel, (n_samples,), e.g. their mean.")
+    if len(samples) == 0:
+        raise AudioError(f"{name} holds no samples; give at least one.")
+    if not np.issubdtype(samples.dtype, np.floating):
+        raise AudioError(f"{name} holds {samples.dtype} samples; give floats in -1..1 (int16 divided by 32768).")
+    _check_finite(samples, name)
+    return samples.astype(np.float32, copy=False)
+
+
+def check_audible(waveform: np.ndarray, name: str) -> None:
+    """Refuse digital silence, from which nothing can be told.
+
+    Args:
+        waveform: (n_samples,), full scale at -1 and 1.
+        name: what the error message calls it.
+
+    Raises:
+        AudioError: all samples are zero.
+    """
+    if not np.any(waveform):
+        raise AudioError(f"{name} is silent: all {len(waveform)} samples are zero; record it again or leave it out.")
+
+
+def _decode(path: Path) -> tuple[np.ndarray, int]:
+    """Return all channels, (n_samples, channels) float32, and the sample rate."""
+    info = probe(path)
+    try:
+        samples, sample_rate = soundfile.read(str(path), dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise _undecodable(path, error) from None
+    is_estimate = path.suffix.lower() == ".mp3"
+    if len(samples) == 0 or (len(samples) < info.n_samples and not is_estimate):
+        raise AudioError(f"{path} is cut off: {info.n_samples} samples announced, {len(samples)} found; get it again.")
+    _check_finite(samples, path)
+    return samples, sample_rate
+
+
+def _undecodable(path: Path, error: Exception) -> AudioError:
+    reason = getattr(error, "error_string", str(error)).rstrip(".")
+    return AudioError(f"{path} cannot be decoded ({reason}); convert it to wav or flac, or get it again.")
+
+
+def _check_finite(samples: np.ndarray, name: object) -> None:
+    n_bad = samples.size - np.count_nonzero(np.isfinite(samples))
+    if n_bad:
+        raise AudioError(f"{name} holds {n_bad} samples that are NaN or infinite; export it again or leave it out.")
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise AudioError(f"{path} is a folder; give one recording.")
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_LFS_MARK))
+            if not start:
+                raise AudioError(f"{path} is empty (0 bytes); get it again.")
+            if start == _LFS_MARK:
+                raise AudioError(f"{path} is a git-lfs stub, not the recording; run: git lfs pull")
+            if start[:4] == b"RIFF" and start[8:12] == b"WAVE":
+                _check_wav(path, file)
+    except FileNotFoundError:
+        raise AudioError(f"{path} does not exist; check the path.") from None
+    except OSError as error:
+        raise AudioError(f"{path} cannot be read ({error.strerror}); check its permissions.") from None
+
+
+def _check_wav(path: Path, file: BinaryIO) -> None:
+    """Compare a wav's header with its size: libsndfile reads a cut-off file without complaint."""
+    size = path.stat().st_size
+    position = 12
+    while position + 8 <= size:
+        file.seek(position)
+        name, length = struct.unpack("<4sI", file.read(8))
+        position += 8
+        if name == b"fmt ":
+            _check_wav_format(path, file.read(8))
+        if name == b"data":
+            if size - position < length < _STREAMED_SIZE:
+                raise AudioError(
+                    f"{path} is cut off: its header announces {length} bytes of samples, "
+                    f"{size - position} are there; get it again."
+                )
+            return
+        position += length + length % 2
+    raise AudioError(f"{path} is cut off: its header ends before the samples begin; get it again.")
+
+
+def _check_wav_format(path: Path, start: bytes) -> None:
+    if len(start) == 8 and struct.unpack("<4xI", start)[0] == 0:
+        raise AudioError(f"{path} has a sample rate of 0 Hz in its header; export it again with the right rate.")

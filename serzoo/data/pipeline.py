@@ -1,0 +1,312 @@
+"""tf.data pipelines: from a manifest and a feature spec to batches.
+
+Two routes lead to the same batches. The usual one takes features from the cache
+(:func:`load_examples`) and draws batches from memory (:func:`training_dataset`). The other
+decodes the recordings anew in every epoch (:func:`waveform_dataset`), which waveform augmentation
+needs. In both, the order of the clips and every random change are functions of the seed, the epoch
+and the clip alone: a training that resumes at epoch 100 sees what it would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+
+from serzoo.config import SpecAugmentConfig, TrainingConfig, WaveformAugmentConfig
+from serzoo.data import audio
+from serzoo.data.cache import FeatureCache
+from serzoo.data.manifest import Manifest
+from serzoo.errors import ConfigError, DataError, FeatureError, MissingExtraError
+from serzoo.features.reference import extract, fit_length
+
+if TYPE_CHECKING:
+    from serzoo.features.spec import MFCCSpec
+
+DECODERS = ("soundfile", "tfio")
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Features and targets in memory.
+
+    Args:
+        features: (N, n_frames, n_features), float32.
+        targets: class indices, (N,), int64.
+        class_names: what the indices mean.
+    """
+
+    features: np.ndarray
+    targets: np.ndarray
+    class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.features.ndim != 3 or len(self.features) == 0:
+            raise FeatureError(f"Features have shape {self.features.shape}; expected (clips, frames, values), not empty.")
+        if len(self.features) != len(self.targets):
+            raise DataError(f"{len(self.features)} clips but {len(self.targets)} targets; give one target per clip.")
+        if not np.isfinite(self.features).all():
+            bad = int(np.argmax(~np.isfinite(self.features).all(axis=(1, 2))))
+            raise FeatureError(f"The features of clip {bad} hold NaN or infinite values; check that recording.")
+        if self.targets.min() < 0 or self.targets.max() >= len(self.class_names):
+            raise DataError(
+                f"Targets run from {self.targets.min()} to {self.targets.max()}; "
+                f"{len(self.class_names)} classes allow 0..{len(self.class_names) - 1}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def select(self, indices: Sequence[int] | np.ndarray) -> Examples:
+        """Return the clips at ``indices``, in that order."""
+        return Examples(self.features[indices], self.targets[indices], self.class_names)
+
+    def one_hot(self, smoothing: float = 0.0) -> np.ndarray:
+        """Return the targets as (N, n_classes) float32, smoothed towards the uniform distribution."""
+        n_classes = len(self.class_names)
+        hot = np.eye(n_classes, dtype=np.float32)[self.targets]
+        return hot * np.float32(1 - smoothing) + np.float32(smoothing / n_classes)
+
+
+def load_examples(
+    manifest: Manifest, spec: MFCCSpec, *, cache: FeatureCache | None = None, progress: bool = False
+) -> Examples:
+    """Extract the features of every recording, or take them from the cache.
+
+    Args:
+        manifest: the recordings.
+        spec: the features; ``n_samples`` must be set so that clips have equal length.
+        cache: where features are kept; None uses the default folder.
+        progress: show a progress bar.
+
+    Raises:
+        ConfigError: the spec keeps each clip's own length.
+        AudioError: a recording cannot be read; the message names it.
+    """
+    if spec.n_samples is None:
+        raise ConfigError("features.n_samples is not set; training in batches needs one length for all clips.")
+    features = (cache or FeatureCache()).features(manifest.paths, spec, progress=progress)
+    return Examples(np.asarray(features), manifest.targets, manifest.class_names)
+
+
+def training_dataset(examples: Examples, training: TrainingConfig, first_epoch: int = 0) -> tf.data.Dataset:
+    """Return the batches of all epochs from ``first_epoch`` on, one after another.
+
+    Label smoothing applies here, and only here, so that scores on other parts are not smoothed.
+
+    Returns:
+        A dataset of ``training.epochs - first_epoch`` times ``ceil(N / batch_size)`` batches of
+        features (batch, n_frames, n_features) and targets (batch, n_classes).
+    """
+    features = tf.constant(examples.features)
+    targets = tf.constant(examples.one_hot(training.label_smoothing))
+
+    def gather(indices: Any, epoch: Any) -> tuple[Any, Any]:
+        batch = tf.gather(features, indices)
+        if training.spec_augment is not None:
+            batch = _spec_augment(batch, indices, epoch, training.seed, training.spec_augment)
+        return batch, tf.gather(targets, indices)
+
+    return _prefetched(_index_batches(len(examples), training, first_epoch).map(gather))
+
+
+def inference_dataset(features: np.ndarray, batch_size: int = 64) -> tf.data.Dataset:
+    """Return ``features`` (N, n_frames, n_features) in order, in batches."""
+    return _prefetched(tf.data.Dataset.from_tensor_slices(features).batch(batch_size))
+
+
+def waveform_dataset(
+    manifest: Manifest,
+    spec: MFCCSpec,
+    training: TrainingConfig,
+    *,
+    first_epoch: int = 0,
+    decoder: str = "soundfile",
+) -> tf.data.Dataset:
+    """Return the batches of :func:`training_dataset`, decoded and augmented anew in every epoch.
+
+    Args:
+        manifest: the recordings.
+        spec: the features; ``n_samples`` must be set.
+        training: batch size, epochs, seed, smoothing and augmentation.
+        first_epoch: where to start.
+        decoder: ``"soundfile"`` (with soxr, as librosa does) or ``"tfio"``, tensorflow-io's in-graph
+            decoding and resampling, whose samples differ slightly from librosa's.
+
+    Raises:
+        ConfigError: the spec has no ``n_samples``, or an unknown decoder.
+        MissingExtraError: ``"tfio"`` without tensorflow-io.
+    """
+    if spec.n_samples is None:
+        raise ConfigError("features.n_samples is not set; training in batches needs one length for all clips.")
+    paths = tf.constant([str(path) for path in manifest.paths])
+    examples = Examples(np.zeros((len(manifest), 1, 1), np.float32), manifest.targets, manifest.class_names)
+    targets = tf.constant(examples.one_hot(training.label_smoothing))
+    decode = _decoder(decoder, spec)
+
+    def clip(index: Any, epoch: Any) -> tuple[Any, Any, Any, Any]:
+        waveform = decode(paths[index])
+        if training.waveform_augment is not None:
+            seed = _stateless_seed(training.seed, epoch, index)
+            waveform = _augment_waveform(waveform, seed, training.waveform_augment)
+        return waveform, targets[index], index, epoch
+
+    transform = _batch_features(spec)
+
+    def batch(waveforms: Any, hot: Any, indices: Any, epochs: Any) -> tuple[Any, Any]:
+        features = transform(waveforms)
+        if training.spec_augment is not None:
+            features = _spec_augment(features, indices, epochs[0], training.seed, training.spec_augment)
+        return features, hot
+
+    order = _index_batches(len(manifest), training, first_epoch)
+    # Epochs are batched one by one, so that each ends with its own, possibly smaller, batch.
+    dataset = order.flat_map(
+        lambda indices, epoch: tf.data.Dataset.from_tensor_slices(indices)
+        .map(lambda index: clip(index, epoch), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .batch(training.batch_size)
+    )
+    return _prefetched(dataset.map(batch))
+
+
+def steps_per_epoch(n_clips: int, batch_size: int) -> int:
+    """Return the number of batches in an epoch; the last one may be smaller."""
+    return -(-n_clips // batch_size)
+
+
+def _index_batches(n_clips: int, training: TrainingConfig, first_epoch: int) -> tf.data.Dataset:
+    """Return (indices, epoch) per batch; each epoch is a permutation decided by the seed and the epoch."""
+
+    def epoch_batches(epoch: Any) -> tf.data.Dataset:
+        positions = tf.range(n_clips, dtype=tf.int64)
+        seed = tf.stack([tf.constant(training.seed, tf.int64), epoch])
+        order = tf.random.experimental.index_shuffle(positions, seed, n_clips - 1)
+        return tf.data.Dataset.from_tensor_slices(order).batch(training.batch_size).map(lambda part: (part, epoch))
+
+    return tf.data.Dataset.range(first_epoch, training.epochs).flat_map(epoch_batches)
+
+
+def _prefetched(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Prefetch with autotuning off: its start-up costs more than it gains on small in-memory data."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.prefetch(2).with_options(options)
+
+
+def _stateless_seed(seed: int, epoch: Any, index: Any) -> Any:
+    """Return a pair of integers that is different for every clip of every epoch."""
+    return tf.stack([tf.cast(epoch, tf.int64) + (seed << 20), tf.cast(index, tf.int64)])
+
+
+def _decoder(name: str, spec: MFCCSpec) -> Any:
+    """Return the function from a path tensor to a waveform of ``spec.n_samples`` samples."""
+    if name == "soundfile":
+        return lambda path: _decode_soundfile(path, spec)
+    if name == "tfio":
+        return _tfio_decoder(spec)
+    raise ConfigError(f"decoder is {name!r}; choose one of {', '.join(map(repr, DECODERS))}.")
+
+
+def _decode_soundfile(path: Any, spec: MFCCSpec) -> Any:
+    def decode(encoded: bytes) -> np.ndarray:
+        waveform, _ = audio.read(Path(encoded.decode()), spec.sample_rate)
+        return fit_length(waveform, spec.n_samples)
+
+    waveform = tf.numpy_function(decode, [path], tf.float32, stateful=False)
+    waveform.set_shape([spec.n_samples])
+    return waveform
+
+
+def _tfio_decoder(spec: MFCCSpec) -> Any:
+    """Return tensorflow-io's decoder: wav and flac, mixed to mono and resampled inside the graph."""
+    try:
+        import tensorflow_io as tfio
+    except ImportError:
+        raise MissingExtraError("decoder 'tfio' needs tensorflow-io; run: pip install 'serzoo[tfio]'") from None
+
+    def decode(path: Any) -> Any:
+        tensor = tfio.audio.AudioIOTensor(path, dtype=tf.int16)
+        samples = tf.cast(tensor.to_tensor(), tf.float32) / 32768.0
+        waveform = tfio.audio.resample(tf.reduce_mean(samples, axis=1), tf.cast(tensor.rate, tf.int64), spec.sample_rate)
+        return _fit_length_graph(waveform, spec.n_samples)
+
+    return decode
+
+
+def _fit_length_graph(waveform: Any, n_samples: int) -> Any:
+    """Do what :func:`serzoo.features.reference.fit_length` does, on a tensor."""
+    missing = n_samples - tf.shape(waveform)[0]
+    start = tf.maximum(-missing, 0) // 2
+    waveform = waveform[start : start + n_samples]
+    left = tf.maximum(missing, 0) // 2
+    waveform = tf.pad(waveform, [[left, tf.maximum(missing, 0) - left]])
+    waveform.set_shape([n_samples])
+    return waveform
+
+
+def _batch_features(spec: MFCCSpec) -> Any:
+    """Return the function from waveforms (batch, n_samples) to features.
+
+    On TensorFlow it is the Keras front end, inside the graph; Keras layers of another backend
+    cannot run in tf.data, so there the reference computes the same numbers.
+    """
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        from serzoo.features.frontend import MFCC
+
+        return MFCC(spec)
+
+    def reference(waveforms: np.ndarray) -> np.ndarray:
+        return np.stack([extract(waveform, spec) for waveform in waveforms])
+
+    def transform(waveforms: Any) -> Any:
+        features = tf.numpy_function(reference, [waveforms], tf.float32, stateful=False)
+        features.set_shape([None, spec.n_frames, spec.n_features])
+        return features
+
+    return transform
+
+
+def _augment_waveform(waveform: Any, seed: Any, config: WaveformAugmentConfig) -> Any:
+    """Shift, add noise to and amplify one waveform (n_samples,), in that order."""
+    draw = tf.random.stateless_uniform([3], seed)
+    n_samples = tf.shape(waveform)[0]
+    if config.shift > 0:
+        offset = (draw[0] * 2 - 1) * config.shift * tf.cast(n_samples, tf.float32)
+        waveform = tf.roll(waveform, tf.cast(offset, tf.int32), axis=0)
+    if config.noise_snr_db is not None:
+        snr_db = config.noise_snr_db + 20.0 * draw[1]
+        level = tf.sqrt(tf.reduce_mean(waveform**2)) * 10.0 ** (-snr_db / 20.0)
+        waveform += level * tf.random.stateless_normal([n_samples], seed + 1)
+    if config.gain_db > 0:
+        waveform *= 10.0 ** ((draw[2] * 2 - 1) * config.gain_db / 20.0)
+    return waveform
+
+
+def _spec_augment(features: Any, indices: Any, epoch: Any, seed: int, config: SpecAugmentConfig) -> Any:
+    """Mask every clip of a batch (batch, n_frames, n_features) with its own random bands."""
+
+    def mask(clip: Any, index: Any) -> Any:
+        start = _stateless_seed(seed, epoch, index) + 7919  # apart from the draws of the waveform
+        n_frames, n_features = tf.shape(clip)[0], tf.shape(clip)[1]
+        for number in range(config.time_masks):
+            clip *= _band(start + 2 * number, n_frames, config.time_width)[:, None]
+        for number in range(config.feature_masks):
+            clip *= _band(start + 2 * number + 1, n_features, config.feature_width)[None, :]
+        return clip
+
+    return tf.map_fn(lambda pair: mask(*pair), (features, indices), fn_output_signature=features.dtype)
+
+
+def _band(seed: Any, size: Any, width: int) -> Any:
+    """Return (size,) ones with a band of zeros, up to ``width`` wide, at a random place."""
+    draw = tf.random.stateless_uniform([2], seed)
+    band = tf.cast(draw[0] * tf.cast(width + 1, tf.float32), tf.int32)
+    first = tf.cast(draw[1] * tf.cast(tf.maximum(size - band, 0) + 1, tf.float32), tf.int32)
+    position = tf.range(size)
+    return tf.cast((position < first) | (position >= first + band), tf.float32)

@@ -1,0 +1,44 @@
+"""The emotion names used throughout, whatever a corpus calls them."""
+
+from collections.abc import Sequence
+
+from serzoo.errors import DataError, unknown_name
+
+CANONICAL_LABELS = (
+    "angry", "boredom", "calm", "disgust", "excited", "fear",
+    "frustrated", "happy", "neutral", "sad", "surprise",
+)  # fmt: skip
+
+SHARED_LABELS = ("angry", "fear", "happy", "neutral", "sad")
+"""The five classes that CASIA, EMO-DB, EMOVO, RAVDESS and SAVEE share (TIM-Net, section 3.2)."""
+
+MALE, FEMALE = "male", "female"
+
+
+def check_class_names(class_names: Sequence[str]) -> tuple[str, ...]:
+    """Return ``class_names`` as a tuple after checking that they can name a classifier's outputs.
+
+    Raises:
+        DataError: fewer than two names, an empty one, or one that occurs twice.
+    """
+    names = tuple(class_names)
+    if len(names) < 2:
+        raise DataError(f"A classifier needs at least 2 classes, got {list(names)}; add recordings of another class.")
+    if not all(isinstance(name, str) and name for name in names):
+        raise DataError(f"Class names must be non-empty strings, got {list(names)}.")
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise DataError(f"Class names occur twice: {', '.join(repeated)}; each class needs a name of its own.")
+    return names
+
+
+def label_index(label: str, class_names: Sequence[str]) -> int:
+    """Return the position of ``label`` in ``class_names``.
+
+    Raises:
+        UnknownNameError: the label is not one of the classes.
+    """
+    try:
+        return list(class_names).index(label)
+    except ValueError:
+        raise unknown_name("label", label, class_names) from None

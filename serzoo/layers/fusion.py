@@ -1,0 +1,41 @@
+"""Fusion of a model's time scales into one representation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+
+@keras.saving.register_keras_serializable("serzoo")
+class DynamicFusion(keras.layers.Layer):
+    """Sum of the scales, each times a learned weight: ``sum_j w_j g_j``, without softmax or bias.
+
+    Takes (batch, scales, channels) and returns (batch, channels).
+
+    Args:
+        initializer: of the weights, shape (scales, 1).
+        name: Keras name of the layer.
+
+    Source: Ye et al., "Temporal Modeling Matters", ICASSP 2023, equation 4.
+    """
+
+    def __init__(self, *, initializer: Any = "random_uniform", name: str | None = None) -> None:
+        super().__init__(name=name)
+        self.initializer = keras.initializers.get(initializer)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Create one weight per scale."""
+        self.kernel = self.add_weight(shape=(input_shape[1], 1), initializer=self.initializer, name="kernel")
+
+    def call(self, inputs: Any) -> Any:
+        """Return the weighted sum, (batch, channels)."""
+        return keras.ops.sum(inputs * self.kernel, axis=1)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Return (batch, channels)."""
+        return (input_shape[0], input_shape[2])
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that rebuild the layer."""
+        return {"name": self.name, "initializer": keras.initializers.serialize(self.initializer)}

@@ -1,0 +1,195 @@
+"""Scores of a classifier, all from its confusion matrix: UAR, WAR, weighted F1 and recall per class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from serzoo.errors import DataError
+from serzoo.labels import check_class_names
+
+HEADLINE = ("uar", "war", "weighted_f1")
+"""The three numbers printed everywhere, in this order."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a confusion matrix says about a classifier.
+
+    Args:
+        confusion: recordings counted by true class (rows) and predicted class (columns), shape (K, K).
+        class_names: the K classes.
+
+    Raises:
+        DataError: the matrix is not K x K, has a negative entry or counts no recording.
+    """
+
+    confusion: tuple[tuple[int, ...], ...]
+    class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        names = check_class_names(self.class_names)
+        matrix = np.asarray(self.confusion)
+        if matrix.shape != (len(names), len(names)) or (matrix < 0).any() or matrix.sum() == 0:
+            raise DataError(
+                f"A confusion matrix of {len(names)} classes needs {len(names)} x {len(names)} counts, "
+                f"0 or above and not all 0; got shape {matrix.shape} with a sum of {matrix.sum()}."
+            )
+        object.__setattr__(self, "class_names", names)
+        object.__setattr__(self, "confusion", tuple(tuple(int(count) for count in row) for row in matrix))
+
+    @classmethod
+    def from_predictions(
+        cls, targets: Sequence[int] | np.ndarray, predictions: Sequence[int] | np.ndarray, class_names: Sequence[str]
+    ) -> Scores:
+        """Score predicted classes.
+
+        Args:
+            targets: true class indices, shape (N,), each in ``0..K - 1``.
+            predictions: predicted class indices, the same shape and range.
+            class_names: the K classes.
+
+        Raises:
+            DataError: there is no recording, the shapes differ or an index is out of range.
+        """
+        n_classes = len(class_names)
+        true = _class_indices("targets", targets, n_classes)
+        predicted = _class_indices("predictions", predictions, n_classes)
+        if len(true) != len(predicted):
+            raise DataError(f"{len(true)} targets but {len(predicted)} predictions; give one prediction per target.")
+        matrix = np.bincount(true * n_classes + predicted, minlength=n_classes**2).reshape(n_classes, n_classes)
+        return cls(tuple(map(tuple, matrix.tolist())), tuple(class_names))
+
+    @property
+    def n(self) -> int:
+        """Number of recordings."""
+        return int(np.sum(self.confusion))
+
+    @property
+    def recall(self) -> dict[str, float | None]:
+        """Recall of each class, 0..1, or None for a class that no recording belongs to."""
+        hits, support = np.diagonal(self.confusion), np.sum(self.confusion, axis=1)
+        return {
+            name: float(hit / count) if count else None
+            for name, hit, count in zip(self.class_names, hits, support, strict=True)
+        }
+
+    @property
+    def uar(self) -> float:
+        """Unweighted average recall, 0..1: the mean of the recalls of the classes that occur in the targets.
+
+        A class without recordings has no recall, so it is left out rather than counted as 0: EMO-DB's
+        speaker 08 never speaks with disgust, and that fold's UAR is the mean over the other six classes.
+        """
+        return float(np.mean([value for value in self.recall.values() if value is not None]))
+
+    @property
+    def war(self) -> float:
+        """Weighted average recall, 0..1, which is the accuracy."""
+        return float(np.trace(np.asarray(self.confusion)) / self.n)
+
+    @property
+    def weighted_f1(self) -> float:
+        """Mean of the classes' F1 scores, weighted by their number of recordings, 0..1."""
+        matrix = np.asarray(self.confusion)
+        support, predicted = matrix.sum(axis=1), matrix.sum(axis=0)
+        f1 = 2 * np.diagonal(matrix) / np.maximum(support + predicted, 1)
+        return float(np.average(f1, weights=support))
+
+    def to_dict(self) -> dict[str, object]:
+        """Return all scores as plain data for JSON; :meth:`from_dict` reads it back."""
+        return {
+            **{name: getattr(self, name) for name in HEADLINE},
+            "n": self.n,
+            "recall": self.recall,
+            "class_names": list(self.class_names),
+            "confusion": [list(row) for row in self.confusion],
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> Scores:
+        """Rebuild the scores from what :meth:`to_dict` gave.
+
+        Raises:
+            DataError: ``confusion`` or ``class_names`` is missing or makes no sense.
+        """
+        missing = [key for key in ("confusion", "class_names") if key not in values]
+        if missing:
+            raise DataError(f"Stored scores lack {' and '.join(missing)}; was the file written by serzoo?")
+        return cls(values["confusion"], values["class_names"])  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        return f"UAR {_percent(self.uar)}  WAR {_percent(self.war)}  F1 {_percent(self.weighted_f1)}  (n={self.n})"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Scores over folds.
+
+    Args:
+        folds: the scores of each fold.
+        pooled: the scores of all folds' predictions taken together, in which no class is absent
+            just because one fold lacks it.
+        mean: ``uar``, ``war`` and ``weighted_f1`` averaged over folds, 0..1.
+        std: their standard deviation over folds, of the population (divided by the number of folds).
+    """
+
+    folds: tuple[Scores, ...]
+    pooled: Scores
+    mean: dict[str, float]
+    std: dict[str, float]
+
+    def to_dict(self) -> dict[str, object]:
+        """Return everything as plain data for JSON."""
+        return {
+            "mean": self.mean,
+            "std": self.std,
+            "pooled": self.pooled.to_dict(),
+            "folds": [fold.to_dict() for fold in self.folds],
+        }
+
+    def __str__(self) -> str:
+        uar, war, f1 = (f"{_percent(self.mean[name])} ± {_percent(self.std[name])}" for name in HEADLINE)
+        return f"UAR {uar}  WAR {war}  F1 {f1}  ({len(self.folds)} folds, n={self.pooled.n})"
+
+
+def summarise(folds: Sequence[Scores]) -> Summary:
+    """Return mean, population standard deviation and pooled scores over folds.
+
+    Raises:
+        DataError: there is no fold, or the folds' classes differ.
+    """
+    if not folds:
+        raise DataError("No folds to summarise; evaluate at least one.")
+    class_names = folds[0].class_names
+    for fold in folds:
+        if fold.class_names != class_names:
+            raise DataError(f"Folds have different classes: {list(class_names)} and {list(fold.class_names)}.")
+    values = {name: [getattr(fold, name) for fold in folds] for name in HEADLINE}
+    pooled = np.sum([fold.confusion for fold in folds], axis=0)
+    return Summary(
+        folds=tuple(folds),
+        pooled=Scores(tuple(map(tuple, pooled.tolist())), class_names),
+        mean={name: float(np.mean(scores)) for name, scores in values.items()},
+        std={name: float(np.std(scores)) for name, scores in values.items()},
+    )
+
+
+def _class_indices(what: str, values: Sequence[int] | np.ndarray, n_classes: int) -> np.ndarray:
+    indices = np.asarray(values)
+    if indices.ndim != 1 or len(indices) == 0:
+        raise DataError(f"The {what} have shape {indices.shape}; scores need a list of at least one class index.")
+    if not np.issubdtype(indices.dtype, np.integer):
+        raise DataError(f"The {what} are {indices.dtype}; scores need class indices (integers), not probabilities.")
+    outside = indices[(indices < 0) | (indices >= n_classes)]
+    if len(outside):
+        raise DataError(
+            f"The {what} hold {outside[0]}; with {n_classes} classes, indices go from 0 to {n_classes - 1}."
+        )
+    return indices.astype(np.int64)
+
+
+def _percent(score: float) -> str:
+    return f"{100 * score:.2f}"

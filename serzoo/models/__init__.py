@@ -1,0 +1,34 @@
+"""The zoo's models: one file each, one line here.
+
+The classes are named by module path so that listing the models loads neither Keras nor TensorFlow.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from serzoo.registry import Registry
+
+if TYPE_CHECKING:
+    from serzoo.models.base import SERModel
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """Where a model's class is and what to say of it before it is imported."""
+
+    target: str
+    summary: str
+    source: str
+
+    def load(self) -> type[SERModel]:
+        """Import and return the model's class."""
+        module, _, name = self.target.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+
+MODELS: Registry[ModelEntry] = Registry("model")
+MODELS.register("timnet", ModelEntry("serzoo.models.timnet:TIMNet", "Temporal-aware bi-direction multi-scale network on MFCCs, 0.1 M parameters", "Ye et al., ICASSP 2023"))  # fmt: skip
+MODELS.register("tbdm", ModelEntry("serzoo.models.tbdm:TBDMNet", "Temporal bi-direction dense multi-scale network on MFCCs, 16.8 M parameters", "TBDM-Net, 2024"))  # fmt: skip

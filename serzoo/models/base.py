@@ -1,0 +1,108 @@
+"""What all models of the zoo have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from serzoo.errors import ConfigError, DataError
+from serzoo.features.spec import MFCCSpec, spec_from_dict
+from serzoo.labels import check_class_names
+
+EMBEDDING = "embedding"
+"""Name of the layer whose output is the utterance's fused representation."""
+
+
+class SERModel(keras.Model):
+    """A functional Keras graph that knows its class names and its features.
+
+    A subclass builds ``inputs`` and ``outputs`` in ``__init__``, names the layer before its head
+    :data:`EMBEDDING`, and adds its own arguments in :meth:`get_config`.
+
+    Args:
+        inputs: symbolic inputs, (batch, time, n_features).
+        outputs: symbolic class probabilities (or logits), (batch, n_classes).
+        class_names: names of the outputs in order, or None for a model without names yet.
+        feature_spec: the features the model takes, or None; plain data is accepted too.
+        name: Keras name of the model.
+    """
+
+    def __init__(
+        self,
+        inputs: Any,
+        outputs: Any,
+        *,
+        class_names: Sequence[str] | None = None,
+        feature_spec: MFCCSpec | Mapping[str, object] | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(inputs, outputs, name=name)
+        if isinstance(feature_spec, Mapping):
+            feature_spec = spec_from_dict(feature_spec)
+        self.feature_spec = feature_spec
+        self.class_names = None if class_names is None else check_class_names(class_names)
+        if self.class_names is not None and len(self.class_names) != self.n_classes:
+            raise DataError(
+                f"{len(self.class_names)} class names were given for {self.n_classes} classes; give one name per class."
+            )
+
+    @property
+    def n_classes(self) -> int:
+        """Width of the output layer."""
+        return int(self.output_shape[-1])
+
+    @property
+    def n_features(self) -> int:
+        """Values per frame that the model takes."""
+        return int(self.input_shape[-1])
+
+    @property
+    def classifier_activation(self) -> str | None:
+        """``"softmax"`` if the outputs are probabilities, None if they are logits."""
+        return self.get_config()["classifier_activation"]
+
+    def embedding_model(self) -> keras.Model:
+        """Return a model that shares the weights and gives the fused representation, (batch, width)."""
+        return keras.Model(self.inputs, self.get_layer(EMBEDDING).output, name=f"{self.name}_embedding")
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments common to all models; subclasses add theirs."""
+        return {
+            "name": self.name,
+            "n_classes": self.n_classes,
+            "class_names": None if self.class_names is None else list(self.class_names),
+            "feature_spec": None if self.feature_spec is None else self.feature_spec.to_dict(),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: object = None) -> SERModel:
+        """Rebuild the model from :meth:`get_config`'s result."""
+        del custom_objects
+        return cls(**config)
+
+
+def check_choice(name: str, value: object, allowed: Sequence[object]) -> None:
+    """Raise ConfigError unless ``value`` is one of ``allowed``."""
+    if value not in allowed:
+        choices = ", ".join(repr(choice) for choice in allowed)
+        raise ConfigError(f"{name} is {value!r}; choose one of {choices}.")
+
+
+def check_count(name: str, value: object, minimum: int = 1) -> None:
+    """Raise ConfigError unless ``value`` is an integer of at least ``minimum``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise ConfigError(f"{name} is {value!r}; it must be an integer of at least {minimum}.")
+
+
+def check_fraction(name: str, value: object) -> None:
+    """Raise ConfigError unless ``value`` is a number of at least 0 and below 1."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
+        raise ConfigError(f"{name} is {value!r}; it must be a number of at least 0 and below 1.")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raise ConfigError unless ``value`` is True or False."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name} is {value!r}; it must be True or False.")

@@ -1,0 +1,176 @@
+"""Keras callbacks: scores after each epoch, the epoch to keep, state to resume from, a progress bar."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from serzoo.data.pipeline import Examples
+from serzoo.errors import DataError
+from serzoo.files import write_whole
+from serzoo.metrics import Scores
+
+_SAVE_EVERY_SECONDS = 20.0
+
+
+class EpochScores(keras.callbacks.Callback):
+    """Adds a part's UAR and WAR in inference mode to the epoch's logs, as ``<part>_uar`` and ``<part>_war``.
+
+    Args:
+        part: name of the part: ``"train"``, ``"validation"`` or ``"test"``.
+        examples: its clips.
+        batch_size: clips per prediction step.
+    """
+
+    def __init__(self, part: str, examples: Examples, batch_size: int = 64) -> None:
+        super().__init__()
+        self.part, self.examples, self.batch_size = part, examples, batch_size
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Score the part and write into ``logs``, which later callbacks read."""
+        outputs = self.model.predict(self.examples.features, batch_size=self.batch_size, verbose=0)
+        scores = Scores.from_predictions(self.examples.targets, outputs.argmax(axis=1), self.examples.class_names)
+        if logs is not None:
+            logs[f"{self.part}_uar"], logs[f"{self.part}_war"] = scores.uar, scores.war
+
+
+class KeepBest(keras.callbacks.Callback):
+    """Remembers the weights of the epoch with the highest value.
+
+    Of equal epochs the first is kept.
+
+    Args:
+        monitor: the log to compare, for example ``"validation_uar"``.
+    """
+
+    def __init__(self, monitor: str) -> None:
+        super().__init__()
+        self.monitor = monitor
+        self.best_value, self.best_epoch = -np.inf, -1
+        self.best_weights: list[np.ndarray] = []
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Keep a copy of the weights if this epoch is better than all before."""
+        value = float((logs or {})[self.monitor])
+        if value > self.best_value:
+            self.best_value, self.best_epoch = value, epoch
+            self.best_weights = self.model.get_weights()
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Saves all that a training needs to go on exactly where it was, at the end of epochs.
+
+    The state holds the weights (dropout's random state among them), the optimiser's variables, the
+    best epoch so far and the history. It is written to a temporary file and moved into place, at
+    most every 20 seconds and at the last epoch.
+
+    Args:
+        path: the ``.npz`` file, or None to keep the history in memory only.
+        fingerprint: what the training is; a state with another fingerprint is refused.
+        epochs: number of epochs, to recognise the last.
+        keep_best: the callback whose memory belongs to the state.
+    """
+
+    def __init__(self, path: Path | None, fingerprint: str, epochs: int, keep_best: KeepBest | None = None) -> None:
+        super().__init__()
+        self.path, self.fingerprint, self.epochs, self.keep_best = path, fingerprint, epochs, keep_best
+        self.records: list[dict[str, float]] = []
+        self._saved = time.monotonic()
+
+    def restore(self, model: keras.Model) -> int:
+        """Load the state, if there is one, into a built and compiled ``model``.
+
+        Returns:
+            The number of epochs done.
+
+        Raises:
+            DataError: the state belongs to another training or is damaged.
+        """
+        if self.path is None or not self.path.exists():
+            return 0
+        try:
+            with np.load(self.path, allow_pickle=False) as state:
+                meta = json.loads(str(state["meta"]))
+                arrays = {name: state[name] for name in state.files if name != "meta"}
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"{self.path}: damaged training state ({error}); delete it to start that fold anew.") from None
+        if meta["fingerprint"] != self.fingerprint:
+            raise DataError(
+                f"{self.path} belongs to a training with other settings; choose another run folder or delete this one."
+            )
+        for index, variable in enumerate(_variables(model)):
+            variable.assign(arrays[f"variable/{index}"])
+        self.records = meta["records"]
+        if self.keep_best is not None and meta["best_epoch"] >= 0:
+            self.keep_best.best_value, self.keep_best.best_epoch = meta["best_value"], meta["best_epoch"]
+            count = sum(name.startswith("best/") for name in arrays)
+            self.keep_best.best_weights = [arrays[f"best/{index}"] for index in range(count)]
+        return len(self.records)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Note the epoch's logs and save if it is time to."""
+        self.records.append({name: float(value) for name, value in (logs or {}).items()})
+        due = epoch + 1 == self.epochs or time.monotonic() - self._saved >= _SAVE_EVERY_SECONDS
+        if self.path is not None and due:
+            self._save(self.path)
+            self._saved = time.monotonic()
+
+    def _save(self, path: Path) -> None:
+        arrays = {f"variable/{index}": np.asarray(value) for index, value in enumerate(_variables(self.model))}
+        best = self.keep_best
+        if best is not None:
+            arrays |= {f"best/{index}": weight for index, weight in enumerate(best.best_weights)}
+        meta = {
+            "fingerprint": self.fingerprint,
+            "records": self.records,
+            "best_value": float(best.best_value) if best is not None and best.best_epoch >= 0 else 0.0,
+            "best_epoch": best.best_epoch if best is not None else -1,
+        }
+        buffer = io.BytesIO()
+        np.savez(buffer, meta=np.array(json.dumps(meta)), **arrays)
+        write_whole(path, buffer.getvalue())
+
+
+def _variables(model: keras.Model) -> list[Any]:
+    """Return every variable that training changes, in a fixed order."""
+    return [*model.variables, *model.optimizer.variables]
+
+
+class ProgressBar(keras.callbacks.Callback):
+    """One line with the epoch, the loss and the scores so far.
+
+    Args:
+        title: what is being trained.
+        epochs: number of epochs.
+        first_epoch: where the training starts or resumes.
+    """
+
+    def __init__(self, title: str, epochs: int, first_epoch: int = 0) -> None:
+        super().__init__()
+        self.title, self.epochs, self.first_epoch = title, epochs, first_epoch
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Draw the bar."""
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs"),
+            TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[scores]}"),
+        )  # fmt: skip
+        self._progress.start()
+        self._task = self._progress.add_task(self.title, total=self.epochs, completed=self.first_epoch, scores="")
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Advance the bar and show this epoch's logs."""
+        scores = "  ".join(f"{name} {value:.3f}" for name, value in (logs or {}).items())
+        self._progress.update(self._task, completed=epoch + 1, scores=scores)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Leave the finished bar on the screen."""
+        self._progress.stop()

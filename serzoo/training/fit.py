@@ -1,0 +1,160 @@
+"""Train a model: the settings, the epoch to keep, and the state to resume from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from serzoo.config import OptimizerConfig, TrainingConfig
+from serzoo.data.manifest import Manifest
+from serzoo.data.pipeline import Examples, steps_per_epoch, training_dataset, waveform_dataset
+from serzoo.errors import ConfigError
+from serzoo.models.base import SERModel
+from serzoo.training.callbacks import Checkpoint, EpochScores, KeepBest, ProgressBar
+from serzoo.training.evaluate import Data, as_examples
+
+_MONITORED = {
+    "best-train-war": ("train", "train_war"),
+    "best-validation-uar": ("validation", "validation_uar"),
+    "leaky-best-test-war": ("test", "test_war"),
+}
+
+
+@dataclass(frozen=True)
+class History:
+    """What happened in each epoch.
+
+    Args:
+        records: per epoch the loss, the running WAR on the training part (with dropout), and the
+            scores that the selection rule or a validation part asked for.
+        selected_epoch: the epoch whose weights the model holds, counted from 1.
+    """
+
+    records: tuple[dict[str, float], ...]
+    selected_epoch: int
+
+    def column(self, name: str) -> list[float]:
+        """Return one value per epoch."""
+        return [record[name] for record in self.records]
+
+
+def fit(
+    model: SERModel,
+    data: Data,
+    *,
+    validation_data: Data | None = None,
+    test_data: Data | None = None,
+    training: TrainingConfig | None = None,
+    run_folder: str | Path | None = None,
+    progress: bool = True,
+    title: str = "training",
+) -> History:
+    """Train ``model`` in place.
+
+    Args:
+        model: a model of the zoo.
+        data: the training part: a manifest, examples, or (features, targets).
+        validation_data: scored after each epoch; ``best-validation-uar`` needs it.
+        test_data: scored after each epoch; only ``leaky-best-test-war`` takes it.
+        training: the settings; the default is the papers' label smoothing with plain Adam.
+        run_folder: keeps the state to resume from and TensorBoard logs; None keeps nothing.
+        progress: show a progress bar.
+        title: what the progress bar calls this training.
+
+    Returns:
+        The loss and scores of each epoch and which epoch was kept.
+
+    Raises:
+        ConfigError: the selection rule needs a part that was not given, or the reverse.
+        DataError, FeatureError: the data does not fit the model.
+    """
+    training = training or TrainingConfig()
+    examples = as_examples(data, model, progress)
+    parts = {"train": examples, "validation": validation_data, "test": test_data}
+    compile_model(model, training)
+    keep_best, callbacks = _selection(training.selection, model, examples, validation_data, test_data)
+    folder = None if run_folder is None else Path(run_folder)
+    state = Checkpoint(
+        None if folder is None else folder / "state.npz", _fingerprint(model, examples, training), training.epochs, keep_best
+    )
+    first_epoch = state.restore(model)
+    callbacks.append(state)
+    if folder is not None:
+        callbacks.append(keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False))
+    if progress:
+        callbacks.append(ProgressBar(title, training.epochs, first_epoch))
+    if first_epoch < training.epochs:
+        model.fit(
+            _batches(data, examples, model, training, first_epoch),
+            epochs=training.epochs,
+            initial_epoch=first_epoch,
+            steps_per_epoch=steps_per_epoch(len(examples), training.batch_size),
+            callbacks=callbacks,
+            shuffle=False,
+            verbose=0,
+        )
+    if keep_best is None:
+        return History(tuple(state.records), training.epochs)
+    model.set_weights(keep_best.best_weights)
+    return History(tuple(state.records), keep_best.best_epoch + 1)
+
+
+def compile_model(model: SERModel, training: TrainingConfig) -> None:
+    """Give ``model`` its optimiser, cross-entropy and WAR; smoothed targets come from the pipeline."""
+    model.compile(
+        optimizer=_optimizer(training.optimizer),
+        loss=keras.losses.CategoricalCrossentropy(from_logits=model.classifier_activation is None),
+        metrics=[keras.metrics.CategoricalAccuracy(name="war")],
+        jit_compile=training.jit_compile,
+    )
+    model.optimizer.build(model.trainable_variables)
+
+
+def _optimizer(config: OptimizerConfig) -> keras.optimizers.Optimizer:
+    kind = {"adam": keras.optimizers.Adam, "nadam": keras.optimizers.Nadam}[config.name]
+    return kind(
+        learning_rate=config.learning_rate, beta_1=config.beta_1, beta_2=config.beta_2, epsilon=config.epsilon
+    )
+
+
+def _selection(
+    rule: str, model: SERModel, train: Examples, validation_data: Data | None, test_data: Data | None
+) -> tuple[KeepBest | None, list[keras.callbacks.Callback]]:
+    """Return the callback that keeps the best epoch (None for the last) and those that score parts."""
+    part, monitor = _MONITORED.get(rule, (None, None))
+    if test_data is not None and part != "test":
+        raise ConfigError(f"test_data is only for the rule leaky-best-test-war, the rule is {rule}; use evaluate() instead.")
+    parts = {"train": train if part == "train" else None, "validation": validation_data, "test": test_data}
+    if part is not None and parts[part] is None:
+        raise ConfigError(f"The selection rule {rule} needs {part}_data; give it or choose another rule.")
+    scored: list[keras.callbacks.Callback] = [
+        EpochScores(name, as_examples(data, model)) for name, data in parts.items() if data is not None
+    ]
+    if monitor is None:
+        return None, scored
+    keep_best = KeepBest(monitor)
+    return keep_best, [*scored, keep_best]
+
+
+def _batches(data: Data, examples: Examples, model: SERModel, training: TrainingConfig, first_epoch: int) -> Any:
+    """Return the training batches, decoded anew only where the waveform is augmented."""
+    if training.waveform_augment is None:
+        return training_dataset(examples, training, first_epoch)
+    if not isinstance(data, Manifest) or model.feature_spec is None:
+        raise ConfigError("training.waveform_augment needs recordings: give a manifest, not features.")
+    return waveform_dataset(data, model.feature_spec, training, first_epoch=first_epoch)
+
+
+def _fingerprint(model: SERModel, examples: Examples, training: TrainingConfig) -> str:
+    """Return a hash of everything that decides the course of a training."""
+    settings = json.dumps([asdict(training), model.get_config(), keras.backend.backend()], sort_keys=True, default=str)
+    content = hashlib.sha256(settings.encode())
+    content.update(np.ascontiguousarray(examples.features))
+    content.update(examples.targets.tobytes())
+    return content.hexdigest()

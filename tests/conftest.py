@@ -1,0 +1,28 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+RECORDINGS = Path(os.environ.get("SERZOO_DATA", REPOSITORY.parent / "shared" / "data"))
+
+
+def _recordings(folder: str) -> Path:
+    root = RECORDINGS / folder
+    if not root.is_dir():
+        pytest.skip(f"no recordings at {root}; set SERZOO_DATA to the folder that holds {folder}/")
+    return root
+
+
+@pytest.fixture(scope="session")
+def ravdess_root() -> Path:
+    """All 1440 speech files of RAVDESS, flac."""
+    return _recordings("ravdess")
+
+
+@pytest.fixture(scope="session")
+def emodb_root() -> Path:
+    """339 files of EMO-DB in four classes, flac."""
+    return _recordings("emodb_4class")
