@@ -1,23 +1,25 @@
 """Recipes: a model, its features, a corpus, a protocol and the training settings, in one YAML file.
 
-The YAML is strict. Unknown and duplicate keys raise with their line and the nearest match,
-``1e-3`` is a number, and neither tags nor aliases are admitted, so a file can neither run code
-nor grow without bound.
+A recipe is read into dataclasses. Unknown keys, missing ones and values of the wrong type raise
+with the file, the line and the key; :mod:`serzoo.strict_yaml` sees to the rest.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from serzoo import strict_yaml
 from serzoo.errors import ConfigError, SerzooError, unknown_name
-from serzoo.features.spec import MFCCSpec, spec_from_dict
+from serzoo.features.spec import SPECS, MFCCSpec
 
 SELECTION_RULES = {
     "last-epoch": "the model of the last epoch",
@@ -25,8 +27,6 @@ SELECTION_RULES = {
     "best-validation-uar": "the epoch with the highest UAR on a validation part that shares no speaker with training",
     "leaky-best-test-war": "the epoch with the highest WAR on the TEST part: a leak, kept to show what it is worth",
 }
-
-_MAX_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,10 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         if self.name not in ("adam", "nadam"):
             raise unknown_name("optimizer", self.name, ("adam", "nadam"))
-        if not self.learning_rate > 0:
-            raise ConfigError(f"learning_rate is {self.learning_rate}; it must be greater than 0.")
+        for name in ("learning_rate", "epsilon"):
+            _require(self, name, 0 < getattr(self, name) < math.inf, "greater than 0")
+        for name in ("beta_1", "beta_2"):
+            _require(self, name, 0 <= getattr(self, name) < 1, "at least 0 and below 1")
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,11 @@ class WaveformAugmentConfig:
     gain_db: float = 0.0
     noise_snr_db: float | None = None
     shift: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(self, "gain_db", 0 <= self.gain_db < math.inf, "at least 0")
+        _require(self, "noise_snr_db", self.noise_snr_db is None or math.isfinite(self.noise_snr_db), "finite")
+        _require(self, "shift", 0 <= self.shift <= 1, "in 0..1")
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,10 @@ class SpecAugmentConfig:
     time_width: int = 20
     feature_masks: int = 0
     feature_width: int = 5
+
+    def __post_init__(self) -> None:
+        for name in ("time_masks", "time_width", "feature_masks", "feature_width"):
+            _require(self, name, getattr(self, name) >= 0, "at least 0")
 
 
 @dataclass(frozen=True)
@@ -119,12 +130,10 @@ class TrainingConfig:
         if self.selection not in SELECTION_RULES:
             raise unknown_name("selection rule", self.selection, SELECTION_RULES)
         for name in ("batch_size", "epochs"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        if not 0 <= self.label_smoothing < 1:
-            raise ConfigError(f"label_smoothing is {self.label_smoothing}; it must be in 0..1, 1 excluded.")
-        if not 0 < self.validation_fraction < 1:
-            raise ConfigError(f"validation_fraction is {self.validation_fraction}; it must be between 0 and 1.")
+            _require(self, name, getattr(self, name) >= 1, "at least 1")
+        _require(self, "label_smoothing", 0 <= self.label_smoothing < 1, "at least 0 and below 1")
+        _require(self, "validation_fraction", 0 < self.validation_fraction < 1, "above 0 and below 1")
+        _require(self, "seed", 0 <= self.seed < 2**32, "at least 0 and below 2^32")
 
 
 @dataclass(frozen=True)
@@ -132,7 +141,7 @@ class Recipe:
     """Everything that decides a result, apart from the recordings.
 
     Args:
-        name: how the recipe is called.
+        name: how the recipe is called; letters, digits, ``.``, ``_`` and ``-``, for it names folders too.
         corpus: a name of :data:`serzoo.data.CORPORA`.
         model: architecture and arguments.
         features: what the model hears.
@@ -155,15 +164,17 @@ class Recipe:
     class_names: tuple[str, ...] | None = None
     test_corpus: str | None = None
 
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"\w[\w.-]*", self.name):
+            raise ConfigError(f"name is {self.name!r}; use letters, digits, '.', '_' and '-' only.")
+
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as plain data that :func:`recipe_from_dict` reads back."""
         return _plain(self)
 
     def to_yaml(self) -> str:
         """Return the recipe as YAML with every value spelt out."""
-        import yaml
-
-        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+        return strict_yaml.dump(self.to_dict())
 
     def override(self, changes: Mapping[str, object]) -> Recipe:
         """Return a recipe with some values replaced.
@@ -180,7 +191,9 @@ class Recipe:
             *parents, last = key.split(".")
             target = values
             for parent in parents:
-                target = target.get(parent) if isinstance(target.get(parent), dict) else target.setdefault(parent, {})
+                if not isinstance(target.get(parent), dict):
+                    target[parent] = {}
+                target = target[parent]
             target[last] = value
         return recipe_from_dict(values, "override")
 
@@ -201,7 +214,7 @@ def load_recipe(name: str | Path | Recipe) -> Recipe:
     """Return a recipe by name, from a YAML file, or as given.
 
     Raises:
-        UnknownNameError: no recipe or file of that name.
+        UnknownNameError: no recipe of that name, or an unknown name or key in the file.
         ConfigError: the file cannot be read or says something that is not allowed.
     """
     if isinstance(name, Recipe):
@@ -218,162 +231,123 @@ def read_recipe(path: Path) -> Recipe:
     """Read a recipe from a YAML file.
 
     Raises:
-        ConfigError: the file is missing, not strict YAML, or not a recipe.
+        UnknownNameError: an unknown name or key, with the nearest match.
+        ConfigError: the file cannot be read, is not strict YAML, or not a recipe.
     """
-    if not path.is_file():
-        raise ConfigError(f"Config file {path} does not exist; give a YAML file or one of: {', '.join(list_recipes())}.")
-    if path.stat().st_size > _MAX_BYTES:
-        raise ConfigError(f"{path}: {path.stat().st_size} bytes is no config; at most {_MAX_BYTES} are read.")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8.") from None
-    values, lines = parse_yaml(text, str(path))
-    return _recipe(values, str(path), lines)
+    return recipe_from_dict(strict_yaml.read(path), str(path))
 
 
-def recipe_from_dict(values: Mapping[str, Any], origin: str = "recipe") -> Recipe:
-    """Build a recipe from plain data; ``origin`` is what error messages call it."""
-    return _recipe(values, origin, {})
-
-
-def parse_yaml(text: str, origin: str) -> tuple[Any, dict[tuple[str, ...], int]]:
-    """Parse strict YAML.
-
-    Args:
-        text: the document.
-        origin: what error messages call it.
-
-    Returns:
-        The value, and the line of each key by its path.
+def recipe_from_dict(values: Any, origin: str = "recipe") -> Recipe:
+    """Build a recipe from plain data; ``origin`` is what error messages call it.
 
     Raises:
-        ConfigError: broken syntax, a duplicate key, a tag, an anchor or an alias.
+        UnknownNameError: an unknown name or key, with the nearest match.
+        ConfigError: a key is missing, or a value is of the wrong type or out of range.
     """
-    import yaml
-
-    try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            tag = getattr(event, "tag", None)
-            if getattr(event, "anchor", None) or tag:
-                found = f"the tag {tag!r}" if tag else f"the anchor or alias {event.anchor!r}"
-                raise ConfigError(f"{origin} line {event.start_mark.line + 1}: {found} is not allowed; write the value out.")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{origin}{where}: not valid YAML ({getattr(error, 'problem', None) or error}).") from None
-    except RecursionError:
-        raise ConfigError(f"{origin}: nested too deeply to be a config.") from None
-    lines: dict[tuple[str, ...], int] = {}
-    return _value(node, (), origin, lines), lines
-
-
-_NUMBER = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)([eE][-+]?\d+)")
-
-
-def _value(node: Any, path: tuple[str, ...], origin: str, lines: dict[tuple[str, ...], int]) -> Any:
-    """Turn a YAML node into plain data, noting the line of every key."""
-    import yaml
-
-    if node is None:
-        return {}
-    if isinstance(node, yaml.MappingNode):
-        result: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            key, line = str(key_node.value), key_node.start_mark.line + 1
-            if key in result:
-                raise ConfigError(f"{origin} line {line}: key {key!r} occurs twice; keep one.")
-            lines[(*path, key)] = line
-            result[key] = _value(value_node, (*path, key), origin, lines)
-        return result
-    if isinstance(node, yaml.SequenceNode):
-        return [_value(item, (*path, str(index)), origin, lines) for index, item in enumerate(node.value)]
-    if node.style is None and _NUMBER.fullmatch(node.value):  # YAML 1.1 reads 1e-3 as a string
-        return float(node.value.replace("_", ""))
-    try:
-        return yaml.SafeLoader("").construct_object(node)
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{origin} line {node.start_mark.line + 1}: {node.value!r} is no value ({error}).") from None
-
-
-def _recipe(values: Any, origin: str, lines: Mapping[tuple[str, ...], int]) -> Recipe:
-    recipe = _build(Recipe, values, (), origin, lines)
-    _check_names(recipe, origin)
+    place = _Place(origin)
+    recipe = _build(Recipe, values, place)
+    with _placed(place):
+        _check_names(recipe)
     return recipe
 
 
-def _check_names(recipe: Recipe, origin: str) -> None:
-    """Raise unless the recipe's model, corpus and protocol exist."""
+def _check_names(recipe: Recipe) -> None:
+    """Raise unless the recipe's model, corpora and protocol exist and go together."""
     from serzoo.data.corpora import CORPORA
     from serzoo.data.splits import get_protocol
     from serzoo.models import MODELS
 
+    MODELS.get(recipe.model.name)
+    CORPORA.get(recipe.corpus)
+    if recipe.test_corpus is not None:
+        CORPORA.get(recipe.test_corpus)
+    protocol = get_protocol(recipe.protocol).name
+    if protocol.startswith("cross-") != (recipe.test_corpus is not None):
+        needed = "does not take" if recipe.test_corpus else "needs"
+        raise ConfigError(f"protocol {protocol} {needed} a test_corpus, which is {recipe.test_corpus}; change one.")
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a value stands, for error messages: file, line if known, dotted key."""
+
+    origin: str
+    path: tuple[str, ...] = ()
+    line: int | None = None
+
+    def key(self, values: Mapping[str, Any], name: str) -> _Place:
+        """Return the place of ``values[name]``."""
+        return _Place(self.origin, (*self.path, str(name)), getattr(values, "lines", {}).get(name))
+
+    def __str__(self) -> str:
+        line = f" line {self.line}" if self.line else ""
+        return self.origin + line + (f", {'.'.join(self.path)}" if self.path else "")
+
+
+@contextmanager
+def _placed(place: _Place) -> Iterator[None]:
+    """Put the place before the message of an error."""
     try:
-        MODELS.get(recipe.model.name)
-        CORPORA.get(recipe.corpus)
-        get_protocol(recipe.protocol)
+        yield
     except SerzooError as error:
-        raise type(error)(f"{origin}: {error}") from None
+        raise type(error)(f"{place}: {error}") from None
 
 
-def _build(cls: type, values: Any, path: tuple[str, ...], origin: str, lines: Mapping[tuple[str, ...], int]) -> Any:
+def _build(cls: type, values: Any, place: _Place) -> Any:
     """Build the dataclass ``cls`` from plain data, checking keys and types on the way."""
-    where = _place(path, origin, lines)
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{where}: expected keys and values, found {values!r}.")
+        raise ConfigError(f"{place}: keys and values are needed here, not {values!r:.80}.")
+    given = dict(values)
     if cls is MFCCSpec:
-        return _reraise(lambda: spec_from_dict(values), where)
+        cls = _feature_class(given.pop("kind", MFCCSpec.kind), place.key(values, "kind"))
     hints = typing.get_type_hints(cls)
-    for key in values:
-        if key not in hints:
-            raise _prefixed(unknown_name("key", key, hints), _place((*path, str(key)), origin, lines))
+    for name in given:
+        if name not in hints:
+            with _placed(place.key(values, name)):
+                raise unknown_name("key", name, hints)
     required = [f.name for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING]
-    missing = [name for name in required if name not in values]
+    missing = [name for name in required if name not in given]
     if missing:
-        raise ConfigError(f"{where}: the key {', '.join(map(repr, missing))} is missing; add it.")
-    arguments = {key: _convert(hints[key], value, (*path, key), origin, lines) for key, value in values.items()}
-    return _reraise(lambda: cls(**arguments), where)
+        raise ConfigError(f"{place}: the key {', '.join(map(repr, missing))} is missing; add it.")
+    arguments = {name: _convert(hints[name], value, place.key(values, name)) for name, value in given.items()}
+    with _placed(place):
+        return cls(**arguments)
 
 
-def _convert(hint: Any, value: Any, path: tuple[str, ...], origin: str, lines: Mapping[tuple[str, ...], int]) -> Any:
+def _feature_class(kind: Any, place: _Place) -> type:
+    with _placed(place):
+        if not isinstance(kind, str) or kind not in SPECS:
+            raise unknown_name("feature kind", kind, SPECS)
+    return SPECS[kind]
+
+
+def _convert(hint: Any, value: Any, place: _Place) -> Any:
     """Return ``value`` as the type ``hint`` says, or raise."""
     if isinstance(hint, types.UnionType):
         if value is None:
             return None
-        hint = next(option for option in typing.get_args(hint) if option is not type(None))
+        hint = next(option for option in typing.get_args(hint) if option is not types.NoneType)
     if dataclasses.is_dataclass(hint):
-        return _build(typing.cast(type, hint), value, path, origin, lines)
+        return _build(typing.cast(type, hint), value, place)
     base = typing.get_origin(hint) or hint
-    if base is tuple and isinstance(value, (list, tuple)):
-        return tuple(str(item) for item in value)
-    if base is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if base is float and type(value) is int:
+        return float(str(value))  # a number too large for a float becomes infinite, which no setting allows
+    if base is tuple and isinstance(value, list):
+        return tuple(_convert(str, item, place) for item in value)
     if not isinstance(value, base) or (base is int and isinstance(value, bool)):
-        raise ConfigError(f"{_place(path, origin, lines)}: {path[-1]} is {value!r}; it must be {_TYPE_NAMES[base]}.")
+        raise ConfigError(f"{place}: {_TYPE_NAMES[base]} is needed here, not {value!r:.80}.")
     return value
 
 
 _TYPE_NAMES = {
-    int: "a whole number", float: "a number", str: "text (quote codes such as '01')",
-    bool: "true or false", dict: "keys and values", tuple: "a list",
+    int: "a whole number", float: "a number", str: "text (in quotes if it looks like a number)",
+    bool: "true or false", dict: "a set of keys and values", tuple: "a list",
 }  # fmt: skip
 
 
-def _place(path: tuple[str, ...], origin: str, lines: Mapping[tuple[str, ...], int]) -> str:
-    line = f" line {lines[path]}" if path in lines else ""
-    return f"{origin}{line}" + (f" ({'.'.join(path)})" if path and not line else "")
-
-
-def _prefixed(error: SerzooError, where: str) -> SerzooError:
-    return type(error)(f"{where}: {error}")
-
-
-def _reraise(build: typing.Callable[[], Any], where: str) -> Any:
-    try:
-        return build()
-    except SerzooError as error:
-        raise _prefixed(error, where) from None
+def _require(settings: object, name: str, allowed: bool, what: str) -> None:
+    if not allowed:
+        raise ConfigError(f"{name} is {getattr(settings, name)}; it must be {what}.")
 
 
 def _plain(value: Any) -> Any:

@@ -1,17 +1,27 @@
-"""Build models by name and say what is in the zoo."""
+"""Build models by name, load them from files and say what is in the zoo."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+import json
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from serzoo.errors import ConfigError, unknown_name
+from serzoo.errors import ConfigError, SerzooError, WeightsError, unknown_name
 from serzoo.models import MODELS
 
 if TYPE_CHECKING:
+    from serzoo.classifier import Classifier
+    from serzoo.config import Recipe
     from serzoo.features.spec import MFCCSpec
     from serzoo.models.base import SERModel
+
+WEIGHT_FILES = {".hdf5": "timnet", ".npz": "tbdm"}
+"""The papers' own weight files that :func:`load` reads: ending, and model whose weights they are."""
+
+_MAX_CONFIG_BYTES = 1_000_000
 
 
 def list_models() -> list[str]:
@@ -52,7 +62,8 @@ def build(
         raise ConfigError(f"{name} needs n_classes or class_names; for example serzoo.build({name!r}, n_classes=7).")
     if n_classes is None:
         n_classes = len(class_names or ())
-    return entry.load()(n_classes=n_classes, class_names=class_names, feature_spec=feature_spec, **arguments)
+    model: Callable[..., SERModel] = entry.load()
+    return model(n_classes=n_classes, class_names=class_names, feature_spec=feature_spec, **arguments)
 
 
 def builder_arguments(name: str) -> dict[str, object]:
@@ -79,3 +90,144 @@ def describe(name: str) -> dict[str, Any]:
         "arguments": builder_arguments(name),
         "recipes": recipes,
     }
+
+
+def load(
+    source: str | Path,
+    *,
+    recipe: str | Path | Recipe | None = None,
+    class_names: Sequence[str] | None = None,
+    feature_spec: MFCCSpec | Mapping[str, object] | None = None,
+) -> Classifier:
+    """Load a trained model, ready to classify recordings. No code in a file is run.
+
+    Args:
+        source: a ``.keras`` file of serzoo, the folder of a run's fold, a weight file of TIM-Net's
+            program (``.hdf5``) or a TBDM-Net state (``.npz``).
+        recipe: the recipe the weights were trained with; it names the classes and the features
+            where the file does not, as those of the papers' programs.
+        class_names: names of the outputs in the order of the training; takes precedence over the recipe's.
+        feature_spec: the features of the training; takes precedence over the recipe's.
+
+    Raises:
+        UnknownNameError: no such file or recipe; the message names the nearest.
+        WeightsError: the file is damaged, is none of these, or does not fit the recipe, names or features.
+        ConfigError: the file does not name its classes or features, and the call does not either.
+    """
+    from serzoo.classifier import Classifier
+    from serzoo.features.spec import spec_from_dict
+
+    path = _model_file(source)
+    if isinstance(feature_spec, Mapping):
+        feature_spec = spec_from_dict(feature_spec)
+    if recipe is not None:
+        class_names, feature_spec = _from_recipe(recipe, path, class_names, feature_spec)
+    if path.suffix == ".keras":
+        return Classifier(_completed(_read_keras(path), path, class_names, feature_spec))
+    if class_names is None or feature_spec is None:
+        raise ConfigError(
+            f"{path} holds weights alone; say what they were trained on: recipe='timnet-ravdess', "
+            "or class_names=[...] and feature_spec=MFCCSpec(n_samples=...)."
+        )
+    return Classifier(_convert(path, class_names, feature_spec))
+
+
+def _model_file(source: str | Path) -> Path:
+    """Return the file that ``source`` stands for."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _model_in_folder(path)
+    if not path.is_file():
+        beside = path.parent.iterdir() if path.parent.is_dir() else ()
+        raise unknown_name(
+            "model file", path, [str(file) for file in beside if file.suffix in (".keras", *WEIGHT_FILES)]
+        )
+    if path.suffix not in (".keras", *WEIGHT_FILES):
+        raise WeightsError(
+            f"{path} is no model file; give a serzoo model (.keras), TIM-Net weights (.hdf5) or TBDM-Net state (.npz)."
+        )
+    return path
+
+
+def _model_in_folder(folder: Path) -> Path:
+    path = folder / "model.keras"
+    if not path.is_file():
+        folds = sorted(str(file.parent) for file in folder.glob("*/model.keras"))
+        hint = f"choose a fold: {', '.join(folds)}" if folds else "give the folder of a fold that is done"
+        raise WeightsError(f"Folder {folder} holds no model.keras; {hint}.")
+    return path
+
+
+def _from_recipe(
+    name: str | Path | Recipe, path: Path, class_names: Sequence[str] | None, spec: MFCCSpec | None
+) -> tuple[Sequence[str], MFCCSpec]:
+    """Return class names and features, taken from the recipe where they are not given."""
+    from serzoo.config import load_recipe
+    from serzoo.data.corpora import CORPORA
+
+    recipe = load_recipe(name)
+    held = WEIGHT_FILES.get(path.suffix)
+    if held not in (None, recipe.model.name):
+        raise WeightsError(
+            f"{path} holds {held} weights, {recipe.name} is a recipe for {recipe.model.name}; choose another."
+        )
+    return class_names or recipe.class_names or CORPORA.get(recipe.corpus).class_names, spec or recipe.features
+
+
+def _convert(path: Path, class_names: Sequence[str], spec: MFCCSpec) -> SERModel:
+    from serzoo.weights.convert import tbdm_from_npz, timnet_from_hdf5
+
+    convert = {"timnet": timnet_from_hdf5, "tbdm": tbdm_from_npz}[WEIGHT_FILES[path.suffix]]
+    return convert(path, class_names=class_names, feature_spec=spec)
+
+
+def _read_keras(path: Path) -> SERModel:
+    """Read a model of the zoo; a file that holds anything else is refused before Keras sees it."""
+    import keras
+
+    _check_is_ours(path)
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, zipfile.BadZipFile, SerzooError) as error:
+        raise WeightsError(f"{path} is damaged ({_first_line(error)}); get it again or train it anew.") from None
+
+
+def _check_is_ours(path: Path) -> None:
+    """Raise unless the file's config names a model class of the zoo: naming a class is how a file could run code."""
+    import keras
+
+    allowed = {keras.saving.get_registered_name(MODELS.get(name).load()) for name in MODELS}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.getinfo("config.json").file_size > _MAX_CONFIG_BYTES:
+                raise ValueError("its config is too large")
+            config = json.loads(archive.read("config.json"))
+    except (OSError, ValueError, KeyError, RecursionError, zipfile.BadZipFile) as error:
+        raise WeightsError(f"{path} is not a whole .keras file ({_first_line(error)}); get it again.") from None
+    found = config.get("registered_name") if isinstance(config, dict) else None
+    if found not in allowed:
+        raise WeightsError(
+            f"{path} holds a {found or 'plain Keras model'}; serzoo loads its own models only: {', '.join(MODELS)}."
+        )
+
+
+def _completed(model: SERModel, path: Path, class_names: Sequence[str] | None, spec: MFCCSpec | None) -> SERModel:
+    """Return the model with names and features added where it has none; those it has must be the given ones."""
+    if class_names is None and spec is None:
+        return model
+    names = None if class_names is None else tuple(class_names)
+    for what, given, own in (("class names", names, model.class_names), ("features", spec, model.feature_spec)):
+        if None not in (given, own) and given != own:
+            raise WeightsError(f"{path} has the {what} {own}, not {given}; load it without them.")
+    if names is not None and len(names) != model.n_classes:
+        raise WeightsError(
+            f"{path} has {model.n_classes} classes but {len(names)} class names are given; name each class."
+        )
+    added = {"class_names": names or model.class_names, "feature_spec": spec or model.feature_spec}
+    complete = type(model).from_config({**model.get_config(), **added})
+    complete.set_weights(model.get_weights())
+    return complete
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".")

@@ -119,7 +119,7 @@ class FeatureCache:
 
 
 def default_folder() -> Path:
-    """Return the folder for cached features: below ``$SERZOO_CACHE``, ``$XDG_CACHE_HOME/serzoo`` or ``~/.cache/serzoo``."""
+    """Return the folder for features below ``$SERZOO_CACHE``, ``$XDG_CACHE_HOME/serzoo`` or ``~/.cache/serzoo``."""
     own = os.environ.get("SERZOO_CACHE")
     if own:
         return Path(own).expanduser() / "features"

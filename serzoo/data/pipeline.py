@@ -46,7 +46,9 @@ class Examples:
 
     def __post_init__(self) -> None:
         if self.features.ndim != 3 or len(self.features) == 0:
-            raise FeatureError(f"Features have shape {self.features.shape}; expected (clips, frames, values), not empty.")
+            raise FeatureError(
+                f"Features have shape {self.features.shape}; expected (clips, frames, values), not empty."
+            )
         if len(self.features) != len(self.targets):
             raise DataError(f"{len(self.features)} clips but {len(self.targets)} targets; give one target per clip.")
         if not np.isfinite(self.features).all():
@@ -87,8 +89,7 @@ def load_examples(
         ConfigError: the spec keeps each clip's own length.
         AudioError: a recording cannot be read; the message names it.
     """
-    if spec.n_samples is None:
-        raise ConfigError("features.n_samples is not set; training in batches needs one length for all clips.")
+    _fixed_length(spec)
     features = (cache or FeatureCache()).features(manifest.paths, spec, progress=progress)
     return Examples(np.asarray(features), manifest.targets, manifest.class_names)
 
@@ -141,15 +142,12 @@ def waveform_dataset(
         ConfigError: the spec has no ``n_samples``, or an unknown decoder.
         MissingExtraError: ``"tfio"`` without tensorflow-io.
     """
-    if spec.n_samples is None:
-        raise ConfigError("features.n_samples is not set; training in batches needs one length for all clips.")
-    paths = tf.constant([str(path) for path in manifest.paths])
     examples = Examples(np.zeros((len(manifest), 1, 1), np.float32), manifest.targets, manifest.class_names)
     targets = tf.constant(examples.one_hot(training.label_smoothing))
-    decode = _decoder(decoder, spec)
+    decode = _decoder(decoder, manifest.paths, spec)
 
     def clip(index: Any, epoch: Any) -> tuple[Any, Any, Any, Any]:
-        waveform = decode(paths[index])
+        waveform = decode(index)
         if training.waveform_augment is not None:
             seed = _stateless_seed(training.seed, epoch, index)
             waveform = _augment_waveform(waveform, seed, training.waveform_augment)
@@ -166,9 +164,11 @@ def waveform_dataset(
     order = _index_batches(len(manifest), training, first_epoch)
     # Epochs are batched one by one, so that each ends with its own, possibly smaller, batch.
     dataset = order.flat_map(
-        lambda indices, epoch: tf.data.Dataset.from_tensor_slices(indices)
-        .map(lambda index: clip(index, epoch), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        .batch(training.batch_size)
+        lambda indices, epoch: (
+            tf.data.Dataset.from_tensor_slices(indices)
+            .map(lambda index: clip(index, epoch), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+            .batch(training.batch_size)
+        )
     )
     return _prefetched(dataset.map(batch))
 
@@ -202,37 +202,64 @@ def _stateless_seed(seed: int, epoch: Any, index: Any) -> Any:
     return tf.stack([tf.cast(epoch, tf.int64) + (seed << 20), tf.cast(index, tf.int64)])
 
 
-def _decoder(name: str, spec: MFCCSpec) -> Any:
-    """Return the function from a path tensor to a waveform of ``spec.n_samples`` samples."""
+def _fixed_length(spec: MFCCSpec) -> int:
+    """Return ``spec.n_samples``, or raise ConfigError where clips keep their own length."""
+    if spec.n_samples is None:
+        raise ConfigError("features.n_samples is not set; training in batches needs one length for all clips.")
+    return spec.n_samples
+
+
+def _decoder(name: str, paths: Sequence[Path], spec: MFCCSpec) -> Any:
+    """Return the function from a clip's index to its waveform of ``spec.n_samples`` samples."""
     if name == "soundfile":
-        return lambda path: _decode_soundfile(path, spec)
+        return _soundfile_decoder(paths, spec)
     if name == "tfio":
-        return _tfio_decoder(spec)
+        return _tfio_decoder(paths, spec)
     raise ConfigError(f"decoder is {name!r}; choose one of {', '.join(map(repr, DECODERS))}.")
 
 
-def _decode_soundfile(path: Any, spec: MFCCSpec) -> Any:
-    def decode(encoded: bytes) -> np.ndarray:
-        waveform, _ = audio.read(Path(encoded.decode()), spec.sample_rate)
-        return fit_length(waveform, spec.n_samples)
+def _soundfile_decoder(paths: Sequence[Path], spec: MFCCSpec) -> Any:
+    n_samples = _fixed_length(spec)
 
-    waveform = tf.numpy_function(decode, [path], tf.float32, stateful=False)
-    waveform.set_shape([spec.n_samples])
-    return waveform
+    def read(index: int) -> np.ndarray:
+        return fit_length(audio.read(paths[index], spec.sample_rate)[0], n_samples)
+
+    def decode(index: Any) -> Any:
+        waveform = tf.numpy_function(read, [index], tf.float32, stateful=False)
+        waveform.set_shape([n_samples])
+        return waveform
+
+    return decode
 
 
-def _tfio_decoder(spec: MFCCSpec) -> Any:
-    """Return tensorflow-io's decoder: wav and flac, mixed to mono and resampled inside the graph."""
+def _tfio_decoder(paths: Sequence[Path], spec: MFCCSpec) -> Any:
+    """Return tensorflow-io's decoder: wav and flac, mixed to mono and resampled inside the graph.
+
+    Its ``AudioIOTensor`` mixes up clips that are read in parallel, so the stateless decoding
+    operations are used; they do not tell the sample rate, which is read beforehand.
+    """
     try:
         import tensorflow_io as tfio
     except ImportError:
         raise MissingExtraError("decoder 'tfio' needs tensorflow-io; run: pip install 'serzoo[tfio]'") from None
+    n_samples = _fixed_length(spec)
+    names = tf.constant([str(path) for path in paths])
+    rates = tf.constant([audio.probe(path).sample_rate for path in paths], tf.int64)
+    is_flac = tf.constant([path.suffix.lower() == ".flac" for path in paths])
 
-    def decode(path: Any) -> Any:
-        tensor = tfio.audio.AudioIOTensor(path, dtype=tf.int16)
-        samples = tf.cast(tensor.to_tensor(), tf.float32) / 32768.0
-        waveform = tfio.audio.resample(tf.reduce_mean(samples, axis=1), tf.cast(tensor.rate, tf.int64), spec.sample_rate)
-        return _fit_length_graph(waveform, spec.n_samples)
+    def decode(index: Any) -> Any:
+        content, rate = tf.io.read_file(names[index]), rates[index]
+        samples = tf.cond(
+            is_flac[index],
+            lambda: tfio.audio.decode_flac(content, dtype=tf.int16),
+            lambda: tfio.audio.decode_wav(content, dtype=tf.int16),
+        )
+        waveform = tf.reduce_mean(tf.cast(samples, tf.float32) / 32768.0, axis=1)
+        # Its resampler filters even where the rates agree, so it is asked only where they differ.
+        waveform = tf.cond(
+            rate == spec.sample_rate, lambda: waveform, lambda: tfio.audio.resample(waveform, rate, spec.sample_rate)
+        )
+        return _fit_length_graph(waveform, n_samples)
 
     return decode
 

@@ -1,0 +1,108 @@
+"""Write classifiers in formats that run without serzoo; TensorFlow is imported only for the formats that need it.
+
+The package can be called: ``serzoo.export(classifier, "folder")`` is :func:`serzoo.export.export`,
+so that the function keeps its short name beside a package of the same name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import types
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from serzoo.errors import ExportError, unknown_name
+
+if TYPE_CHECKING:
+    from serzoo.classifier import Classifier
+    from serzoo.models.base import SERModel
+
+FORMATS = {"saved_model": "serzoo.export.saved_model"}
+"""The module of each format, which offers ``write(classifier, folder)`` and ``describe(classifier)``."""
+
+METADATA = "metadata.json"
+"""Beside the exported model: class names, features, endpoints and versions as plain data."""
+
+
+def export(
+    model: Classifier | SERModel, folder: str | Path, format: str = "saved_model", *, overwrite: bool = False
+) -> Path:
+    """Write a classifier as a folder that other programs run.
+
+    The export is loaded again and compared with the model before it is moved into place: its answers to
+    features must agree within 1e-5, its answers to waveforms within the front end's tolerance. It
+    answers to whole waveforms, centred in the model's length; windows over long recordings are the caller's.
+
+    Args:
+        model: what :func:`serzoo.load` returns, or a model with class names and a feature spec.
+        folder: where the export goes; it must not exist, or be empty.
+        format: a name of :data:`FORMATS`.
+        overwrite: replace an earlier export in the folder.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UnknownNameError: no such format.
+        ConfigError: the model has no class names or no feature spec.
+        ExportError: the folder is in use, the Keras backend cannot write the format, or the export
+            does not reproduce the model; nothing is left behind.
+    """
+    from serzoo.classifier import Classifier
+
+    if format not in FORMATS:
+        raise unknown_name("export format", format, FORMATS)
+    classifier = model if isinstance(model, Classifier) else Classifier(model)
+    target = Path(folder).expanduser()
+    _check_target(target, overwrite)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    writer = importlib.import_module(FORMATS[format])
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
+        part = Path(temporary) / target.name
+        writer.write(classifier, part)
+        metadata = {"format": format, **_description(classifier), **writer.describe(classifier)}
+        (part / METADATA).write_text(json.dumps(metadata, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(part, target)
+    return target
+
+
+def _check_target(target: Path, overwrite: bool) -> None:
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise ExportError(f"{target} is a file; give a folder that does not exist yet.")
+    if not any(target.iterdir()):
+        return
+    if not overwrite:
+        raise ExportError(f"Folder {target} is not empty; choose another or say overwrite=True.")
+    if not (target / METADATA).is_file():  # a slip of the hand must not delete somebody's data
+        raise ExportError(f"Folder {target} holds no earlier export, so it is not overwritten; choose another.")
+
+
+def _description(classifier: Classifier) -> dict[str, object]:
+    """Return what every export is described by, as plain data."""
+    import keras
+
+    import serzoo
+
+    return {
+        "model": classifier.model.name,
+        "class_names": list(classifier.class_names),
+        "sample_rate": classifier.feature_spec.sample_rate,
+        "feature_spec": classifier.feature_spec.to_dict(),
+        "versions": {"serzoo": serzoo.__version__, "keras": keras.__version__},
+    }
+
+
+class _CallablePackage(types.ModuleType):
+    __call__ = staticmethod(export)
+
+
+sys.modules[__name__].__class__ = _CallablePackage

@@ -1,0 +1,1 @@
+"""What models hear: the spec, the reference that defines it, and the front-end layer."""

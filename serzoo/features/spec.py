@@ -56,7 +56,7 @@ class MFCCSpec:
     @property
     def n_frames(self) -> int | None:
         """Frames of every clip, or None where clips keep their length."""
-        return None if self.n_samples is None else 1 + self.n_samples // self.hop_length
+        return None if self.n_samples is None else 1 + (self.n_samples - self.n_fft % 2) // self.hop_length
 
     def to_dict(self) -> dict[str, object]:
         """Return the spec as plain data, ``kind`` first; :func:`spec_from_dict` reads it back."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -20,7 +21,7 @@ class DynamicFusion(keras.layers.Layer):
     Source: Ye et al., "Temporal Modeling Matters", ICASSP 2023, equation 4.
     """
 
-    def __init__(self, *, initializer: Any = "random_uniform", name: str | None = None) -> None:
+    def __init__(self, *, initializer: Any, name: str | None = None) -> None:
         super().__init__(name=name)
         self.initializer = keras.initializers.get(initializer)
 
@@ -39,3 +40,17 @@ class DynamicFusion(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that rebuild the layer."""
         return {"name": self.name, "initializer": keras.initializers.serialize(self.initializer)}
+
+
+def fuse_scales(scales: Sequence[Any], *, initializer: Any | None, name: str) -> Any:
+    """Fuse symbolic scales, each (batch, channels), into one (batch, channels).
+
+    Args:
+        scales: one tensor per time scale.
+        initializer: of the learned weights of :class:`DynamicFusion`; None averages the scales instead.
+        name: Keras name of the layer whose output is the result.
+    """
+    stacked = keras.ops.stack(scales, axis=1)
+    if initializer is None:
+        return keras.layers.GlobalAveragePooling1D(name=name)(stacked)
+    return DynamicFusion(initializer=initializer, name=name)(stacked)

@@ -105,7 +105,8 @@ class DilatedConvBlock(keras.layers.Layer):
             dilation_rate=self.dilation_rate,
             padding=self.padding,
             use_bias=self.use_bias,
-            kernel_initializer=self.kernel_initializer,
+            # An initializer draws its seed when it is made: shared, it would fill both kernels alike.
+            kernel_initializer=self.kernel_initializer.clone(),
             name=name,
         )
 

@@ -30,5 +30,19 @@ class ModelEntry:
 
 
 MODELS: Registry[ModelEntry] = Registry("model")
-MODELS.register("timnet", ModelEntry("serzoo.models.timnet:TIMNet", "Temporal-aware bi-direction multi-scale network on MFCCs, 0.1 M parameters", "Ye et al., ICASSP 2023"))  # fmt: skip
-MODELS.register("tbdm", ModelEntry("serzoo.models.tbdm:TBDMNet", "Temporal bi-direction dense multi-scale network on MFCCs, 16.8 M parameters", "TBDM-Net, 2024"))  # fmt: skip
+MODELS.register(
+    "timnet",
+    ModelEntry(
+        "serzoo.models.timnet:TIMNet",
+        "temporal-aware bi-direction multi-scale network on MFCCs, 0.1 M parameters",
+        "Ye et al., Temporal Modeling Matters, ICASSP 2023",
+    ),
+)
+MODELS.register(
+    "tbdm",
+    ModelEntry(
+        "serzoo.models.tbdm:TBDMNet",
+        "temporally-aware bi-directional dense multi-scale network on MFCCs, 16.8 M parameters",
+        "Striletchi, Striletchi and Stan, TBDM-Net, 2024",
+    ),
+)

@@ -65,7 +65,7 @@ class SERModel(keras.Model):
 
     def embedding_model(self) -> keras.Model:
         """Return a model that shares the weights and gives the fused representation, (batch, width)."""
-        return keras.Model(self.inputs, self.get_layer(EMBEDDING).output, name=f"{self.name}_embedding")
+        return keras.Model(self.input, self.get_layer(EMBEDDING).output, name=f"{self.name}_embedding")
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments common to all models; subclasses add theirs."""

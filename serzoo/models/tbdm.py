@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import keras
 
 from serzoo.features.spec import MFCCSpec
-from serzoo.layers.fusion import DynamicFusion
+from serzoo.layers.fusion import fuse_scales
 from serzoo.layers.temporal import DROPOUT_AXES, FRAMES, TemporalAwareBlock
 from serzoo.models.base import EMBEDDING, SERModel, check_choice, check_count, check_flag, check_fraction
 
-NORMALIZATION = {"momentum": 0.9, "epsilon": 1e-5}
+MOMENTUM, EPSILON = 0.9, 1e-5
 """Of every batch normalisation: PyTorch's defaults in Keras terms."""
 
-
-def pytorch_uniform() -> keras.initializers.Initializer:
-    """Return PyTorch's default for the kernels of convolutions and dense layers: U(-b, b), b = 1 / sqrt(fan_in)."""
-    return keras.initializers.VarianceScaling(scale=1 / 3, mode="fan_in", distribution="uniform")
+PYTORCH_UNIFORM = {
+    "class_name": "VarianceScaling",
+    "config": {"scale": 1 / 3, "mode": "fan_in", "distribution": "uniform"},
+}
+"""PyTorch's default for kernels, U(-b, b) with b = 1 / sqrt(fan_in); as data, so that every layer seeds its own."""
 
 
 @keras.saving.register_keras_serializable("serzoo")
@@ -94,38 +96,66 @@ class TBDMNet(SERModel):
         check_choice("activation", activation, ("gelu", "relu"))
         check_choice("classifier_activation", classifier_activation, ("softmax", None))
 
-        def direction(frames: Any, prefix: str) -> dict[int, Any]:
-            """Return one direction's states by block number j, each (batch, time, n_features * 2^j)."""
-            states = {0: frames}
-            for number in range(1, n_blocks + 1):
-                block = TemporalAwareBlock(
-                    kernel_size=kernel_size,
-                    dilation_rate=2 ** (number - 1),
-                    padding="same",
-                    use_bias=False,
-                    activation=activation,
-                    dropout=dropout,
-                    dropout_axis=dropout_axis,
-                    kernel_initializer=pytorch_uniform(),
-                    name=f"{prefix}_block_{number}",
-                    **NORMALIZATION,
-                )
-                previous = states[number - 1]
-                states[number] = keras.ops.concatenate([block(previous), previous], axis=-1)
-            return states
-
-        def pool(state: Any, number: int) -> Any:
-            """Return the scale that the directions' summed state ``number`` gives, (batch, filters)."""
-            reduce = keras.layers.Conv1D(
-                filters, 1, use_bias=False, kernel_initializer=pytorch_uniform(), name=f"reduction_{number}_conv"
-            )
-            normalize = keras.layers.BatchNormalization(name=f"reduction_{number}_norm", **NORMALIZATION)
-            return keras.ops.mean(keras.ops.relu(normalize(reduce(state))), axis=1)
-
+        make_block = partial(
+            TemporalAwareBlock,
+            kernel_size=kernel_size,
+            padding="same",
+            use_bias=False,
+            activation=activation,
+            dropout=dropout,
+            dropout_axis=dropout_axis,
+            momentum=MOMENTUM,
+            epsilon=EPSILON,
+            kernel_initializer=PYTORCH_UNIFORM,
+        )
         inputs = keras.Input((n_frames, n_features), name="features")
-        states = direction(inputs, "forward")
+        states = _dense_stack(inputs, "forward", n_blocks, make_block)
         if backward:
-            reversed_states = direction(keras.ops.flip(inputs, axis=1), "backward")
+            reversed_states = _dense_stack(keras.ops.flip(inputs, axis=1), "backward", n_blocks, make_block)
             # The reversed states are not turned back: the mean over time does not see their order.
-            ...
-        raise NotImplementedError
+            states = [ahead + back for ahead, back in zip(states, reversed_states, strict=True)]
+        numbered = list(enumerate(states, 1)) if multi_scale else [(n_blocks, states[-1])]
+        scales = [_scale(state, filters, f"reduction_{number}") for number, state in numbered]
+        learned = keras.initializers.RandomUniform(0.0, 1.0) if multi_scale and dynamic_fusion else None
+        embedding = fuse_scales(scales, initializer=learned, name=EMBEDDING)
+        outputs = keras.layers.Dense(
+            n_classes, activation=classifier_activation, kernel_initializer=PYTORCH_UNIFORM, name="classifier"
+        )(embedding)
+        super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
+        self.settings: dict[str, Any] = {
+            "n_features": n_features,
+            "n_frames": n_frames,
+            "n_blocks": n_blocks,
+            "filters": filters,
+            "kernel_size": kernel_size,
+            "dropout": dropout,
+            "dropout_axis": dropout_axis,
+            "activation": activation,
+            "backward": backward,
+            "multi_scale": multi_scale,
+            "dynamic_fusion": dynamic_fusion,
+            "classifier_activation": classifier_activation,
+        }
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that rebuild the model."""
+        return {**super().get_config(), **self.settings}
+
+
+def _dense_stack(
+    frames: Any, direction: str, n_blocks: int, make_block: Callable[..., keras.layers.Layer]
+) -> list[Any]:
+    """Return one direction's states, the j-th (batch, time, n_features * 2^j)."""
+    state, states = frames, []
+    for number in range(1, n_blocks + 1):
+        block = make_block(dilation_rate=2 ** (number - 1), name=f"{direction}_block_{number}")
+        state = keras.ops.concatenate([block(state), state], axis=-1)
+        states.append(state)
+    return states
+
+
+def _scale(state: Any, filters: int, name: str) -> Any:
+    """Return the mean over time of the state brought to ``filters`` channels, (batch, filters)."""
+    reduce = keras.layers.Conv1D(filters, 1, use_bias=False, kernel_initializer=PYTORCH_UNIFORM, name=f"{name}_conv")
+    normalize = keras.layers.BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, name=f"{name}_norm")
+    return keras.ops.mean(keras.ops.relu(normalize(reduce(state))), axis=1)

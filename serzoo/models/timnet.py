@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import keras
 
 from serzoo.features.spec import MFCCSpec
-from serzoo.layers.fusion import DynamicFusion
+from serzoo.layers.fusion import fuse_scales
 from serzoo.layers.temporal import DilatedConvBlock, TemporalAwareBlock
 from serzoo.models.base import EMBEDDING, SERModel, check_choice, check_count, check_flag, check_fraction
 
@@ -87,36 +88,21 @@ class TIMNet(SERModel):
         check_choice("block", block, tuple(BLOCKS))
         check_choice("classifier_activation", classifier_activation, ("softmax", None))
 
-        def direction(frames: Any, prefix: str) -> list[Any]:
-            """Return the outputs of one direction's blocks, each (batch, time, filters)."""
-            outputs = [keras.layers.Conv1D(filters, 1, name=f"{prefix}_entry")(frames)]
-            for index in range(n_blocks):
-                layer = BLOCKS[block](
-                    kernel_size=kernel_size,
-                    dilation_rate=2**index,
-                    activation=activation,
-                    dropout=dropout,
-                    name=f"{prefix}_block_{index + 1}",
-                )
-                outputs.append(layer(outputs[-1]))
-            return outputs[1:]
-
+        make_block = partial(BLOCKS[block], kernel_size=kernel_size, activation=activation, dropout=dropout)
         inputs = keras.Input((n_frames, n_features), name="features")
-        scales = direction(inputs, "forward")
+        states = _stack(inputs, "forward", filters, n_blocks, make_block)
         if backward:
-            reversed_scales = direction(keras.ops.flip(inputs, axis=1), "backward")
-            # The reversed outputs are not turned back: the mean over time does not see their order.
-            scales = [ahead + back for ahead, back in zip(scales, reversed_scales, strict=True)]
+            reversed_states = _stack(keras.ops.flip(inputs, axis=1), "backward", filters, n_blocks, make_block)
+            # The reversed states are not turned back: the mean over time does not see their order.
+            states = [ahead + back for ahead, back in zip(states, reversed_states, strict=True)]
         if not multi_scale:
-            scales = scales[-1:]
-        pooled = keras.ops.stack([keras.ops.mean(scale, axis=1) for scale in scales], axis=1)
-        fused = multi_scale and dynamic_fusion
-        fusion = DynamicFusion(name=EMBEDDING) if fused else keras.layers.GlobalAveragePooling1D(name=EMBEDDING)
-        classifier = keras.layers.Dense(n_classes, activation=classifier_activation, name="classifier")
-        super().__init__(
-            inputs, classifier(fusion(pooled)), class_names=class_names, feature_spec=feature_spec, name=name
-        )
-        self.settings = {
+            states = states[-1:]
+        scales = [keras.ops.mean(state, axis=1) for state in states]
+        learned = keras.initializers.RandomUniform(-0.05, 0.05) if multi_scale and dynamic_fusion else None
+        embedding = fuse_scales(scales, initializer=learned, name=EMBEDDING)
+        outputs = keras.layers.Dense(n_classes, activation=classifier_activation, name="classifier")(embedding)
+        super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
+        self.settings: dict[str, Any] = {
             "n_features": n_features,
             "n_frames": n_frames,
             "n_blocks": n_blocks,
@@ -134,3 +120,15 @@ class TIMNet(SERModel):
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that rebuild the model."""
         return {**super().get_config(), **self.settings}
+
+
+def _stack(
+    frames: Any, direction: str, filters: int, n_blocks: int, make_block: Callable[..., keras.layers.Layer]
+) -> list[Any]:
+    """Return the outputs of one direction's blocks, each (batch, time, filters)."""
+    state = keras.layers.Conv1D(filters, 1, name=f"{direction}_entry")(frames)
+    states = []
+    for number in range(1, n_blocks + 1):
+        state = make_block(dilation_rate=2 ** (number - 1), name=f"{direction}_block_{number}")(state)
+        states.append(state)
+    return states

@@ -99,7 +99,9 @@ class Checkpoint(keras.callbacks.Callback):
                 meta = json.loads(str(state["meta"]))
                 arrays = {name: state[name] for name in state.files if name != "meta"}
         except (OSError, ValueError, KeyError) as error:
-            raise DataError(f"{self.path}: damaged training state ({error}); delete it to start that fold anew.") from None
+            raise DataError(
+                f"{self.path}: damaged training state ({error}); delete it to start that fold anew."
+            ) from None
         if meta["fingerprint"] != self.fingerprint:
             raise DataError(
                 f"{self.path} belongs to a training with other settings; choose another run folder or delete this one."
@@ -122,7 +124,9 @@ class Checkpoint(keras.callbacks.Callback):
             self._saved = time.monotonic()
 
     def _save(self, path: Path) -> None:
-        arrays = {f"variable/{index}": np.asarray(value) for index, value in enumerate(_variables(self.model))}
+        arrays: dict[str, Any] = {
+            f"variable/{index}": np.asarray(value) for index, value in enumerate(_variables(self.model))
+        }
         best = self.keep_best
         if best is not None:
             arrays |= {f"best/{index}": weight for index, weight in enumerate(best.best_weights)}
@@ -157,7 +161,14 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Draw the bar."""
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs"),

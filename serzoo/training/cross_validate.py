@@ -141,7 +141,9 @@ def load_manifest(recipe: Recipe, data_root: str | Path | None, test_data_root: 
     """
     if (recipe.test_corpus is None) != (test_data_root is None):
         needed = "needs" if test_data_root is None else "does not take"
-        raise ConfigError(f"{recipe.name} {needed} a test corpus folder (test_data_root); its test_corpus is {recipe.test_corpus}.")
+        raise ConfigError(
+            f"{recipe.name} {needed} a test corpus folder (test_data_root); its test_corpus is {recipe.test_corpus}."
+        )
     manifest = load_corpus(recipe.corpus, data_root)
     if recipe.test_corpus is not None:
         manifest = cross_corpus(manifest, load_corpus(recipe.test_corpus, test_data_root))
@@ -241,7 +243,9 @@ def prediction_table(clips: Manifest, outputs: np.ndarray, root: str | Path | No
     """Return one row per clip: name, speaker, label, prediction and the output of each class."""
     import pandas as pd
 
-    names = [path.relative_to(root).as_posix() if root and path.is_relative_to(root) else path.name for path in clips.paths]
+    names = [
+        path.relative_to(root).as_posix() if root and path.is_relative_to(root) else path.name for path in clips.paths
+    ]
     table = pd.DataFrame({"clip": names, "speaker": clips.column("speaker"), "label": clips.column("label")})
     table["prediction"] = np.asarray(clips.class_names)[outputs.argmax(axis=1)]
     for index, name in enumerate(clips.class_names):

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from serzoo.config import OptimizerConfig, TrainingConfig
 from serzoo.data.manifest import Manifest
@@ -76,12 +75,14 @@ def fit(
     """
     training = training or TrainingConfig()
     examples = as_examples(data, model, progress)
-    parts = {"train": examples, "validation": validation_data, "test": test_data}
     compile_model(model, training)
     keep_best, callbacks = _selection(training.selection, model, examples, validation_data, test_data)
     folder = None if run_folder is None else Path(run_folder)
     state = Checkpoint(
-        None if folder is None else folder / "state.npz", _fingerprint(model, examples, training), training.epochs, keep_best
+        None if folder is None else folder / "state.npz",
+        _fingerprint(model, examples, training),
+        training.epochs,
+        keep_best,
     )
     first_epoch = state.restore(model)
     callbacks.append(state)
@@ -118,9 +119,7 @@ def compile_model(model: SERModel, training: TrainingConfig) -> None:
 
 def _optimizer(config: OptimizerConfig) -> keras.optimizers.Optimizer:
     kind = {"adam": keras.optimizers.Adam, "nadam": keras.optimizers.Nadam}[config.name]
-    return kind(
-        learning_rate=config.learning_rate, beta_1=config.beta_1, beta_2=config.beta_2, epsilon=config.epsilon
-    )
+    return kind(learning_rate=config.learning_rate, beta_1=config.beta_1, beta_2=config.beta_2, epsilon=config.epsilon)
 
 
 def _selection(
@@ -129,7 +128,9 @@ def _selection(
     """Return the callback that keeps the best epoch (None for the last) and those that score parts."""
     part, monitor = _MONITORED.get(rule, (None, None))
     if test_data is not None and part != "test":
-        raise ConfigError(f"test_data is only for the rule leaky-best-test-war, the rule is {rule}; use evaluate() instead.")
+        raise ConfigError(
+            f"test_data is only for the rule leaky-best-test-war, the rule is {rule}; use evaluate() instead."
+        )
     parts = {"train": train if part == "train" else None, "validation": validation_data, "test": test_data}
     if part is not None and parts[part] is None:
         raise ConfigError(f"The selection rule {rule} needs {part}_data; give it or choose another rule.")
@@ -155,6 +156,6 @@ def _fingerprint(model: SERModel, examples: Examples, training: TrainingConfig) 
     """Return a hash of everything that decides the course of a training."""
     settings = json.dumps([asdict(training), model.get_config(), keras.backend.backend()], sort_keys=True, default=str)
     content = hashlib.sha256(settings.encode())
-    content.update(np.ascontiguousarray(examples.features))
+    content.update(examples.features.tobytes())
     content.update(examples.targets.tobytes())
     return content.hexdigest()

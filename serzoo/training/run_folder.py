@@ -61,7 +61,8 @@ class RunFolder:
         text = recipe.to_yaml()
         if kept.exists() and kept.read_text(encoding="utf-8") != text:
             raise ConfigError(
-                f"{run.path} holds a run with other settings (see recipe.yaml there); choose another run folder or delete it."
+                f"{run.path} holds a run with other settings (see recipe.yaml there); "
+                "choose another run folder or delete it."
             )
         write_whole(kept, text)
         write_whole(run.path / "environment.json", _json(environment()))
@@ -102,7 +103,9 @@ def score_predictions(path: Path, class_names: Sequence[str]) -> Scores:
     try:
         targets, predictions = ([lookup[label] for label in table[column]] for column in ("label", "prediction"))
     except KeyError as error:
-        raise DataError(f"{path}: no column or class {error}; was it written by another run? Delete its fold folder.") from None
+        raise DataError(
+            f"{path}: no column or class {error}; was it written by another run? Delete its fold folder."
+        ) from None
     return Scores.from_predictions(np.array(targets), np.array(predictions), class_names)
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import ClassVar
 
-from serzoo.data.manifest import Manifest
+from serzoo.data.manifest import COLUMNS, Manifest
 from serzoo.errors import DataError, SerzooWarning
 from serzoo.registry import Registry
 
@@ -22,7 +23,18 @@ class MisnamedFileError(DataError):
 
 @dataclass(frozen=True)
 class Recording:
-    """What a file name (and the corpus's label files) say about one recording; ``""`` where unknown."""
+    """What a file name (and the corpus's label files) say about one recording; ``""`` where unknown.
+
+    Args:
+        label: a class name.
+        speaker: who speaks, unique within the corpus.
+        gender: :data:`serzoo.labels.MALE` or :data:`serzoo.labels.FEMALE`.
+        text: what is said; recordings that share it share their words.
+        session: the recording session.
+        intensity: how strongly the emotion is acted.
+        utterance: the recording's name where the file's own is not unique or differs between the
+            layouts a corpus circulates in. Not part of the manifest.
+    """
 
     label: str
     speaker: str = ""
@@ -30,6 +42,24 @@ class Recording:
     text: str = ""
     session: str = ""
     intensity: str = ""
+    utterance: str = ""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """The audio files below a root, sorted by what they are.
+
+    Args:
+        recordings: the recordings of the standard selection, each utterance once.
+        repeated: further files of an utterance that is among the recordings already.
+        skipped: files of the corpus that are not part of the standard selection.
+        misnamed: files that do not follow the grammar.
+    """
+
+    recordings: tuple[tuple[Path, Recording], ...]
+    repeated: tuple[Path, ...] = ()
+    skipped: tuple[Path, ...] = ()
+    misnamed: tuple[Path, ...] = ()
 
 
 class Corpus:
@@ -43,8 +73,10 @@ class Corpus:
         source: where to get the recordings.
         layout: one line that shows where the audio files lie below the root.
         sample_rates: the rates, in Hz, that the published files have.
-        class_counts: recordings per class.
-        speaker_counts: recordings per speaker.
+        class_counts: recordings per class; empty where nothing is published.
+        speaker_counts: recordings per speaker; empty where nothing is published.
+        channel_counts: recordings per number of channels; empty where nothing is published.
+        suffixes: endings of the audio files, lower-case.
     """
 
     name: ClassVar[str]
@@ -53,9 +85,11 @@ class Corpus:
     licence: ClassVar[str]
     source: ClassVar[str]
     layout: ClassVar[str]
-    sample_rates: ClassVar[tuple[int, ...]]
-    class_counts: ClassVar[Mapping[str, int]]
-    speaker_counts: ClassVar[Mapping[str, int]]
+    sample_rates: ClassVar[tuple[int, ...]] = ()
+    class_counts: ClassVar[Mapping[str, int]] = {}
+    speaker_counts: ClassVar[Mapping[str, int]] = {}
+    channel_counts: ClassVar[Mapping[int, int]] = {}
+    suffixes: ClassVar[tuple[str, ...]] = AUDIO_SUFFIXES
 
     def parse(self, path: PurePath) -> Recording | None:
         """Read what the name of a file tells.
@@ -70,49 +104,89 @@ class Corpus:
         Raises:
             MisnamedFileError: the name does not follow the grammar.
         """
-        raise MisnamedFileError(f"{path}: {self.title} has no file-name grammar.")
+        raise self.misnamed(path)
 
     def match(self, pattern: re.Pattern[str], path: PurePath) -> dict[str, str]:
         """Match ``path``'s stem against ``pattern`` and return the named groups (``""`` where absent)."""
         found = pattern.fullmatch(path.stem)
         if found is None:
-            raise MisnamedFileError(f"{path}: not a file name of {self.title}; expected {self.layout}.")
+            raise self.misnamed(path)
         return found.groupdict(default="")
+
+    def misnamed(self, path: PurePath) -> MisnamedFileError:
+        """Return the error for a file whose name does not follow the grammar."""
+        return MisnamedFileError(f"{path}: not a file name of {self.title}; expected {self.layout}.")
 
     def prepare(self, root: Path) -> Corpus:
         """Return the corpus to scan ``root`` with; one that reads label files loads them here."""
         del root
         return self
 
-    def load(self, root: str | Path) -> Manifest:
-        """Scan ``root`` and return its manifest.
+    def scan(self, root: str | Path) -> Scan:
+        """Find the audio files below ``root`` and read their names; none is opened.
 
         Raises:
-            DataError: the folder is missing or holds no recording of this corpus.
+            DataError: the folder is missing, or the label files that the corpus needs are.
         """
         folder = check_folder(root)
         corpus = self.prepare(folder)
-        rows, misnamed = [], []
-        for path in audio_files(folder):
+        recordings: dict[str, tuple[Path, Recording]] = {}
+        repeated, skipped, misnamed = [], [], []
+        for path in audio_files(folder, self.suffixes):
             try:
                 recording = corpus.parse(path.relative_to(folder))
             except MisnamedFileError:
                 misnamed.append(path)
                 continue
-            if recording is not None:
-                rows.append((path, recording))
-        if misnamed:
-            warnings.warn(
-                f"{len(misnamed)} audio files under {folder} are not named as {self.title} files are "
-                f"(first: {misnamed[0].name}) and were left out; run: serzoo data verify {self.name} {folder}",
-                SerzooWarning,
-                stacklevel=2,
-            )
-        if not rows:
+            if recording is None:
+                skipped.append(path)
+            elif (utterance := recording.utterance or path.stem) in recordings:
+                repeated.append(path)
+            else:
+                recordings[utterance] = (path, recording)
+        return Scan(tuple(recordings.values()), tuple(repeated), tuple(skipped), tuple(misnamed))
+
+    def load(self, root: str | Path) -> Manifest:
+        """Scan ``root`` and return its manifest.
+
+        Files that do not follow the grammar, further copies of an utterance and classes without any
+        recording are left out with a :class:`~serzoo.errors.SerzooWarning` that names them.
+
+        Raises:
+            DataError: the folder is missing or holds recordings of fewer than two classes.
+        """
+        scan = self.scan(root)
+        if not scan.recordings:
             raise DataError(
-                f"No {self.title} recordings under {folder}; expected {self.layout} (wav or flac). Get it from {self.source}."
+                f"No {self.title} recordings under {root} ({len(scan.misnamed)} audio files have other names); "
+                f"expected {self.layout} (wav or flac); run: serzoo data verify {self.name} {root}"
             )
-        return build_manifest(rows, self.class_names, self.name)
+        self._warn_about(scan.misnamed, "are not named as its files are", root)
+        self._warn_about(scan.repeated, "repeat a recording that is there already", root)
+        class_names = self.present_classes(recording.label for _, recording in scan.recordings)
+        return build_manifest(scan.recordings, class_names, self.name)
+
+    def present_classes(self, labels: Iterable[str]) -> tuple[str, ...]:
+        """Return the classes among ``labels`` in the corpus's order, with a warning if some are absent.
+
+        A class without recordings would be an output that nothing trains and a recall that is not defined.
+        """
+        found = set(labels)
+        absent = [name for name in self.class_names if name not in found]
+        if absent:
+            _warn(
+                f"{self.title}: no recording of {', '.join(absent)}; the manifest has the other "
+                f"{len(self.class_names) - len(absent)} of {len(self.class_names)} classes, so its scores "
+                "compare with no published ones"
+            )
+        return tuple(name for name in self.class_names if name in found)
+
+    def _warn_about(self, left_out: Sequence[Path], what: str, root: str | Path) -> None:
+        if left_out:
+            _warn(
+                f"{self.title}: {len(left_out)} audio files under {root} {what} (first: {left_out[0].name}) "
+                f"and were left out; run: serzoo data verify {self.name} {root}"
+            )
 
 
 CORPORA: Registry[Corpus] = Registry("corpus")
@@ -133,33 +207,45 @@ def check_folder(root: str | Path) -> Path:
 
 def natural_key(text: str) -> list[tuple[int, int, str]]:
     """Sort key under which ``a2`` comes before ``a10``."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", text) if part]
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", text) if part]
 
 
-def audio_files(root: Path) -> Iterator[Path]:
-    """Yield the wav and flac files below ``root``, hidden ones left out, in natural order."""
-    found = (
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in AUDIO_SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-    )
-    yield from sorted(found, key=lambda path: natural_key(path.relative_to(root).as_posix()))
+def audio_files(root: Path, suffixes: Sequence[str] = AUDIO_SUFFIXES) -> list[Path]:
+    """Return the files below ``root`` that end in ``suffixes`` in natural order.
+
+    Hidden files and folders are left out, linked folders are followed.
+    """
+    found = []
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        visible = (Path(folder, name) for name in names if not name.startswith("."))
+        found += [path for path in visible if path.suffix.lower() in suffixes]
+    return sorted(found, key=lambda path: natural_key(path.relative_to(root).as_posix()))
 
 
-def build_manifest(
-    rows: list[tuple[Path, Recording]], class_names: tuple[str, ...], corpus: str
-) -> Manifest:
-    """Order recordings by class, then by natural file name, and return them as a manifest."""
+def build_manifest(rows: Sequence[tuple[Path, Recording]], class_names: tuple[str, ...], corpus: str) -> Manifest:
+    """Order recordings by class, then by natural name, and return them as a manifest.
+
+    The name is the utterance's where the corpus gives one, so that the order, and with it every
+    random fold, is the same in whichever layout the corpus lies on disk; else the file's.
+    """
     import pandas as pd
 
     order = {name: index for index, name in enumerate(class_names)}
-    rows = sorted(rows, key=lambda row: (order.get(row[1].label, -1), natural_key(row[0].name), str(row[0])))
-    frame = pd.DataFrame([{"path": str(path), **asdict(recording)} for path, recording in rows])
-    return Manifest(frame, class_names, corpus)
+
+    def key(row: tuple[Path, Recording]) -> tuple[int, list[tuple[int, int, str]], str]:
+        path, recording = row
+        return order.get(recording.label, -1), natural_key(recording.utterance or path.name), str(path)
+
+    values = [{**vars(recording), "path": str(path)} for path, recording in sorted(rows, key=key)]
+    return Manifest(pd.DataFrame(values, columns=list(COLUMNS)), class_names, corpus)
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, SerzooWarning, stacklevel=4)
 
 
 __all__ = [
-    "AUDIO_SUFFIXES", "CORPORA", "Corpus", "MisnamedFileError", "Recording",
+    "AUDIO_SUFFIXES", "CORPORA", "Corpus", "MisnamedFileError", "Recording", "Scan",
     "audio_files", "build_manifest", "check_folder", "natural_key",
 ]  # fmt: skip

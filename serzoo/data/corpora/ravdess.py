@@ -2,18 +2,20 @@
 
 import re
 from pathlib import PurePath
+from typing import ClassVar
 
 from serzoo.data.corpora.base import CORPORA, Corpus, Recording
 from serzoo.labels import FEMALE, MALE
 
 _NAME = re.compile(
     r"(?P<modality>0[1-3])-(?P<channel>0[12])-(?P<emotion>0[1-8])-(?P<intensity>0[12])-"
-    r"(?P<statement>0[12])-(?P<repetition>0[12])-(?P<actor>0[1-9]|1\d|2[0-4])"
+    r"(?P<statement>0[12])-(?P<repetition>0[12])-(?P<actor>0[1-9]|1[0-9]|2[0-4])"
 )
 _EMOTIONS = {
     "01": "neutral", "02": "calm", "03": "happy", "04": "sad",
     "05": "angry", "06": "fear", "07": "disgust", "08": "surprise",
 }  # fmt: skip
+_INTENSITIES = {"01": "normal", "02": "strong"}
 _AUDIO_ONLY, _SPEECH = "03", "01"
 
 
@@ -27,10 +29,12 @@ class Ravdess(Corpus):
     source = "https://zenodo.org/records/1188976 (Audio_Speech_Actors_01-24.zip)"
     layout = "Actor_01/03-01-05-01-02-01-01.wav"
     sample_rates = (48_000,)
-    class_counts = {label: 96 if label == "neutral" else 192 for label in class_names}
-    speaker_counts = {f"{actor:02d}": 60 for actor in range(1, 25)}
+    class_counts: ClassVar = {label: 96 if label == "neutral" else 192 for label in class_names}
+    speaker_counts: ClassVar = {f"{actor:02d}": 60 for actor in range(1, 25)}
+    channel_counts: ClassVar = {1: 1435, 2: 5}
 
     def parse(self, path: PurePath) -> Recording | None:
+        """Read a name such as ``03-01-05-01-02-01-01``; odd actors are men."""
         fields = self.match(_NAME, path)
         if fields["modality"] != _AUDIO_ONLY or fields["channel"] != _SPEECH:
             return None
@@ -39,7 +43,7 @@ class Ravdess(Corpus):
             speaker=fields["actor"],
             gender=MALE if int(fields["actor"]) % 2 else FEMALE,
             text=fields["statement"],
-            intensity={"01": "normal", "02": "strong"}[fields["intensity"]],
+            intensity=_INTENSITIES[fields["intensity"]],
         )
 
 

@@ -1,0 +1,41 @@
+# Everything runs in a virtual environment that the targets make themselves.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: quickstart test test-slow test-tfio lint format clean
+
+$(VENV)/installed: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+quickstart: $(VENV)/installed
+	$(BIN)/python examples/quickstart.py
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: $(VENV)/installed
+	$(BIN)/python -m pytest -n 2 -m slow
+
+# tensorflow-io loads on TensorFlow 2.16 only, so its route is tested in an environment of its own.
+.venv-tfio/installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv-tfio
+	.venv-tfio/bin/pip install --quiet --disable-pip-version-check -e ".[tfio]" pytest
+	touch $@
+
+test-tfio: .venv-tfio/installed
+	.venv-tfio/bin/python -m pytest tests/integration/test_tfio.py
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .venv-tfio build dist *.egg-info

@@ -1,0 +1,462 @@
+"""Classify recordings: a model together with the features it takes and the names of its outputs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import keras
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from serzoo.data import audio
+from serzoo.data.corpora.base import natural_key
+from serzoo.errors import AudioError, ConfigError, FeatureError
+from serzoo.features.reference import extract
+from serzoo.features.spec import MFCCSpec
+from serzoo.models.base import SERModel, check_choice, check_count
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff")
+"""The files that are taken from a folder; a file given by its own name may have any."""
+
+MIN_SECONDS = 0.1
+"""Shorter recordings, less than a syllable, are refused."""
+
+_SHORT_SECONDS = 0.5
+_QUIET_DB = -70.0  # dB below full scale; the quietest recording of RAVDESS has an RMS of -61
+_FULL_SCALE = 0.999
+_CLIPPED_SHARE = 0.001  # of all samples; recordings normalised to full scale touch it far less often
+_HEARD_SHARE = 0.9
+_WORKERS = min(4, os.cpu_count() or 1)
+
+Windows = bool | Literal["auto"]
+"""Whether long recordings are classified window by window; ``"auto"`` from twice the model's length on."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What was heard in one window of a long recording.
+
+    Args:
+        start: in seconds from the beginning of the recording.
+        end: in seconds.
+        probabilities: one per class name, in the model's order.
+    """
+
+    start: float
+    end: float
+    probabilities: Mapping[str, float]
+
+    @property
+    def label(self) -> str:
+        """The most probable class."""
+        return _most_probable(self.probabilities)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the segment as plain data."""
+        return {
+            "start": round(self.start, 3),
+            "end": round(self.end, 3),
+            "label": self.label,
+            "probabilities": _rounded(self.probabilities),
+        }
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a classifier says of one recording.
+
+    Args:
+        name: the file's path, or ``"array"``.
+        probabilities: one per class name, in the model's order; the mean over the windows of a long recording.
+        duration: in seconds.
+        timeline: the windows of a long recording, half overlapping, those that are digital silence left out;
+            empty for a recording that was classified in one piece.
+        warnings: why the answer may be worth less than usual.
+    """
+
+    name: str
+    probabilities: Mapping[str, float]
+    duration: float
+    timeline: tuple[Segment, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The most probable class."""
+        return _most_probable(self.probabilities)
+
+    @property
+    def confidence(self) -> float:
+        """The probability of :attr:`label`."""
+        return self.probabilities[self.label]
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the prediction as plain data."""
+        return {
+            "name": self.name,
+            "label": self.label,
+            "confidence": round(self.confidence, 6),
+            "probabilities": _rounded(self.probabilities),
+            "duration": round(self.duration, 3),
+            "timeline": [segment.to_dict() for segment in self.timeline],
+            "warnings": list(self.warnings),
+        }
+
+
+def to_json(predictions: Sequence[Prediction]) -> str:
+    """Return predictions as a JSON list with one object per recording, timelines included."""
+    return json.dumps([prediction.to_dict() for prediction in predictions], indent=2, ensure_ascii=False) + "\n"
+
+
+def to_csv(predictions: Sequence[Prediction]) -> str:
+    """Return predictions of one classifier as CSV: a row per recording, a column ``p_<class>`` per class.
+
+    Timelines are left out; :func:`to_json` has them.
+    """
+    class_names = list(predictions[0].probabilities) if predictions else []
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["name", "label", "confidence", "duration", *(f"p_{name}" for name in class_names), "warnings"])
+    for prediction in predictions:
+        probabilities = _rounded(prediction.probabilities).values()
+        head = [prediction.name, prediction.label, round(prediction.confidence, 6), round(prediction.duration, 3)]
+        writer.writerow([*head, *probabilities, "; ".join(prediction.warnings)])
+    return text.getvalue()
+
+
+class Classifier:
+    """Answers with an emotion to recordings; what :func:`serzoo.load` returns.
+
+    A recipe of fixed length stays as published: a recording is centred in it, zero-padded or cut, as in
+    training. Recordings are classified independently of each other, whatever batch they come in.
+
+    Args:
+        model: a model of the zoo that has class names and a feature spec.
+
+    Attributes:
+        model: as given.
+        class_names: the names of the model's outputs, in order.
+        feature_spec: the features the model takes.
+        network: maps features (batch, n_frames, n_features) to probabilities (batch, n_classes), also
+            where ``model`` gives logits; the weights are the model's.
+
+    Raises:
+        ConfigError: the model has no class names or no feature spec.
+        FeatureError: the spec's features are not what the model takes.
+    """
+
+    def __init__(self, model: SERModel) -> None:
+        if model.class_names is None or model.feature_spec is None:
+            missing = "class_names" if model.class_names is None else "feature_spec"
+            raise ConfigError(
+                f"{model.name} has no {missing}; build or load it with {missing}=... to classify with it."
+            )
+        _check_features(model, model.feature_spec)
+        self.model = model
+        self.class_names = model.class_names
+        self.feature_spec = model.feature_spec
+        self.network = _probability_network(model)
+
+    def predict(
+        self,
+        source: str | Path | Iterable[str | Path] | np.ndarray,
+        sample_rate: int | None = None,
+        *,
+        windows: Windows = "auto",
+        batch_size: int = 32,
+    ) -> Prediction | list[Prediction]:
+        """Classify a file, a folder, a list of files, or samples.
+
+        Args:
+            source: a file that libsndfile decodes, a folder that is searched with its subfolders for
+                :data:`SUFFIXES`, a list of both, or one channel of samples, (n_samples,), floats in -1..1.
+            sample_rate: of samples, in Hz; files say theirs.
+            windows: True classifies recordings longer than ``feature_spec.n_samples`` in half-overlapping windows
+                of that length, False only their central part; ``"auto"`` takes windows for recordings
+                more than twice as long.
+            batch_size: clips that the model takes at a time.
+
+        Returns:
+            A prediction for a file or for samples; a list for a folder or a list, in natural order or as given.
+
+        Raises:
+            AudioError: a recording that cannot be read, is silent, or is shorter than :data:`MIN_SECONDS`;
+                :meth:`predict_files` can go on without it.
+        """
+        if isinstance(source, np.ndarray):
+            if sample_rate is None:
+                raise AudioError("array has no sample rate; give the rate it was recorded at: predict(array, 16000).")
+            return self.predict_waveform(source, sample_rate, windows=windows, batch_size=batch_size)
+        if sample_rate is not None:
+            raise AudioError("Files are read at their own sample rate; give sample_rate with a NumPy array only.")
+        if isinstance(source, (str, Path)):
+            found = self.predict_files([source], windows=windows, batch_size=batch_size)
+            return found if Path(source).expanduser().is_dir() else found[0]
+        return self.predict_files(source, windows=windows, batch_size=batch_size)
+
+    def predict_waveform(
+        self, waveform: np.ndarray, sample_rate: int, *, windows: Windows = "auto", batch_size: int = 32
+    ) -> Prediction:
+        """Classify samples.
+
+        Args:
+            waveform: one channel, (n_samples,), floats, full scale at -1 and 1.
+            sample_rate: in Hz.
+            windows: as in :meth:`predict`.
+            batch_size: windows that the model takes at a time.
+
+        Raises:
+            AudioError: not one channel of finite floats, silent, or shorter than :data:`MIN_SECONDS`.
+        """
+        self._check_options(windows, batch_size)
+        samples = audio.check_waveform(waveform, sample_rate, "array")
+        with _single_threaded_blas():
+            clip = _listen("array", samples, sample_rate, self.feature_spec, windows)
+        return self._judge([clip], batch_size)[0]
+
+    def predict_files(
+        self,
+        sources: Iterable[str | Path],
+        *,
+        windows: Windows = "auto",
+        batch_size: int = 32,
+        on_error: Callable[[AudioError], object] | None = None,
+    ) -> list[Prediction]:
+        """Classify files and folders.
+
+        Args:
+            sources: files, and folders that are searched with their subfolders.
+            windows: as in :meth:`predict`.
+            batch_size: files that are read, and clips that the model takes, at a time.
+            on_error: is called with the error of each recording that cannot be classified, which the
+                result then lacks; None raises the first such error.
+
+        Raises:
+            AudioError: as in :meth:`predict`, and a folder without recordings.
+        """
+        self._check_options(windows, batch_size)
+        paths = [path for source in sources for path in _recordings(source)]
+        predictions: list[Prediction] = []
+        with _single_threaded_blas(), ThreadPoolExecutor(_WORKERS) as pool:
+            for start in range(0, len(paths), batch_size):
+                attempt = partial(_attempt, spec=self.feature_spec, windows=windows)
+                clips = []
+                for outcome in pool.map(attempt, paths[start : start + batch_size]):
+                    if isinstance(outcome, _Clip):
+                        clips.append(outcome)
+                    elif on_error is None:
+                        raise outcome
+                    else:
+                        on_error(outcome)
+                predictions += self._judge(clips, batch_size)
+        return predictions
+
+    def save(self, path: str | Path) -> Path:
+        """Write the model with its class names and feature spec to a file that :func:`serzoo.load` reads.
+
+        Args:
+            path: a name that ends in ``.keras``; an old file is replaced once the new one is whole.
+
+        Raises:
+            ConfigError: another ending.
+        """
+        target = Path(path).expanduser()
+        if target.suffix != ".keras":
+            raise ConfigError(
+                f"{path} does not end in .keras, the format that keeps class names and features; name it so."
+            )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            part = Path(folder) / target.name
+            self.model.save(part)
+            os.replace(part, target)
+        return target
+
+    def _check_options(self, windows: object, batch_size: object) -> None:
+        check_choice("windows", windows, ("auto", True, False))
+        check_count("batch_size", batch_size)
+        if windows != "auto" and windows and self.feature_spec.n_samples is None:
+            raise ConfigError(
+                "windows=True needs a model of fixed length; this one takes recordings whole (windows='auto')."
+            )
+
+    def _judge(self, clips: Sequence[_Clip], batch_size: int) -> list[Prediction]:
+        """Run the model on all parts of all clips and average over the parts of each."""
+        if not clips:
+            return []
+        # clips of different lengths go one by one: padding them to a common length would change the answers
+        groups = [clip.features for clip in clips]
+        if self.feature_spec.n_samples is not None:
+            groups = [np.concatenate(groups)]
+        outputs = [np.asarray(self.network.predict(group, batch_size=batch_size, verbose=0)) for group in groups]
+        ends = np.cumsum([len(clip.features) for clip in clips])
+        parts = np.split(np.concatenate(outputs).astype(np.float64), ends[:-1])
+        return [self._prediction(clip, part) for clip, part in zip(clips, parts, strict=True)]
+
+    def _prediction(self, clip: _Clip, outputs: np.ndarray) -> Prediction:
+        # a clip in one part has no windows, so its timeline stays empty
+        timeline = [
+            Segment(start, end, self._by_name(output))
+            for (start, end), output in zip(clip.windows, outputs, strict=False)
+        ]
+        return Prediction(clip.name, self._by_name(outputs.mean(axis=0)), clip.duration, tuple(timeline), clip.warnings)
+
+    def _by_name(self, probabilities: np.ndarray) -> dict[str, float]:
+        return dict(zip(self.class_names, probabilities.tolist(), strict=True))
+
+
+@dataclass(frozen=True)
+class _Clip:
+    """A recording as the model will hear it.
+
+    Args:
+        name: the file's path, or ``"array"``.
+        duration: in seconds.
+        features: of each part, (n_parts, n_frames, n_features).
+        windows: start and end of each part in seconds; empty where the recording is one part.
+        warnings: why the answer may be worth less than usual.
+    """
+
+    name: str
+    duration: float
+    features: np.ndarray
+    windows: tuple[tuple[float, float], ...]
+    warnings: tuple[str, ...]
+
+
+def _single_threaded_blas() -> threadpool_limits:
+    """Keep BLAS to one thread: features are small products, which several threads slow down several times."""
+    return threadpool_limits(1, user_api="blas")
+
+
+def _attempt(path: Path, spec: MFCCSpec, windows: Windows) -> _Clip | AudioError:
+    try:
+        waveform, sample_rate = audio.read(path)
+        return _listen(str(path), waveform, sample_rate, spec, windows)
+    except AudioError as error:
+        return error
+
+
+def _listen(name: str, waveform: np.ndarray, sample_rate: int, spec: MFCCSpec, windows: Windows) -> _Clip:
+    """Check a recording, cut it into the parts to classify and compute their features."""
+    audio.check_audible(waveform, name)
+    duration = len(waveform) / sample_rate
+    if duration < MIN_SECONDS:
+        raise AudioError(
+            f"{name} lasts {duration:.3f} s, too short to tell an emotion; give at least {MIN_SECONDS} s of speech."
+        )
+    warnings = _warnings(waveform, sample_rate, spec)
+    waveform = audio.resample(waveform, sample_rate, spec.sample_rate)
+    spans = _spans(len(waveform), spec.n_samples, windows)
+    heard = [(start, end) for start, end in spans if waveform[start:end].any()]
+    if not heard:
+        raise AudioError(
+            f"{name} is silent in its central {spec.n_samples} samples; use windows=True to hear all of it."
+        )
+    if len(spans) == 1 and spans[0][1] - spans[0][0] < _HEARD_SHARE * len(waveform):
+        length = (spec.n_samples or 0) / spec.sample_rate
+        warnings.append(f"only its central {length:.2f} of {duration:.2f} s were heard; windows=True hears all of it")
+    return _Clip(
+        name,
+        duration,
+        np.stack([extract(waveform[start:end], spec) for start, end in heard]),
+        tuple((start / spec.sample_rate, end / spec.sample_rate) for start, end in heard) if len(spans) > 1 else (),
+        tuple(warnings),
+    )
+
+
+def _spans(n_samples: int, length: int | None, windows: Windows) -> list[tuple[int, int]]:
+    """Return start and end of the parts of a recording that are classified, in samples."""
+    if length is None or n_samples <= length:
+        return [(0, n_samples)]
+    if not windows or (windows == "auto" and n_samples <= 2 * length):
+        starts = [(n_samples - length) // 2]
+    else:
+        starts = [*range(0, n_samples - length, max(length // 2, 1)), n_samples - length]
+    return [(start, start + length) for start in starts]
+
+
+def _warnings(waveform: np.ndarray, sample_rate: int, spec: MFCCSpec) -> list[str]:
+    """Return what is unusual about a recording at its own sample rate."""
+    found = []
+    if sample_rate < spec.sample_rate:
+        found.append(
+            f"recorded at {sample_rate} Hz, the model hears at {spec.sample_rate} Hz: "
+            f"above {sample_rate // 2} Hz there is nothing, which is fine only if it was trained on such recordings"
+        )
+    duration = len(waveform) / sample_rate
+    if duration < _SHORT_SECONDS:
+        found.append(f"only {duration:.2f} s long, little to tell an emotion from")
+    peak = float(np.abs(waveform).max())
+    level = 10 * math.log10(np.mean(np.square(waveform, dtype=np.float64)))
+    if level < _QUIET_DB:
+        found.append(f"very quiet: {level:.0f} dB RMS below full scale")
+    if peak > 2:
+        found.append(f"samples reach {peak:.0f} where full scale is 1; divide 16-bit samples by 32768")
+    elif (clipped := np.mean(np.abs(waveform) >= _FULL_SCALE)) > _CLIPPED_SHARE:
+        found.append(f"clipped: {clipped:.1%} of the samples are at full scale")
+    return found
+
+
+def _recordings(source: str | Path) -> Iterator[Path]:
+    """Yield a file, or the recordings below a folder in natural order, hidden ones left out."""
+    if not isinstance(source, (str, Path)):
+        raise AudioError(f"{source!r} is no path; give file names, or samples as a NumPy array with their sample rate.")
+    path = Path(source).expanduser()
+    if not path.is_dir():
+        yield path
+        return
+    found = [
+        file
+        for file in path.rglob("*")
+        if file.suffix.lower() in SUFFIXES
+        and not any(part.startswith(".") for part in file.relative_to(path).parts)
+        and file.is_file()
+    ]
+    if not found:
+        raise AudioError(f"Folder {path} holds no recordings; looked for {', '.join(SUFFIXES)}.")
+    yield from sorted(found, key=lambda file: natural_key(file.relative_to(path).as_posix()))
+
+
+def _check_features(model: SERModel, spec: MFCCSpec) -> None:
+    n_frames = model.input_shape[1]
+    if spec.n_features != model.n_features:
+        raise FeatureError(
+            f"{model.name} takes {model.n_features} values per frame, its feature spec gives {spec.n_features}; "
+            "give the spec it was trained with."
+        )
+    if n_frames not in (None, spec.n_frames):
+        raise FeatureError(
+            f"{model.name} takes {n_frames} frames per clip, its feature spec gives {spec.n_frames or 'any number'}; "
+            "give the spec it was trained with (n_samples)."
+        )
+
+
+def _probability_network(model: SERModel) -> keras.Model:
+    """Return a model that shares the weights and always gives probabilities."""
+    outputs = model.outputs[0]
+    if model.classifier_activation is None:
+        outputs = keras.layers.Softmax()(outputs)
+    network = keras.Model(model.inputs, outputs, name=f"{model.name}_probabilities")
+    # TensorFlow's XLA compiles anew for every batch size, which takes seconds; JAX has no other fast way
+    network.compile(jit_compile=keras.backend.backend() == "jax")
+    return network
+
+
+def _most_probable(probabilities: Mapping[str, float]) -> str:
+    return max(probabilities, key=probabilities.__getitem__)
+
+
+def _rounded(probabilities: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 6) for name, value in probabilities.items()}

@@ -1,0 +1,318 @@
+"""The commands. Heavy packages are imported inside them, so that ``serzoo --help`` answers at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from serzoo import __version__
+from serzoo.cli.quiet import import_tensorflow_quietly
+from serzoo.errors import AudioError, ConfigError
+
+if TYPE_CHECKING:
+    from serzoo.classifier import Prediction
+    from serzoo.metrics import Scores
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Speech emotion recognition, in Keras.",
+)
+data = typer.Typer(no_args_is_help=True, help="Look after recordings.")
+features = typer.Typer(no_args_is_help=True, help="Look after cached features.")
+app.add_typer(data, name="data")
+app.add_typer(features, name="features")
+
+Config = Annotated[str, typer.Argument(help="A config's name (serzoo list) or a YAML file.")]
+DataRoot = Annotated[Path | None, typer.Option("--data", help="Folder of the recordings.")]
+TestDataRoot = Annotated[
+    Path | None, typer.Option("--test-data", help="Folder of the test corpus, for cross-corpus configs.")
+]
+RunFolderOption = Annotated[Path | None, typer.Option("--run", help="Run folder; default runs/<config>.")]
+Changes = Annotated[list[str] | None, typer.Option("--set", help="Change a value: training.epochs=2. Repeatable.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
+Model = Annotated[str, typer.Argument(help="A .keras file, a fold's folder, or the papers' .hdf5 or .npz.")]
+RecipeOption = Annotated[
+    str | None, typer.Option("--config", help="Config that names the classes and features of .hdf5 and .npz weights.")
+]
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        typer.echo(f"serzoo {__version__}")
+        raise typer.Exit
+
+
+@app.command("list")
+def list_everything() -> None:
+    """List models, corpora, protocols and configs."""
+    from serzoo.config import list_recipes, load_recipe
+    from serzoo.data.corpora import CORPORA
+    from serzoo.data.splits import protocol_names
+    from serzoo.models import MODELS
+
+    _table("Models", {name: MODELS.get(name).summary for name in MODELS})
+    _table(
+        "Corpora",
+        {name: f"{len(CORPORA.get(name).class_names)} classes, {CORPORA.get(name).licence}" for name in CORPORA},
+    )
+    _table("Protocols", protocol_names())
+    _table("Configs", {name: load_recipe(name).summary for name in list_recipes()})
+
+
+@app.command("describe")
+def describe_model(name: Annotated[str, typer.Argument(help="A model's name.")]) -> None:
+    """Say what a model is, which arguments it takes and which configs use it."""
+    from serzoo.zoo import describe
+
+    known = describe(name)
+    typer.echo(f"{known['name']}: {known['summary']}\n{known['source']}\n")
+    _table("Arguments", {key: repr(default) for key, default in known["arguments"].items()})
+    _table("Configs", dict.fromkeys(known["recipes"], ""))
+
+
+@data.command("verify")
+def verify_corpus(
+    corpus: Annotated[str, typer.Argument(help="A corpus's name, or 'folder' or 'csv'.")],
+    root: Annotated[Path, typer.Argument(help="Its folder, or the CSV file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Check a corpus against what is known of it; exit code 1 if something is wrong with it."""
+    from serzoo.data.verify import verify
+
+    report = verify(corpus, root, progress=not quiet)
+    typer.echo(_json(report.to_dict()) if as_json else str(report))
+    raise typer.Exit(0 if report.ok else 1)
+
+
+@data.command("synthesize")
+def synthesize_corpus(
+    root: Annotated[Path, typer.Argument(help="Folder to write to.")],
+    corpus: Annotated[str, typer.Option(help="Whose file names to use.")] = "ravdess",
+    seed: Annotated[int, typer.Option(help="Of all random choices.")] = 0,
+) -> None:
+    """Write a synthetic corpus of speech-like clips under a corpus's file names."""
+    from serzoo.data.synthetic import write_corpus
+
+    typer.echo(write_corpus(root, corpus, seed=seed))
+
+
+@features.command("extract")
+def extract_features(config: Config, data_root: DataRoot = None, quiet: Quiet = False) -> None:
+    """Fill the cache with the features that a config needs."""
+    from serzoo.config import load_recipe
+    from serzoo.data import load_corpus
+    from serzoo.data.cache import FeatureCache
+
+    recipe = load_recipe(config)
+    manifest = load_corpus(recipe.corpus, data_root)
+    cache = FeatureCache()
+    clips = cache.features(manifest.paths, recipe.features, progress=not quiet)
+    frames, width = recipe.features.n_frames or "as many as each has", recipe.features.n_features
+    typer.echo(f"{len(clips)} clips, {frames} frames, {width} values per frame, in {cache.folder}")
+
+
+@features.command("size")
+def cache_size() -> None:
+    """Say where the cache is and how much it holds."""
+    from serzoo.data.cache import FeatureCache
+
+    cache = FeatureCache()
+    entries, size = cache.size()
+    typer.echo(f"{cache.folder}: {entries} clips, {size / 1e6:.1f} MB")
+
+
+@features.command("clear")
+def clear_cache() -> None:
+    """Delete all cached features."""
+    from serzoo.data.cache import FeatureCache
+
+    FeatureCache().clear()
+
+
+@app.command("train")
+def train_model(
+    config: Config,
+    data_root: DataRoot = None,
+    test_data_root: TestDataRoot = None,
+    fold: Annotated[int, typer.Option(help="The fold to train and score, from 1.")] = 1,
+    run_folder: RunFolderOption = None,
+    change: Changes = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train on one fold of a config's protocol, score its test part and keep the model."""
+    report = _cross_validate(config, data_root, test_data_root, [fold], run_folder, change, quiet)
+    typer.echo(f"Model: {report.folder / report.fold_names[0] / 'model.keras'}")
+
+
+@app.command("cv")
+def cross_validate_config(
+    config: Config,
+    data_root: DataRoot = None,
+    test_data_root: TestDataRoot = None,
+    folds: Annotated[str | None, typer.Option(help="Which folds, for example 1,2 or 1-5; default all.")] = None,
+    run_folder: RunFolderOption = None,
+    change: Changes = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train and score a config on the folds of its protocol; an interrupted run goes on."""
+    _cross_validate(config, data_root, test_data_root, _numbers(folds), run_folder, change, quiet)
+
+
+@app.command("evaluate")
+def evaluate_model(
+    model: Model,
+    corpus: Annotated[str, typer.Argument(help="A corpus's name, or 'folder' or 'csv'.")],
+    root: Annotated[Path, typer.Argument(help="Its folder, or the CSV file.")],
+    config: RecipeOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Score a trained model on a corpus. The recordings it was trained on do not count as a test."""
+    from serzoo.data import load_corpus
+    from serzoo.training.evaluate import evaluate
+
+    classifier = _load(model, config)
+    manifest = load_corpus(corpus, root).with_classes(classifier.class_names)
+    scores = evaluate(classifier.model, manifest, progress=not quiet)
+    typer.echo(_json(scores.to_dict()) if as_json else _scores_text(scores))
+
+
+@app.command("predict")
+def predict_files(
+    sources: Annotated[list[Path], typer.Argument(help="Audio files or folders.")],
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="A .keras file, a fold's folder, or the papers' .hdf5 or .npz.")
+    ],
+    config: RecipeOption = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to a .json or .csv file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say which emotion recordings carry; long ones get a timeline."""
+    from serzoo.classifier import to_csv, to_json
+    from serzoo.files import write_whole
+
+    if output is not None and output.suffix not in (".json", ".csv"):
+        raise ConfigError(f"--output {output} ends in {output.suffix or 'nothing'}; use .json or .csv.")
+    errors: list[AudioError] = []
+    predictions = _load(model, config).predict_files(sources, on_error=errors.append)
+    if output is not None:
+        write_whole(output, to_csv(predictions) if output.suffix == ".csv" else to_json(predictions))
+    typer.echo(to_json(predictions) if as_json else "\n".join(map(_prediction_text, predictions)))
+    for error in errors:
+        typer.echo(f"error: {error}", err=True)
+    raise typer.Exit(2 if errors else 0)
+
+
+@app.command("export")
+def export_model(
+    model: Model,
+    folder: Annotated[Path, typer.Argument(help="Folder to write to.")],
+    config: RecipeOption = None,
+    export_format: Annotated[str, typer.Option("--format", help="Only saved_model so far.")] = "saved_model",
+    overwrite: Annotated[bool, typer.Option(help="Replace the folder.")] = False,
+) -> None:
+    """Export a model that takes a waveform and answers with a label, and check it by reloading."""
+    from serzoo.export import export
+
+    typer.echo(export(_load(model, config), folder, format=export_format, overwrite=overwrite))
+
+
+@app.command("convert")
+def convert_weights(
+    model: Model,
+    target: Annotated[Path, typer.Argument(help="The .keras file to write.")],
+    config: RecipeOption = None,
+) -> None:
+    """Turn the papers' own weight files (.hdf5 of TIM-Net, .npz of TBDM-Net) into a .keras file."""
+    if target.suffix != ".keras":
+        raise ConfigError(f"{target} ends in {target.suffix or 'nothing'}; name a .keras file.")
+    _load(model, config).save(target)
+    typer.echo(target)
+
+
+def _cross_validate(
+    config: str,
+    data_root: Path | None,
+    test_data_root: Path | None,
+    folds: list[int] | None,
+    run_folder: Path | None,
+    changes: list[str] | None,
+    quiet: bool,
+) -> Any:
+    """Run the folds, print the report and return it."""
+    import_tensorflow_quietly()
+    from serzoo.training.cross_validate import cross_validate
+
+    report = cross_validate(
+        config,
+        data_root=data_root,
+        test_data_root=test_data_root,
+        run_folder=run_folder,
+        folds=folds,
+        changes=dict(map(_change, changes or [])),
+        progress=not quiet,
+    )
+    typer.echo(f"{report}\nRun folder: {report.folder}")
+    return report
+
+
+def _load(model: str, config: str | None) -> Any:
+    import_tensorflow_quietly()
+    from serzoo.zoo import load
+
+    return load(model, recipe=config)
+
+
+def _change(text: str) -> tuple[str, object]:
+    """Read ``key=value``; the value is YAML, as in a config."""
+    from serzoo.strict_yaml import parse
+
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"--set {text!r} is not key=value; for example --set training.epochs=2")
+    return key, parse(value, f"--set {key}")
+
+
+def _numbers(text: str | None) -> list[int] | None:
+    """Read ``1,2`` or ``1-5``."""
+    if text is None:
+        return None
+    try:
+        spans = [part.split("-") for part in text.split(",")]
+        return [number for span in spans for number in range(int(span[0]), int(span[-1]) + 1)]
+    except ValueError:
+        raise ConfigError(f"--folds {text!r} is not a list of folds; for example 1,2 or 1-5.") from None
+
+
+def _prediction_text(prediction: Prediction) -> str:
+    """Return a line for the clip, one for each window of a long one, and its warnings."""
+    lines = [f"{prediction.name}: {prediction.label} ({prediction.confidence:.0%})"]
+    lines += [f"  {part.start:7.1f} s - {part.end:7.1f} s  {part.label}" for part in prediction.timeline]
+    return "\n".join(lines + [f"  warning: {warning}" for warning in prediction.warnings])
+
+
+def _scores_text(scores: Scores) -> str:
+    recalls = {
+        name: "no recordings" if value is None else f"recall {value:.1%}" for name, value in scores.recall.items()
+    }
+    width = max(map(len, recalls))
+    return "\n".join([str(scores), *(f"  {name:<{width}}  {text}" for name, text in recalls.items())])
+
+
+def _table(title: str, rows: dict[str, str]) -> None:
+    typer.echo(title)
+    width = max(map(len, rows), default=0)
+    for name, text in rows.items():
+        typer.echo(f"  {name:<{width}}  {text}".rstrip())
+    typer.echo()
+
+
+def _json(values: dict[str, object]) -> str:
+    return json.dumps(values, indent=2)

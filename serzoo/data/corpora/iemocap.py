@@ -1,0 +1,108 @@
+"""IEMOCAP: ten English-speaking actors in five sessions of two, scripted and improvised (Busso et al., 2008)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from types import MappingProxyType
+from typing import ClassVar
+
+from serzoo.data.corpora.base import CORPORA, Corpus, MisnamedFileError, Recording
+from serzoo.errors import DataError
+from serzoo.labels import FEMALE, MALE
+
+_DIALOG = r"Ses0(?P<session>[1-5])(?P<mocap>[FM])_(?P<kind>impro|script)(?P<scene>[0-9]{2}(?:_[0-9])?)(?P<part>[ab]?)"
+_DIALOG_NAME = re.compile(_DIALOG)
+_UTTERANCE_NAME = re.compile(rf"(?P<dialog>{_DIALOG})_(?P<gender>[FM])(?P<turn>[0-9]{{3}})")
+_LABEL_LINE = re.compile(r"\[[0-9.]+ - [0-9.]+\]\t(?P<utterance>\S+)\t(?P<emotion>[a-z]+)\t\[.*\]")
+_SELECTED = {"ang": "angry", "hap": "happy", "exc": "happy", "neu": "neutral", "sad": "sad"}
+_LEFT_OUT = ("dis", "fea", "fru", "oth", "sur", "xxx")
+
+
+class Iemocap(Corpus):
+    """The standard four classes, excited merged into happy: 5531 of 10,039 utterances.
+
+    An utterance's speaker is the *last* letter of its name; the one after the session number tells
+    who wore the markers. ``text`` tells scripted from improvised speech: ``script01_1`` is the same
+    script in every session, ``Ses01F_impro01`` the improvised dialog, whose words occur once.
+
+    Args:
+        labels: emotion codes by utterance, as :meth:`prepare` reads them.
+    """
+
+    name = "iemocap"
+    title = "IEMOCAP"
+    class_names = ("angry", "happy", "neutral", "sad")
+    licence = "for research, by request"
+    source = "https://sail.usc.edu/iemocap/"
+    layout = "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.wav"
+    sample_rates = (16_000,)
+    class_counts: ClassVar = {"angry": 1103, "happy": 1636, "neutral": 1708, "sad": 1084}
+    speaker_counts: ClassVar = {
+        "Ses01_F": 528, "Ses01_M": 557, "Ses02_F": 481, "Ses02_M": 542, "Ses03_F": 522,
+        "Ses03_M": 629, "Ses04_F": 528, "Ses04_M": 503, "Ses05_F": 590, "Ses05_M": 651,
+    }  # fmt: skip
+
+    def __init__(self, labels: Mapping[str, str] = MappingProxyType({})) -> None:
+        self._labels = labels
+
+    def prepare(self, root: Path) -> Iemocap:
+        """Read the labels from ``Session*/dialog/EmoEvaluation/*.txt`` at ``root`` or below.
+
+        Raises:
+            DataError: no session, a session without label files, or a label line that cannot be read.
+        """
+        sessions = sorted(path for path in root.rglob("Session[1-5]") if path.is_dir())
+        if not sessions:
+            raise DataError(f"{root} holds no folder Session1 ... Session5; give IEMOCAP's root: {self.layout}.")
+        labels: dict[str, str] = {}
+        for session in sessions:
+            for path in _label_files(session):
+                labels.update(_read_labels(path))
+        return Iemocap(labels)
+
+    def parse(self, path: PurePath) -> Recording | None:
+        """Read a name such as ``Ses01F_impro01_F000`` and look up its label; None for a whole dialog."""
+        if _DIALOG_NAME.fullmatch(path.stem):
+            return None
+        fields = self.match(_UTTERANCE_NAME, path)
+        emotion = self._labels.get(path.stem)
+        if emotion is None:
+            raise MisnamedFileError(f"{path}: its session's EmoEvaluation files have no label for it.")
+        if emotion in _LEFT_OUT:
+            return None
+        return Recording(
+            label=_SELECTED[emotion],
+            speaker=f"Ses0{fields['session']}_{fields['gender']}",
+            gender=MALE if fields["gender"] == "M" else FEMALE,
+            text=f"script{fields['scene']}" if fields["kind"] == "script" else fields["dialog"],
+            session=fields["session"],
+        )
+
+
+def _label_files(session: Path) -> list[Path]:
+    folder = session / "dialog" / "EmoEvaluation"
+    files = sorted(path for path in folder.glob("*.txt") if not path.name.startswith("."))
+    if not files:
+        raise DataError(
+            f"{folder} is missing or holds no .txt file; copy it from the release: IEMOCAP's labels are there."
+        )
+    return files
+
+
+def _read_labels(path: Path) -> dict[str, str]:
+    """Return the emotion codes of one dialog by utterance; lines that start with ``[`` hold them."""
+    labels = {}
+    for number, line in enumerate(path.read_text(encoding="latin-1").splitlines(), start=1):
+        if not line.startswith("["):
+            continue
+        found = _LABEL_LINE.fullmatch(line.strip())
+        if found is None or found["emotion"] not in (*_SELECTED, *_LEFT_OUT):
+            known = ", ".join(sorted((*_SELECTED, *_LEFT_OUT)))
+            raise DataError(f"{path} line {number}: {line.strip()!r} has no label of IEMOCAP; known are {known}.")
+        labels[found["utterance"]] = found["emotion"]
+    return labels
+
+
+CORPORA.register("iemocap", Iemocap())

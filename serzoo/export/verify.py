@@ -1,0 +1,68 @@
+"""Compare an exported model, whatever its format, with the model it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from serzoo.errors import ExportError
+from serzoo.features.reference import extract
+
+if TYPE_CHECKING:
+    from serzoo.classifier import Classifier
+    from serzoo.features.spec import MFCCSpec
+
+FEATURES_TOLERANCE = 1e-5
+"""Largest allowed difference of a probability, given the same features."""
+
+WAVEFORM_TOLERANCE = 1e-3
+"""Largest allowed difference of a probability, given the same waveform: the front end's
+coefficients are within 2e-3 of the reference, which the model may amplify."""
+
+_BATCH_SIZES = (1, 3)
+
+
+def check_answers(
+    classifier: Classifier,
+    *,
+    by_waveforms: Callable[[np.ndarray], np.ndarray],
+    by_features: Callable[[np.ndarray], np.ndarray],
+) -> None:
+    """Compare an export's probabilities with the model's on noise of several lengths and batch sizes.
+
+    Args:
+        classifier: the model, whose features come from the reference.
+        by_waveforms: the export's answer to (batch, n_samples) float32, as (batch, n_classes).
+        by_features: the export's answer to (batch, n_frames, n_features) float32, as (batch, n_classes).
+
+    Raises:
+        ExportError: a probability is off, or the answer has another shape.
+    """
+    for waveforms in _probes(classifier.feature_spec):
+        features = np.stack([extract(waveform, classifier.feature_spec) for waveform in waveforms])
+        expected = np.asarray(classifier.network.predict_on_batch(features))
+        _compare("features", by_features(features), expected, FEATURES_TOLERANCE)
+        _compare(f"waveforms of {waveforms.shape[1]} samples", by_waveforms(waveforms), expected, WAVEFORM_TOLERANCE)
+
+
+def _probes(spec: MFCCSpec) -> Iterator[np.ndarray]:
+    """Yield noise that swells and fades, shorter than, equal to and longer than the model's length."""
+    random = np.random.default_rng(0)
+    length = spec.n_samples or spec.sample_rate
+    for n_samples in (length // 3 + 1, length, 2 * length + 1):
+        for batch_size in _BATCH_SIZES:
+            noise = random.normal(0, 0.1, (batch_size, n_samples)) * np.hanning(n_samples)
+            yield noise.astype(np.float32)
+
+
+def _compare(what: str, answers: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
+    if answers.shape != expected.shape:
+        raise ExportError(f"The export answers {what} with the shape {answers.shape}, the model with {expected.shape}.")
+    difference = float(np.abs(answers - expected).max())
+    if not difference <= tolerance:  # also where it is NaN
+        raise ExportError(
+            f"The export's probabilities for {what} differ from the model's by {difference:.2g}, "
+            f"allowed is {tolerance:g}; nothing was written."
+        )

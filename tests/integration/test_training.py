@@ -1,0 +1,282 @@
+"""fit, evaluate and cross_validate on the synthetic corpus."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import serzoo
+from serzoo.config import ModelConfig, Recipe, TrainingConfig
+from serzoo.data.cache import FeatureCache
+from serzoo.data.pipeline import Examples
+from serzoo.data.synthetic import load as load_synthetic
+from serzoo.errors import ConfigError, DataError, FeatureError
+from serzoo.features.spec import MFCCSpec
+from serzoo.metrics import Scores
+from serzoo.training import callbacks
+from serzoo.training.cross_validate import cross_validate, load_manifest
+from serzoo.training.evaluate import evaluate
+from serzoo.training.fit import fit
+from serzoo.training.run_folder import score_predictions
+
+SPEC = MFCCSpec(sample_rate=16_000, n_samples=16_000, n_mfcc=13)
+SMALL = {"n_blocks": 2, "filters": 8}
+CLASSES = ("angry", "happy", "sad")
+TRAINING = TrainingConfig(batch_size=16, epochs=4, seed=3, jit_compile=False)
+
+
+@pytest.fixture(scope="module")
+def corpus_root(tmp_path_factory):
+    return tmp_path_factory.mktemp("synthetic")
+
+
+@pytest.fixture(scope="module")
+def manifest(corpus_root):
+    return load_synthetic(corpus_root, n_speakers=4, takes=1)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return FeatureCache(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def examples():
+    """Three classes told apart by the mean of one coefficient."""
+    rng = np.random.default_rng(0)
+    targets = np.arange(60) % 3
+    features = rng.standard_normal((60, 20, 13)).astype(np.float32)
+    features[:, :, 0] += 2 * targets[:, None]
+    return Examples(features, targets, CLASSES)
+
+
+def small_model(examples, seed=0, **arguments):
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    return serzoo.build(
+        "timnet", class_names=examples.class_names, n_features=13, feature_spec=SPEC, **SMALL, **arguments
+    )
+
+
+def recipe(**training):
+    return Recipe(
+        name="small",
+        corpus="synthetic",
+        model=ModelConfig("timnet", {**SMALL, "n_features": 13}),
+        features=SPEC,
+        protocol="loso-v1",
+        training=dataclasses.replace(TRAINING, epochs=2, **training),
+    )
+
+
+def test_fit_learns_and_says_what_happened(examples):
+    model = small_model(examples)
+    history = fit(model, examples, training=dataclasses.replace(TRAINING, epochs=30), progress=False)
+    assert history.selected_epoch == len(history.records) == 30
+    assert history.column("loss")[-1] < history.column("loss")[0]
+    assert evaluate(model, examples).uar > 0.9
+
+
+def test_arrays_serve_as_data(examples):
+    model = small_model(examples)
+    history = fit(model, (examples.features, examples.targets), training=TRAINING, progress=False)
+    assert len(history.records) == 4
+    assert evaluate(model, (examples.features, examples.targets)) == evaluate(model, examples)
+
+
+def test_the_same_seed_gives_the_same_weights(examples):
+    first, second = small_model(examples), small_model(examples)
+    for model in (first, second):
+        fit(model, examples, training=TRAINING, progress=False)
+    for one, other in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("selection", ["last-epoch", "best-train-war"])
+def test_an_interrupted_training_resumes_to_the_same_numbers(examples, tmp_path, monkeypatch, selection):
+    training = dataclasses.replace(TRAINING, epochs=6, selection=selection)
+    whole = small_model(examples)
+    expected = fit(whole, examples, training=training, progress=False)
+
+    monkeypatch.setattr(callbacks, "_SAVE_EVERY_SECONDS", 0.0)
+    save = callbacks.Checkpoint._save
+
+    def save_then_stop(self, path):
+        save(self, path)
+        if len(self.records) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(callbacks.Checkpoint, "_save", save_then_stop)
+    with pytest.raises(KeyboardInterrupt):
+        fit(small_model(examples), examples, training=training, run_folder=tmp_path, progress=False)
+    monkeypatch.setattr(callbacks.Checkpoint, "_save", save)
+
+    resumed = small_model(examples, seed=99)  # whatever state the new process starts from
+    history = fit(resumed, examples, training=training, run_folder=tmp_path, progress=False)
+    assert history == expected
+    for one, other in zip(resumed.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_finished_training_is_not_repeated(examples, tmp_path):
+    first = small_model(examples)
+    history = fit(first, examples, training=TRAINING, run_folder=tmp_path, progress=False)
+    again = small_model(examples, seed=99)
+    assert fit(again, examples, training=TRAINING, run_folder=tmp_path, progress=False) == history
+    np.testing.assert_array_equal(again.get_weights()[0], first.get_weights()[0])
+
+
+def test_a_state_of_other_settings_is_refused(examples, tmp_path):
+    fit(small_model(examples), examples, training=TRAINING, run_folder=tmp_path, progress=False)
+    other = dataclasses.replace(TRAINING, label_smoothing=0.2)
+    with pytest.raises(DataError, match=r"state\.npz belongs to a training with other settings"):
+        fit(small_model(examples), examples, training=other, run_folder=tmp_path, progress=False)
+
+
+def test_a_damaged_state_is_named(examples, tmp_path):
+    (tmp_path / "state.npz").write_bytes(b"PK\x03\x04 not really")
+    with pytest.raises(DataError, match=r"state\.npz: damaged training state"):
+        fit(small_model(examples), examples, training=TRAINING, run_folder=tmp_path, progress=False)
+
+
+def test_the_best_validation_epoch_is_kept(examples):
+    training = dataclasses.replace(TRAINING, epochs=8, selection="best-validation-uar")
+    validation = examples.select(np.arange(0, 60, 3) + np.arange(20) % 3)
+    model = small_model(examples)
+    history = fit(model, examples, validation_data=validation, training=training, progress=False)
+    uars = history.column("validation_uar")
+    assert history.selected_epoch == int(np.argmax(uars)) + 1
+    assert evaluate(model, validation).uar == pytest.approx(max(uars))
+
+
+@pytest.mark.parametrize(
+    ("selection", "parts", "message"),
+    [
+        ("best-validation-uar", {}, "needs validation_data"),
+        ("leaky-best-test-war", {}, "needs test_data"),
+        ("last-epoch", {"test_data"}, "only for the rule leaky-best-test-war"),
+    ],
+)
+def test_a_rule_gets_the_parts_it_needs_and_no_test_part_otherwise(examples, selection, parts, message):
+    training = dataclasses.replace(TRAINING, selection=selection)
+    with pytest.raises(ConfigError, match=message):
+        fit(small_model(examples), examples, training=training, progress=False, **dict.fromkeys(parts, examples))
+
+
+def test_data_that_does_not_fit_the_model_is_refused(examples):
+    model = small_model(examples)
+    with pytest.raises(FeatureError, match="takes 13 values per frame, the data has 7"):
+        evaluate(model, (np.zeros((2, 5, 7)), [0, 1]))
+    with pytest.raises(DataError, match=r"classes \(a, b, c\) are not the model's \(angry, happy, sad\)"):
+        evaluate(model, Examples(examples.features, examples.targets, ("a", "b", "c")))
+
+
+def test_logits_are_trained_and_scored_as_probabilities_are(examples):
+    model = small_model(examples, classifier_activation=None)
+    fit(model, examples, training=dataclasses.replace(TRAINING, epochs=30), progress=False)
+    assert evaluate(model, examples).uar > 0.9
+
+
+def test_cross_validation_writes_a_run_folder_and_goes_on_from_it(corpus_root, manifest, cache, tmp_path, monkeypatch):
+    root = next(path for path in corpus_root.iterdir())
+    del manifest
+    run = tmp_path / "run"
+    monkeypatch.setattr("serzoo.training.cross_validate.load_manifest", lambda *_: load_synthetic(corpus_root, 4, 1))
+    first = cross_validate(recipe(), data_root=root, run_folder=run, folds=[1, 2], cache=cache, progress=False)
+    assert not first.complete
+    assert first.fold_names == ("fold01-speaker-01", "fold02-speaker-02") or len(first.fold_names) == 2
+    for name in ("recipe.yaml", "environment.json", "leakage.json", "report.json", "plots/confusion.png"):
+        assert (run / name).stat().st_size > 0
+    for fold in first.fold_names:
+        for name in ("predictions.csv", "history.csv", "model.keras", "embedding.npy", "tensorboard"):
+            assert (run / fold / name).exists()
+        assert not (run / fold / "state.npz").exists()
+        assert (run / "plots" / f"{fold}-curves.png").exists()
+        assert (run / "plots" / f"{fold}-tsne.png").exists()
+    again = cross_validate(recipe(), data_root=root, run_folder=run, folds=[1, 2], cache=cache, progress=False)
+    assert again.summary == first.summary
+    assert json.loads((run / "report.json").read_text())["protocol"] == "loso-v1"
+
+
+def test_scores_follow_from_the_predictions_file(corpus_root, manifest, cache, tmp_path):
+    report = cross_validate(
+        recipe(), data_root=corpus_root, run_folder=tmp_path, folds=[1], cache=cache, progress=False
+    )
+    path = tmp_path / report.fold_names[0] / "predictions.csv"
+    table = pd.read_csv(path)
+    names = list(report.summary.pooled.class_names)
+    probabilities = table[[f"p_{name}" for name in names]].to_numpy()
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-4)
+    assert [names[index] for index in probabilities.argmax(axis=1)] == table["prediction"].tolist()
+    by_hand = Scores.from_predictions(
+        [names.index(label) for label in table["label"]], probabilities.argmax(axis=1), names
+    )
+    assert score_predictions(path, names) == by_hand == report.summary.folds[0]
+
+
+def test_a_run_folder_of_other_settings_is_refused(corpus_root, cache, tmp_path):
+    common = {"data_root": corpus_root, "run_folder": tmp_path, "folds": [1], "cache": cache, "progress": False}
+    cross_validate(recipe(), **common)
+    with pytest.raises(ConfigError, match="holds a run with other settings"):
+        cross_validate(recipe(), changes={"training.epochs": 3}, **common)
+
+
+def test_the_validation_part_shares_no_speaker_with_training(corpus_root, cache, tmp_path):
+    settings = recipe(selection="best-validation-uar", validation_fraction=0.34)
+    report = cross_validate(
+        settings, data_root=corpus_root, run_folder=tmp_path, folds=[1], cache=cache, progress=False
+    )
+    history = pd.read_csv(tmp_path / report.fold_names[0] / "history.csv")
+    assert {"validation_uar", "validation_war"} <= set(history.columns)
+
+
+def test_speaker_dependence_is_said_beside_the_score(corpus_root, cache, tmp_path):
+    common = {"data_root": corpus_root, "folds": [1], "cache": cache, "progress": False}
+    dependent = dataclasses.replace(recipe(), protocol="random10-seed46-v1")
+    text = str(cross_validate(dependent, run_folder=tmp_path / "a", **common))
+    assert "speaker-DEPENDENT" in text
+    assert "1 of 10 folds only" in text
+    assert "speaker-independent" in str(cross_validate(recipe(), run_folder=tmp_path / "b", **common))
+
+
+@pytest.mark.parametrize("folds", [[0], [5], []])
+def test_a_fold_that_is_not_there_is_refused(corpus_root, cache, tmp_path, folds):
+    with pytest.raises(ConfigError, match="loso-v1; choose from 1 to 4"):
+        cross_validate(recipe(), data_root=corpus_root, run_folder=tmp_path, folds=folds, cache=cache, progress=False)
+
+
+def test_a_test_corpus_is_asked_for_only_where_it_is_needed(corpus_root):
+    with pytest.raises(ConfigError, match="does not take a test corpus"):
+        load_manifest(recipe(), corpus_root, corpus_root)
+    with pytest.raises(ConfigError, match="needs a test corpus"):
+        load_manifest(dataclasses.replace(recipe(), test_corpus="emodb"), corpus_root)
+
+
+def test_waveform_augmentation_trains_from_the_recordings(manifest):
+    from serzoo.config import WaveformAugmentConfig
+
+    model = serzoo.build("timnet", class_names=manifest.class_names, n_features=13, feature_spec=SPEC, **SMALL)
+    training = dataclasses.replace(TRAINING, epochs=1, waveform_augment=WaveformAugmentConfig(gain_db=3.0))
+    history = fit(model, manifest.select(range(20)), training=training, progress=False)
+    assert np.isfinite(history.column("loss")).all()
+    with pytest.raises(ConfigError, match="needs recordings"):
+        fit(model, (np.zeros((20, 32, 13)), np.zeros(20, int)), training=training, progress=False)
+
+
+@pytest.mark.slow
+def test_training_resumes_on_jax_too(tmp_path):
+    """The tests above that need no recordings, on Keras's JAX backend, in a process of their own."""
+    import os
+
+    chosen = "learns or same_seed or resumes_to or validation_epoch or logits"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-k", chosen, "-m", "not slow", __file__]
+    result = subprocess.run(
+        command, env={**os.environ, "KERAS_BACKEND": "jax"}, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout[-3000:]
+    assert "6 passed" in result.stdout

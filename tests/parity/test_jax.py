@@ -1,0 +1,24 @@
+"""Models, layers and weight files on Keras's JAX backend: their own tests, run there."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+
+TESTS = Path(__file__).resolve().parents[1]
+BACKEND_AGNOSTIC = ("parity/test_golden.py", "unit/test_layers.py", "contract/test_models.py")
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="the other tests of this run are on JAX already")
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed (pip install serzoo[jax])")
+def test_the_backend_agnostic_tests_pass_on_jax():
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    arguments = ["-q", "-x", "-p", "no:cacheprovider", *(str(TESTS / name) for name in BACKEND_AGNOSTIC)]
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", *arguments], cwd=TESTS.parent, env=environment, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-2000:]

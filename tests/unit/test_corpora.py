@@ -1,0 +1,368 @@
+"""Each corpus's full list of names gives the published counts; layouts, order and absent classes."""
+
+from collections import Counter
+from collections.abc import Iterable
+from itertools import product
+from pathlib import Path, PurePosixPath
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serzoo.data.corpora.base import CORPORA, Recording, build_manifest, natural_key
+from serzoo.data.corpora.iemocap import Iemocap
+from serzoo.errors import DataError, SerzooWarning
+
+RAVDESS_NAMES = [
+    f"Actor_{actor:02d}/03-01-{emotion:02d}-{intensity:02d}-{statement:02d}-{repetition:02d}-{actor:02d}.wav"
+    for actor in range(1, 25)
+    for emotion in range(1, 9)
+    for intensity, statement, repetition in product((1, 2), (1, 2), (1, 2))
+    if (emotion, intensity) != (1, 2)
+]
+EMOVO_NAMES = [
+    f"EMOVO/{speaker}/{emotion}-{speaker}-{text}.wav"
+    for emotion, speaker, text in product(
+        ("neu", "dis", "gio", "pau", "rab", "sor", "tri"),
+        ("f1", "f2", "f3", "m1", "m2", "m3"),
+        ("b1", "b2", "b3", "l1", "l2", "l3", "l4", "n1", "n2", "n3", "n4", "n5", "d1", "d2"),
+    )
+]
+SAVEE_NAMES = [
+    f"AudioData/{speaker}/{emotion}{number:02d}.wav"
+    for speaker, emotion in product(("DC", "JE", "JK", "KL"), ("a", "d", "f", "h", "n", "sa", "su"))
+    for number in range(1, 31 if emotion == "n" else 16)
+]
+CASIA_NAMES = [
+    f"{speaker}/{emotion}/{number}.wav"
+    for speaker, emotion, number in product(
+        ("liuchanhg", "wangzhe", "zhaoquanyin", "ZhaoZuoxiang"),
+        ("angry", "fear", "happy", "neutral", "sad", "surprise"),
+        range(201, 251),
+    )
+]
+TESS_NAMES = [
+    f"{speaker}_{emotion}/{speaker}_{first}{second}_{emotion}.wav"
+    for speaker, emotion, first, second in product(
+        ("OAF", "YAF"),
+        ("angry", "disgust", "fear", "happy", "neutral", "ps", "sad"),
+        "abcdefghij",
+        "abcdefghijklmnopqrst",
+    )
+]
+
+
+def cremad_names() -> Iterable[str]:
+    """Sentence IEO at three levels except neutral, the others at none; five actors miss one sentence or file."""
+    emotions = ("ANG", "DIS", "FEA", "HAP", "NEU", "SAD")
+    others = ("TIE", "IOM", "IWW", "TAI", "MTI", "IWL", "ITH", "DFA", "ITS", "TSI", "WSI")
+    for actor in range(1001, 1092):
+        yield from (f"{actor}_IEO_{e}_{level}" for e in emotions if e != "NEU" for level in ("LO", "MD", "HI"))
+        yield f"{actor}_IEO_NEU_XX"
+        for sentence, emotion in product(others, emotions):
+            lacks_sentence = actor in (1008, 1009, 1019) and sentence == "WSI"
+            lacks_file = actor in (1002, 1076) and (sentence, emotion) == ("MTI", "NEU")
+            if not (lacks_sentence or lacks_file):
+                yield f"{actor}_{sentence}_{emotion}_XX"
+
+
+def emodb_names() -> Iterable[str]:
+    """Names of the grammar that meet the published totals per class and per speaker."""
+    texts = ("a01", "a02", "a04", "a05", "a07", "b01", "b02", "b03", "b09", "b10")
+    emotions = {"W": 127, "L": 81, "E": 46, "A": 69, "F": 71, "T": 62, "N": 79}
+    speakers = [s for s, n in CORPORA.get("emodb").speaker_counts.items() for _ in range(n)]
+    codes = [code for code, n in emotions.items() for _ in range(n)]
+    seen: Counter[tuple[str, str]] = Counter()
+    for speaker, code in zip(speakers, codes[::2] + codes[1::2], strict=True):
+        number = seen[speaker, code]
+        seen[speaker, code] += 1
+        yield f"wav/{speaker}{texts[number % 10]}{code}{'abcdef'[number // 10]}.wav"
+
+
+FULL_LISTS = {
+    "casia": CASIA_NAMES,
+    "cremad": [f"AudioWAV/{name}.wav" for name in cremad_names()],
+    "emodb": list(emodb_names()),
+    "emovo": EMOVO_NAMES,
+    "ravdess": RAVDESS_NAMES,
+    "savee": SAVEE_NAMES,
+    "tess": TESS_NAMES,
+}
+TOTALS = {"casia": 1200, "cremad": 7442, "emodb": 535, "emovo": 588, "ravdess": 1440, "savee": 480, "tess": 2800}
+
+
+def plant(root: Path, names: Iterable[str]) -> Path:
+    """Make empty files: names are all that loading reads."""
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return root
+
+
+@pytest.mark.parametrize("name", FULL_LISTS)
+def test_full_list_gives_the_published_counts(name):
+    corpus = CORPORA.get(name)
+    recordings = [corpus.parse(PurePosixPath(path)) for path in FULL_LISTS[name]]
+    assert len(recordings) == TOTALS[name] == sum(corpus.class_counts.values())
+    assert Counter(recording.label for recording in recordings) == corpus.class_counts
+    assert Counter(recording.speaker for recording in recordings) == corpus.speaker_counts
+
+
+@pytest.mark.parametrize(
+    ("name", "men", "women"),
+    [("casia", 2, 2), ("cremad", 48, 43), ("emodb", 5, 5), ("emovo", 3, 3), ("ravdess", 12, 12), ("savee", 4, 0)],
+)
+def test_men_and_women_are_as_published(name, men, women):
+    corpus = CORPORA.get(name)
+    recordings = [corpus.parse(PurePosixPath(path)) for path in FULL_LISTS[name]]
+    genders = Counter(gender for _, gender in {(recording.speaker, recording.gender) for recording in recordings})
+    assert genders == Counter({"male": men, "female": women})
+
+
+@pytest.mark.parametrize(
+    ("name", "n_texts"),
+    [("casia", 50), ("cremad", 12), ("emodb", 10), ("emovo", 14), ("ravdess", 2), ("savee", 120), ("tess", 200)],
+)
+def test_texts_are_as_published(name, n_texts):
+    corpus = CORPORA.get(name)
+    assert len({corpus.parse(PurePosixPath(path)).text for path in FULL_LISTS[name]}) == n_texts
+
+
+def test_cremad_asks_for_a_level_in_one_sentence_only():
+    corpus = CORPORA.get("cremad")
+    recordings = [corpus.parse(PurePosixPath(path)) for path in FULL_LISTS["cremad"]]
+    levels = Counter(recording.intensity for recording in recordings)
+    assert (levels["low"], levels["medium"], levels["high"]) == (455, 455, 455)
+    assert {recording.text for recording in recordings if recording.intensity} == {"IEO"}
+
+
+def test_ravdess_is_ordered_by_class_then_by_natural_name(tmp_path):
+    manifest = CORPORA.get("ravdess").load(plant(tmp_path, reversed(RAVDESS_NAMES)))
+    codes = {"angry": "05", "calm": "02", "disgust": "07", "fear": "06", "happy": "03", "neutral": "01", "sad": "04"}
+    codes["surprise"] = "08"
+    names = [path.name for path in manifest.paths]
+    expected = [
+        name
+        for label in manifest.class_names
+        for name in sorted(Path(path).name for path in RAVDESS_NAMES if f"/03-01-{codes[label]}-" in path)
+    ]
+    assert manifest.class_names == ("angry", "calm", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+    assert names == expected
+    assert names[:2] == ["03-01-05-01-01-01-01.wav", "03-01-05-01-01-01-02.wav"]
+    assert names[192] == "03-01-02-01-01-01-01.wav"
+
+
+def flat_savee(name: str) -> str:
+    _, speaker, file = name.split("/")
+    return f"{speaker}_{file}"
+
+
+def flat_casia(name: str) -> str:
+    speaker, emotion, file = name.split("/")
+    return f"{emotion}/{file.removesuffix('.wav')}-{emotion}-{speaker.upper()}.flac"
+
+
+@pytest.mark.parametrize(("name", "flatten"), [("savee", flat_savee), ("casia", flat_casia)])
+def test_manifest_is_the_same_in_both_layouts(name, flatten, tmp_path):
+    corpus = CORPORA.get(name)
+    nested = corpus.load(plant(tmp_path / "nested", FULL_LISTS[name]))
+    flat = corpus.load(plant(tmp_path / "flat", map(flatten, FULL_LISTS[name])))
+    columns = ["label", "speaker", "gender", "text"]
+    assert nested.frame[columns].equals(flat.frame[columns])
+    assert not nested.frame[columns].duplicated().any()
+
+
+def test_wav_and_flac_trees_load_alike(tmp_path):
+    corpus = CORPORA.get("emodb")
+    wav = corpus.load(plant(tmp_path / "wav", FULL_LISTS["emodb"]))
+    flac = corpus.load(plant(tmp_path / "flac", (name.replace(".wav", ".FLAC") for name in FULL_LISTS["emodb"])))
+    assert [path.stem for path in wav.paths] == [path.stem for path in flac.paths]
+
+
+def test_linked_folders_are_followed_and_hidden_ones_left_out(tmp_path):
+    plant(tmp_path / "disk", RAVDESS_NAMES)
+    (tmp_path / "links").mkdir()
+    for folder in (tmp_path / "disk").iterdir():
+        (tmp_path / "links" / folder.name).symlink_to(folder)
+    plant(tmp_path / "links", [".cache/Actor_01/03-01-05-01-01-01-01.wav", "Actor_01/.03-01-05-01-01-01-01.wav"])
+    assert len(CORPORA.get("ravdess").load(tmp_path / "links")) == 1440
+
+
+def test_a_second_copy_is_left_out_with_a_warning(tmp_path):
+    names = [*RAVDESS_NAMES, *(f"copied/{name}" for name in RAVDESS_NAMES[:7]), RAVDESS_NAMES[0].replace("wav", "flac")]
+    with pytest.warns(SerzooWarning, match="RAVDESS: 8 audio files under .* repeat a recording"):
+        manifest = CORPORA.get("ravdess").load(plant(tmp_path, names))
+    assert len(manifest) == 1440
+
+
+def test_older_cremad_name_is_the_same_utterance(tmp_path):
+    scan = CORPORA.get("cremad").scan(plant(tmp_path, ["1040_ITH_SAD_X.wav", "1040_ITH_SAD_XX.wav"]))
+    assert len(scan.recordings) == len(scan.repeated) == 1
+
+
+def test_absent_classes_are_left_out_with_a_warning(tmp_path):
+    names = [name for name in FULL_LISTS["emodb"] if Path(name).stem[5] in "WFNT"]
+    with pytest.warns(SerzooWarning, match="EMO-DB: no recording of boredom, disgust, fear; .*other 4 of 7 classes"):
+        manifest = CORPORA.get("emodb").load(plant(tmp_path, names))
+    assert manifest.class_names == ("angry", "happy", "neutral", "sad")
+    assert sorted(set(manifest.targets.tolist())) == [0, 1, 2, 3]
+
+
+def test_one_class_is_refused(tmp_path):
+    names = [name for name in RAVDESS_NAMES if "03-01-05" in name]
+    with pytest.warns(SerzooWarning), pytest.raises(DataError, match="at least 2 classes, got \\['angry'\\]"):
+        CORPORA.get("ravdess").load(plant(tmp_path, names))
+
+
+def test_root_that_is_a_file_is_refused(tmp_path):
+    file = tmp_path / "ravdess.zip"
+    file.touch()
+    with pytest.raises(DataError, match=r"ravdess\.zip is a file; give the folder"):
+        CORPORA.get("ravdess").load(file)
+
+
+def test_other_corpus_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"No EMO-DB recordings .*1440 audio files have other names.*data verify emodb"):
+        CORPORA.get("emodb").load(plant(tmp_path, RAVDESS_NAMES))
+
+
+# IEMOCAP, whose labels are not in its file names
+
+SESSIONS = {  # angry, happy and excited, neutral, sad, said by the woman
+    1: (229, 278, 384, 194, 528),
+    2: (137, 327, 362, 197, 481),
+    3: (240, 286, 320, 305, 522),
+    4: (327, 303, 258, 143, 528),
+    5: (170, 442, 384, 245, 590),
+}
+OTHERS = {"fru": 1849, "xxx": 2507, "sur": 107, "fea": 40, "oth": 3, "dis": 2}
+
+
+def write_iemocap(root: Path) -> None:
+    """All 10,039 utterances in made-up dialogs with the published totals per session, class and speaker."""
+    n_happy = 595
+    others = [code for code, count in OTHERS.items() for _ in range(count)]
+    for session, (angry, happy, neutral, sad, by_woman) in SESSIONS.items():
+        plain = min(happy, n_happy)
+        n_happy -= plain
+        codes = ["ang"] * angry + ["hap"] * plain + ["exc"] * (happy - plain) + ["neu"] * neutral + ["sad"] * sad
+        genders = ["F"] * by_woman + ["M"] * (len(codes) - by_woman)
+        share = others[session - 1 :: 5]
+        turns = list(zip(codes + share, genders + ["M"] * len(share), strict=True))
+        for start in range(0, len(turns), 500):
+            kind = "impro" if start else "script01_"
+            write_dialog(
+                root, f"Ses0{session}F_{kind}{f'{start // 500:02d}' if start else 1}", turns[start : start + 500]
+            )
+
+
+def write_dialog(root: Path, dialog: str, turns: list[tuple[str, str]]) -> None:
+    session = root / f"Session{dialog[4]}"
+    names = [f"{dialog}_{gender}{number:03d}" for number, (_, gender) in enumerate(turns)]
+    plant(session / "sentences" / "wav" / dialog, [f"{name}.wav" for name in names])
+    plant(session / "dialog" / "wav", [f"{dialog}.wav"])
+    lines = [
+        f"[{number}.0000 - {number}.9000]\t{name}\t{code}\t[2.5000, 2.5000, 2.5000]\nC-E1:\tAnger;\t()\n"
+        for number, (name, (code, _)) in enumerate(zip(names, turns, strict=True))
+    ]
+    labels = session / "dialog" / "EmoEvaluation"
+    (labels / "Categorical").mkdir(parents=True, exist_ok=True)
+    (labels / f"{dialog}.txt").write_text(
+        "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n" + "\n".join(lines)
+    )
+    (labels / f"._{dialog}.txt").write_bytes(b"[\x00\x05 resource fork")
+    (labels / "Categorical" / f"{dialog}_e1_cat.txt").write_text("[not read]")
+
+
+def test_iemocap_gives_the_published_counts(tmp_path):
+    write_iemocap(tmp_path)
+    scan = Iemocap().scan(tmp_path)
+    manifest = build_manifest(scan.recordings, Iemocap.class_names, "iemocap")
+    assert len(manifest) == 5531
+    assert len(scan.skipped) == 10_039 - 5531 + len(list(tmp_path.glob("*/dialog/wav/*.wav")))
+    assert not scan.misnamed
+    assert dict(Counter(manifest.frame["label"])) == Iemocap.class_counts
+    assert dict(Counter(manifest.frame["speaker"])) == Iemocap.speaker_counts
+    assert dict(Counter(manifest.frame["session"])) == {"1": 1085, "2": 1023, "3": 1151, "4": 1031, "5": 1241}
+    assert set(manifest.frame[manifest.frame["text"].str.startswith("script")]["text"]) == {"script01_1"}
+    improvised = manifest.frame[~manifest.frame["text"].str.startswith("script")]
+    assert improvised.groupby("text")["session"].nunique().max() == 1
+
+
+def test_iemocap_speaker_is_not_who_wore_the_markers():
+    corpus = Iemocap({"Ses02F_impro03_M007": "exc"})
+    recording = corpus.parse(PurePosixPath("Ses02F_impro03_M007.wav"))
+    assert recording == Recording("happy", "Ses02_M", "male", "Ses02F_impro03", "2")
+
+
+def test_iemocap_without_labels_is_explained(tmp_path):
+    plant(tmp_path, ["Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.wav"])
+    with pytest.raises(DataError, match=r"Session1/dialog/EmoEvaluation is missing or holds no \.txt file; copy it"):
+        Iemocap().load(tmp_path)
+
+
+def test_iemocap_unknown_label_names_file_and_line(tmp_path):
+    write_dialog(tmp_path, "Ses01F_impro01", [("ang", "F"), ("joy", "M")])
+    with pytest.raises(
+        DataError, match=r"Ses01F_impro01\.txt line 6: .*joy.* has no label of IEMOCAP; known are ang, dis"
+    ):
+        Iemocap().load(tmp_path)
+
+
+def test_iemocap_cut_off_label_file_names_file_and_line(tmp_path):
+    write_dialog(tmp_path, "Ses01F_impro01", [("ang", "F"), ("sad", "M")])
+    path = tmp_path / "Session1" / "dialog" / "EmoEvaluation" / "Ses01F_impro01.txt"
+    path.write_text(path.read_text()[:-60])
+    with pytest.raises(DataError, match=r"Ses01F_impro01\.txt line 6: "):
+        Iemocap().load(tmp_path)
+
+
+# Order
+
+
+def test_natural_order_counts():
+    assert sorted(["a10", "a2", "a1", "b", "10", "9"], key=natural_key) == ["9", "10", "a1", "a2", "a10", "b"]
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(st.sampled_from("a9.²٣½ "), max_size=6)))
+def test_natural_order_takes_any_text(texts):
+    assert Counter(sorted(texts, key=natural_key)) == Counter(texts)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10**6), st.integers(0, 10**6), st.text(st.characters(categories=["L"]), max_size=5))
+def test_natural_order_compares_numbers(first, second, prefix):
+    assert (natural_key(f"{prefix}{first}") < natural_key(f"{prefix}{second}")) == (first < second)
+
+
+@settings(deadline=None)
+@given(st.permutations([(Path(f"{label}/{n}.wav"), Recording(label)) for label in ("sad", "angry") for n in range(12)]))
+def test_order_of_a_manifest_does_not_depend_on_the_disk(rows):
+    manifest = build_manifest(rows, ("sad", "angry"), "custom")
+    assert list(manifest.frame["path"]) == [f"{label}/{n}.wav" for label in ("sad", "angry") for n in range(12)]
+
+
+# Real recordings
+
+
+@pytest.mark.recordings
+def test_real_ravdess_is_complete(ravdess_root):
+    manifest = CORPORA.get("ravdess").load(ravdess_root)
+    assert [path.stem for path in manifest.paths] == [
+        path.stem for path in build_manifest(
+            [(Path(name), CORPORA.get("ravdess").parse(PurePosixPath(name))) for name in RAVDESS_NAMES],
+            manifest.class_names, "ravdess",
+        ).paths
+    ]  # fmt: skip
+
+
+@pytest.mark.recordings
+def test_real_emodb_has_four_of_its_classes(emodb_root):
+    with pytest.warns(SerzooWarning, match="no recording of boredom, disgust, fear"):
+        manifest = CORPORA.get("emodb").load(emodb_root)
+    assert len(manifest) == 339
+    assert Counter(manifest.frame["label"]) == {"angry": 127, "happy": 71, "neutral": 79, "sad": 62}
+    assert manifest.class_names == ("angry", "happy", "neutral", "sad")
+    assert len(set(manifest.frame["speaker"])) == 10
