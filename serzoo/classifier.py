@@ -247,19 +247,12 @@ class Classifier:
         """
         self._check_options(windows, batch_size)
         paths = [path for source in sources for path in _recordings(source)]
+        attempt = partial(_attempt, spec=self.feature_spec, windows=windows)
         predictions: list[Prediction] = []
         with _single_threaded_blas(), ThreadPoolExecutor(_WORKERS) as pool:
             for start in range(0, len(paths), batch_size):
-                attempt = partial(_attempt, spec=self.feature_spec, windows=windows)
-                clips = []
-                for outcome in pool.map(attempt, paths[start : start + batch_size]):
-                    if isinstance(outcome, _Clip):
-                        clips.append(outcome)
-                    elif on_error is None:
-                        raise outcome
-                    else:
-                        on_error(outcome)
-                predictions += self._judge(clips, batch_size)
+                outcomes = pool.map(attempt, paths[start : start + batch_size])
+                predictions += self._judge(_clips(outcomes, on_error), batch_size)
         return predictions
 
     def save(self, path: str | Path) -> Path:
@@ -346,6 +339,19 @@ def _attempt(path: Path, spec: MFCCSpec, windows: Windows) -> _Clip | AudioError
         return _listen(str(path), waveform, sample_rate, spec, windows)
     except AudioError as error:
         return error
+
+
+def _clips(outcomes: Iterable[_Clip | AudioError], on_error: Callable[[AudioError], object] | None) -> list[_Clip]:
+    """Return the clips among the outcomes and hand on the errors."""
+    clips = []
+    for outcome in outcomes:
+        if isinstance(outcome, _Clip):
+            clips.append(outcome)
+        elif on_error is None:
+            raise outcome
+        else:
+            on_error(outcome)
+    return clips
 
 
 def _listen(name: str, waveform: np.ndarray, sample_rate: int, spec: MFCCSpec, windows: Windows) -> _Clip:

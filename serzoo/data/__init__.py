@@ -1,23 +1,26 @@
 """Corpora, manifests, splits, caching and the tf.data pipeline.
 
-``serzoo.data.load_corpus`` is the usual way in; nothing here imports TensorFlow
-except :mod:`serzoo.data.pipeline`.
+:func:`load_corpus` is the usual way in; nothing here imports TensorFlow except
+:mod:`serzoo.data.pipeline`.
 """
 
 from pathlib import Path
 
+from serzoo.data import sources, synthetic  # noqa: F401  (each registers corpora)
 from serzoo.data.corpora import CORPORA
 from serzoo.data.manifest import Manifest
+from serzoo.errors import DataError
 
-__all__ = ["Manifest", "load_corpus"]
+__all__ = ["CORPORA", "Manifest", "load_corpus"]
 
 
-def load_corpus(name: str, root: str | Path) -> Manifest:
+def load_corpus(name: str, root: str | Path | None = None) -> Manifest:
     """Scan a corpus on disk.
 
     Args:
-        name: a name of ``serzoo list --corpora``, for example ``"ravdess"``.
-        root: the folder that holds its recordings.
+        name: a corpus that ``serzoo list`` names, or ``"folder"`` (a sub-folder per class) or ``"csv"``
+            (a table with the columns ``path`` and ``label``).
+        root: the folder that holds its recordings, or the table; None for the built-in ``"synthetic"``.
 
     Returns:
         One row per recording, ordered by class and natural file name.
@@ -26,4 +29,9 @@ def load_corpus(name: str, root: str | Path) -> Manifest:
         UnknownNameError: no such corpus.
         DataError: the folder is missing or holds no recording of the corpus.
     """
-    return CORPORA.get(name).load(root)
+    corpus = CORPORA.get(name)
+    folder = root if root is not None else corpus.default_root()
+    if folder is None:
+        origin = f" Get it from {corpus.source}." if corpus.source else ""
+        raise DataError(f"No place is given for {corpus.title}; say where it is (data_root=..., --data PATH).{origin}")
+    return corpus.load(folder)

@@ -2,9 +2,9 @@
 
 A voice reads nonsense syllables: a glottal source (Klatt and Klatt, 1990) with jitter, shimmer and
 breath goes through moving formants. The emotion sets the prosody: pitch, its range and final
-contour, tempo, energy, brightness, breath, jitter and tremor, in the directions that Juslin and
-Laukka (2003, table 7) summarise. Each speaker adds habits of their own, so that an unknown speaker
-is harder than a known one.
+contour, tempo, energy, brightness, breath, jitter and tremor, roughly as reviews of vocal expression
+have it (Banse and Scherer, 1996; Juslin and Laukka, 2003). Each speaker adds habits of their own, so
+that an unknown speaker is harder than a known one.
 
 It exercises code and claims nothing about real speech: a score on it says only that a model learns.
 """
@@ -15,12 +15,13 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 import numpy as np
 
-from serzoo.data.corpora.base import CORPORA, Recording
+from serzoo.data.corpora.base import CORPORA, Corpus, Recording
+from serzoo.data.corpora.ravdess import Ravdess
 from serzoo.data.manifest import Manifest
 from serzoo.errors import DataError, unknown_name
 from serzoo.labels import FEMALE, MALE
@@ -105,7 +106,7 @@ _SILENCE = _Phone((500, 1500, 2500, 3500), 0.0, 0.0, 0.12)
 _BANDWIDTHS = np.array([80.0, 110.0, 160.0, 250.0])  # of the formants, Hz
 _AMPLITUDES = np.array([1.0, 0.7, 0.5, 0.4])
 _FRAME_SHIFT = 0.016  # seconds; formants and levels are set once per frame
-_LEVEL = 0.55  # brings neutral speech to about -26 dB RMS below full scale
+_LEVEL = 0.55  # brings neutral speech to an RMS of about -28 dB of full scale
 _NOISE_FLOOR = 2e-4
 
 
@@ -142,11 +143,11 @@ def synthesize(
         sample_rate: in Hz, 8000 or above.
 
     Returns:
-        The waveform, shape (n_samples,), float32, -1..1; 1.3 to 3.5 seconds long.
+        The waveform, shape (n_samples,), float32, -1..1; some 1 to 4 seconds long.
 
     Raises:
         UnknownNameError: nobody knows how to speak with this emotion.
-        DataError: the gender is neither of the two, or the sample rate too low for speech.
+        DataError: the gender is neither of the two, the sample rate too low for speech or the seed negative.
     """
     if label not in PROSODIES:
         raise unknown_name("emotion", label, PROSODIES)
@@ -154,6 +155,8 @@ def synthesize(
         raise DataError(f"A synthetic voice is {MALE!r} or {FEMALE!r}, not {gender!r}.")
     if sample_rate < 8000:
         raise DataError(f"The sample rate is {sample_rate} Hz; synthetic speech needs 8000 Hz or more.")
+    if seed < 0:
+        raise DataError(f"The seed of a synthetic corpus is {seed}; give 0 or above.")
     rng = _rng(seed, "take", label, speaker, gender, text, str(take))
     voice = _voice(speaker, gender, seed)
     prosody = _prosody(label, speaker, voice, rng, seed)
@@ -231,10 +234,10 @@ def _speak(
     formants *= np.exp(0.03 * rng.standard_normal(formants.shape))
     emphasis = 10 ** ((accents - 0.5) * 4 * prosody.pitch_range / 20)
     position = np.clip((times - ends[0]) / (starts[-1] - ends[0]), 0.0, 1.0)
-    drift = track(0.4 * rng.standard_normal(n_phones))
+    semitones = _melody(position, track(accents), prosody) + _tremor(times, prosody, rng)
+    semitones += track(0.4 * rng.standard_normal(n_phones))
     return _Tracks(
-        pitch=voice.pitch
-        * 2 ** ((_melody(position, track(accents), prosody) + drift + _tremor(times, prosody, rng)) / 12),
+        pitch=voice.pitch * 2 ** (semitones / 12),
         formants=np.stack([track(column) for column in formants.T], axis=1),
         voice=track(np.array([phone.voice for phone, _ in syllables]) * emphasis, glide=0.15),
         noise=track(np.array([phone.noise for phone, _ in syllables]), glide=0.15),
@@ -582,3 +585,31 @@ _LAYOUTS: Mapping[str, _Layout] = {
         name=lambda code, speaker, text, take: f"{speaker}_{code}/{speaker}_{text}_{code}",
     ),
 }
+
+
+class Synthetic(Corpus):
+    """The built-in corpus among the others, so that recipes and the command line can name it."""
+
+    name = "synthetic"
+    title = "the synthetic corpus"
+    class_names = Ravdess.class_names
+    licence = "free: no recordings, made by serzoo on first use"
+    source = "serzoo itself"
+    layout = Ravdess.layout
+
+    def parse(self, path: PurePath) -> Recording | None:
+        """Read RAVDESS's file names."""
+        return CORPORA.get("ravdess").parse(path)
+
+    def default_root(self) -> Path:
+        """Return serzoo's cache folder."""
+        from serzoo.data.cache import default_folder
+
+        return default_folder().parent
+
+    def load(self, root: str | Path) -> Manifest:
+        """Return the corpus of :func:`load`, which is made in ``root`` on first use."""
+        return load(root)
+
+
+CORPORA.register("synthetic", Synthetic())

@@ -10,7 +10,7 @@ import keras
 import pytest
 
 TESTS = Path(__file__).resolve().parents[1]
-BACKEND_AGNOSTIC = ("parity/test_golden.py", "unit/test_layers.py", "contract/test_models.py")
+BACKEND_AGNOSTIC = ("parity/test_golden.py", "unit/test_layers.py", "unit/test_frontend.py", "contract/test_models.py")
 
 
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="the other tests of this run are on JAX already")

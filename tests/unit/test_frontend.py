@@ -1,8 +1,3 @@
-import os
-import subprocess
-import sys
-import textwrap
-
 import keras
 import numpy as np
 import pytest
@@ -12,7 +7,10 @@ from serzoo.features import reference
 from serzoo.features.frontend import MFCC
 from serzoo.features.spec import MFCCSpec
 
-TOLERANCE = 2e-3
+on_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="needs the TensorFlow backend")
+on_jax = pytest.mark.skipif(keras.backend.backend() != "jax", reason="needs the JAX backend")
+
+TOLERANCE = 1e-3
 SMALL = MFCCSpec(sample_rate=16_000, n_mfcc=13, n_fft=400, hop_length=160, n_mels=40)
 ODD = MFCCSpec(sample_rate=16_000, n_samples=5001, n_mfcc=13, n_fft=501, hop_length=160, n_mels=40, top_db=40.0)
 
@@ -85,7 +83,7 @@ def test_a_clip_does_not_depend_on_its_neighbours():
     clips = [SIGNALS[name] for name in ("whisper", "shout", "silence", "decay")]
     together = compute(layer, clips)
     for clip, features in zip(clips, together, strict=True):
-        np.testing.assert_allclose(compute(layer, [clip])[0], features, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(compute(layer, [clip])[0], features, rtol=3e-7, atol=1e-5)  # a float32 rounding
 
 
 @pytest.mark.parametrize(
@@ -140,7 +138,7 @@ def test_has_no_weights_and_keeps_float32_under_mixed_precision():
     )
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="needs the TensorFlow backend")
+@on_tensorflow
 @pytest.mark.parametrize("name", ["silence", "noise", "noise in zeros"])
 def test_gradients_are_finite(name):
     import tensorflow as tf
@@ -153,7 +151,7 @@ def test_gradients_are_finite(name):
     assert gradient.any() == (name != "silence")
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="needs the TensorFlow backend")
+@on_tensorflow
 @pytest.mark.parametrize("spec", [SMALL, ODD], ids=["own length", "fixed length"])
 def test_in_a_saved_model(spec, tmp_path):
     import tensorflow as tf
@@ -170,7 +168,7 @@ def test_in_a_saved_model(spec, tmp_path):
         np.testing.assert_allclose(features, reference.extract(waveform, spec), rtol=0, atol=TOLERANCE)
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="needs the TensorFlow backend")
+@on_tensorflow
 def test_compiled_by_xla():
     import tensorflow as tf
 
@@ -180,33 +178,18 @@ def test_compiled_by_xla():
     np.testing.assert_allclose(compiled, compute(layer, waveforms), rtol=0, atol=TOLERANCE)
 
 
-def test_compiled_on_jax():
-    pytest.importorskip("jax")
-    program = """
-        import jax, numpy as np
-        from serzoo.features import reference
-        from serzoo.features.frontend import MFCC
-        from serzoo.features.spec import MFCCSpec
+@on_jax
+@pytest.mark.parametrize("n_samples", [None, 10_000, 20_001])
+def test_compiled_by_jax(n_samples):
+    import jax
 
-        waveforms = 0.1 * np.random.default_rng(0).standard_normal((2, 11_025)).astype(np.float32)
-        waveforms[1, :6000] = 0
-        for n_samples in (None, 10_000, 20_001):
-            spec = MFCCSpec(n_samples=n_samples)
-            layer = MFCC(spec)
-            layer.build(waveforms.shape)
-            computed = jax.jit(layer.call)(waveforms)
-            expected = [reference.extract(waveform, spec) for waveform in waveforms]
-            np.testing.assert_allclose(computed, expected, rtol=0, atol=2e-3)
-            silent = np.zeros((1, 5000), np.float32)
-            assert np.isfinite(jax.grad(lambda x: (layer.call(x) ** 2).sum())(silent)).all()
-        print("equal")
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        env={**os.environ, "KERAS_BACKEND": "jax"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.stdout == "equal\n", done.stderr
+    spec = MFCCSpec(n_samples=n_samples)
+    layer = MFCC(spec)
+    layer.build((1, 11_025))
+    for name in ("noise in zeros", "silence"):
+        waveform = SIGNALS[name]
+        computed = jax.jit(layer.call)(waveform[None])[0]
+        np.testing.assert_allclose(computed, reference.extract(waveform, spec), rtol=0, atol=TOLERANCE)
+        gradient = jax.grad(lambda x: (layer.call(x) ** 2).sum())(waveform[None])
+        assert np.isfinite(gradient).all()
+        assert gradient.any() == (name != "silence")

@@ -117,6 +117,10 @@ class Corpus:
         """Return the error for a file whose name does not follow the grammar."""
         return MisnamedFileError(f"{path}: not a file name of {self.title}; expected {self.layout}.")
 
+    def default_root(self) -> Path | None:
+        """Return the folder to use where none is given; None where the recordings must be fetched by hand."""
+        return None
+
     def prepare(self, root: Path) -> Corpus:
         """Return the corpus to scan ``root`` with; one that reads label files loads them here."""
         del root
