@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from serzoo.data import audio
 from serzoo.data.corpora.base import natural_key
-from serzoo.errors import AudioError, ConfigError, FeatureError
+from serzoo.errors import AudioError, ConfigError, FeatureError, WeightsError
 from serzoo.features.reference import extract
 from serzoo.features.spec import MFCCSpec
 from serzoo.models.base import SERModel, check_choice, check_count
@@ -293,8 +293,10 @@ class Classifier:
         if self.feature_spec.n_samples is not None:
             groups = [np.concatenate(groups)]
         outputs = [np.asarray(self.network.predict(group, batch_size=batch_size, verbose=0)) for group in groups]
-        ends = np.cumsum([len(clip.features) for clip in clips])
-        parts = np.split(np.concatenate(outputs).astype(np.float64), ends[:-1])
+        probabilities = np.concatenate(outputs).astype(np.float64)
+        if not np.isfinite(probabilities).all():
+            raise WeightsError(f"{self.model.name} answers with NaN: its training diverged or its weights are damaged.")
+        parts = np.split(probabilities, np.cumsum([len(clip.features) for clip in clips])[:-1])
         return [self._prediction(clip, part) for clip, part in zip(clips, parts, strict=True)]
 
     def _prediction(self, clip: _Clip, outputs: np.ndarray) -> Prediction:
@@ -389,7 +391,8 @@ def _spans(n_samples: int, length: int | None, windows: Windows) -> list[tuple[i
     if not windows or (windows == "auto" and n_samples <= 2 * length):
         starts = [(n_samples - length) // 2]
     else:
-        starts = [*range(0, n_samples - length, max(length // 2, 1)), n_samples - length]
+        hop = (length + 1) // 2
+        starts = [*range(0, n_samples - length, hop), n_samples - length]
     return [(start, start + length) for start in starts]
 
 

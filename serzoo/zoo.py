@@ -196,7 +196,8 @@ def _check_is_ours(path: Path) -> None:
     """Raise unless the file's config names a model class of the zoo: naming a class is how a file could run code."""
     import keras
 
-    allowed = {keras.saving.get_registered_name(MODELS.get(name).load()) for name in MODELS}
+    classes = [MODELS.get(name).load() for name in MODELS]
+    allowed = [(model.__name__, keras.saving.get_registered_name(model)) for model in classes]
     try:
         with zipfile.ZipFile(path) as archive:
             if archive.getinfo("config.json").file_size > _MAX_CONFIG_BYTES:
@@ -204,10 +205,10 @@ def _check_is_ours(path: Path) -> None:
             config = json.loads(archive.read("config.json"))
     except (OSError, ValueError, KeyError, RecursionError, zipfile.BadZipFile) as error:
         raise WeightsError(f"{path} is not a whole .keras file ({_first_line(error)}); get it again.") from None
-    found = config.get("registered_name") if isinstance(config, dict) else None
+    found = (config.get("class_name"), config.get("registered_name")) if isinstance(config, dict) else (None, None)
     if found not in allowed:
         raise WeightsError(
-            f"{path} holds a {found or 'plain Keras model'}; serzoo loads its own models only: {', '.join(MODELS)}."
+            f"{path} holds a {str(found[0])[:80]!r}, not a model of serzoo; it loads its own only: {', '.join(MODELS)}."
         )
 
 

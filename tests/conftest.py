@@ -26,3 +26,9 @@ def ravdess_root() -> Path:
 def emodb_root() -> Path:
     """339 files of EMO-DB in four classes, flac."""
     return _recordings("emodb_4class")
+
+
+@pytest.fixture(scope="session")
+def synthetic_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the built-in synthetic corpus is kept."""
+    return tmp_path_factory.mktemp("synthetic")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ class Checkpoint(keras.callbacks.Callback):
             with np.load(self.path, allow_pickle=False) as state:
                 meta = json.loads(str(state["meta"]))
                 arrays = {name: state[name] for name in state.files if name != "meta"}
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise DataError(
                 f"{self.path}: damaged training state ({error}); delete it to start that fold anew."
             ) from None

@@ -47,7 +47,7 @@ LINES = [pytest.param(name, line, id=f"{name}-{line.path}") for name in PUBLISHE
 
 
 def test_the_eight_corpora_are_there():
-    assert PUBLISHED == ["casia", "cremad", "emodb", "emovo", "iemocap", "ravdess", "savee", "tess"]
+    assert {"casia", "cremad", "emodb", "emovo", "iemocap", "ravdess", "savee", "tess"} <= set(PUBLISHED)
 
 
 @pytest.mark.parametrize(("name", "line"), LINES)

@@ -10,15 +10,20 @@ import keras
 import pytest
 
 TESTS = Path(__file__).resolve().parents[1]
-BACKEND_AGNOSTIC = ("parity/test_golden.py", "unit/test_layers.py", "unit/test_frontend.py", "contract/test_models.py")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="the other tests of this run are on JAX already")
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed (pip install serzoo[jax])")
-def test_the_backend_agnostic_tests_pass_on_jax():
+@pytest.mark.parametrize("file", ["parity/test_golden.py", "unit/test_layers.py", "contract/test_models.py"])
+def test_backend_agnostic_tests_pass_on_jax(file):
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
-    arguments = ["-q", "-x", "-p", "no:cacheprovider", *(str(TESTS / name) for name in BACKEND_AGNOSTIC)]
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", *arguments], cwd=TESTS.parent, env=environment, capture_output=True, text=True
+        [sys.executable, "-m", "pytest", "-q", "-x", str(TESTS / file)],
+        cwd=TESTS.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-2000:]
+    assert "passed" in run.stdout

@@ -1,0 +1,385 @@
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import serzoo
+from serzoo import strict_yaml
+from serzoo.config import (
+    ModelConfig,
+    OptimizerConfig,
+    Recipe,
+    SpecAugmentConfig,
+    TrainingConfig,
+    WaveformAugmentConfig,
+    config_folder,
+    list_recipes,
+    load_recipe,
+    read_recipe,
+    recipe_from_dict,
+)
+from serzoo.errors import ConfigError, SerzooError, UnknownNameError
+from serzoo.features.spec import MFCCSpec
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+TEXT = """\
+name: my-recipe
+corpus: ravdess
+model:
+  name: timnet
+  arguments: {n_blocks: 3, backward: false}
+features:
+  kind: mfcc
+  n_samples: 110000
+protocol: random10-seed46-v1
+training:
+  optimizer: {name: adam, learning_rate: 1e-3, epsilon: 1E-8}
+  epochs: 500
+  waveform_augment: {gain_db: 6, noise_snr_db: null}
+class_names: [angry, sad]
+"""
+
+RECIPE = Recipe(
+    name="my-recipe",
+    corpus="ravdess",
+    model=ModelConfig("timnet", {"n_blocks": 3, "backward": False}),
+    protocol="random10-seed46-v1",
+    features=MFCCSpec(n_samples=110_000),
+    training=TrainingConfig(
+        optimizer=OptimizerConfig("adam", learning_rate=0.001, epsilon=1e-8),
+        epochs=500,
+        waveform_augment=WaveformAugmentConfig(gain_db=6.0),
+    ),
+    class_names=("angry", "sad"),
+)
+
+
+def message(error: pytest.ExceptionInfo[SerzooError]) -> str:
+    """Return the error's message after checking that it is one line of bearable length."""
+    text = str(error.value)
+    assert "\n" not in text
+    assert len(text) < 500
+    return text
+
+
+def fails_with(tmp_path: Path, content: str | bytes) -> str:
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(SerzooError) as error:
+        read_recipe(path)
+    text = message(error)
+    assert text.startswith(str(path))
+    return text.removeprefix(str(path))
+
+
+# Recipes --------------------------------------------------------------------------------------------------------------
+
+
+def test_every_value_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(TEXT)
+    assert load_recipe(path) == read_recipe(path) == RECIPE
+    assert isinstance(read_recipe(path).training.waveform_augment.gain_db, float)
+
+
+def test_a_recipe_survives_being_written(tmp_path: Path) -> None:
+    path = tmp_path / "again.yaml"
+    path.write_text(RECIPE.to_yaml())
+    assert read_recipe(path) == RECIPE
+    assert recipe_from_dict(RECIPE.to_dict()) == RECIPE
+
+
+def test_a_recipe_that_is_loaded_already_is_returned() -> None:
+    assert load_recipe(RECIPE) is RECIPE
+
+
+@pytest.mark.parametrize("name", ["timnet-ravdes", "timnet/ravdess", ""])
+def test_unknown_recipe(name: str) -> None:
+    with pytest.raises(UnknownNameError, match="timnet-ravdess"):
+        load_recipe(name)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml cannot be read") as error:
+        load_recipe(tmp_path / "none.yaml")
+    message(error)
+    with pytest.raises(ConfigError, match="directory"):
+        read_recipe(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "what"),
+    [
+        ("epochs: 500", "epochz: 500", " line 12, training.epochz: ", "Unknown key 'epochz'. Did you mean 'epochs'?"),
+        ("corpus:", "korpus:", " line 2, korpus: ", "Did you mean 'corpus'?"),
+        ("n_samples", "n_sample", " line 8, features.n_sample: ", "Did you mean 'n_samples'?"),
+        ("epsilon", "eps", " line 11, training.optimizer.eps: ", "Unknown key 'eps'"),
+        ("corpus: ravdess\n", "", ": ", "the key 'corpus' is missing"),
+        ("name: timnet\n", "", " line 3, model: ", "the key 'name' is missing"),
+        ("epochs: 500", "epochs: '500'", " line 12, training.epochs: ", "a whole number is needed here, not '500'"),
+        ("epochs: 500", "epochs: 5.0", " line 12, training.epochs: ", "a whole number is needed here, not 5.0"),
+        ("epochs: 500", "epochs: true", " line 12, training.epochs: ", "a whole number is needed here, not True"),
+        ("epochs: 500", "epochs: 0", " line 10, training: ", "epochs is 0; it must be at least 1"),
+        ("epochs: 500", "batch_size: -1", " line 10, training: ", "batch_size is -1"),
+        ("epochs: 500", "seed: -1", " line 10, training: ", "seed is -1"),
+        ("epochs: 500", "seed: 4294967296", " line 10, training: ", "seed is 4294967296"),
+        ("epochs: 500", "label_smoothing: 1", " line 10, training: ", "label_smoothing is 1.0"),
+        ("epochs: 500", "validation_fraction: 0", " line 10, training: ", "validation_fraction is 0.0"),
+        ("epochs: 500", "selection: last", " line 10, training: ", "Did you mean 'last-epoch'?"),
+        ("epochs: 500", "jit_compile: 1", " line 12, training.jit_compile: ", "true or false is needed here, not 1"),
+        ("epochs: 500", "spec_augment: {time_masks: -1}", " line 12, training.spec_augment: ", "time_masks is -1"),
+        ("epochs: 500", "optimizer: 5", " line 12: ", "the key 'optimizer' occurs twice"),
+        ("name: adam", "name: adm", " line 11, training.optimizer: ", "Did you mean 'adam'?"),
+        ("1e-3", "0", " line 11, training.optimizer: ", "learning_rate is 0.0"),
+        ("1e-3", "-1e-3", " line 11, training.optimizer: ", "learning_rate is -0.001"),
+        ("1e-3", "1e999", " line 11, training.optimizer: ", "learning_rate is inf"),
+        ("1e-3", "9" * 400, " line 11, training.optimizer: ", "learning_rate is inf"),
+        ("1e-3", ".nan", " line 11, training.optimizer.learning_rate: ", "a number is needed here, not '.nan'"),
+        ("1e-3", "fast", " line 11, training.optimizer.learning_rate: ", "a number is needed here, not 'fast'"),
+        ("1e-3", "1e-3, beta_1: 1", " line 11, training.optimizer: ", "beta_1 is 1.0"),
+        ("gain_db: 6", "gain_db: -6", " line 13, training.waveform_augment: ", "gain_db is -6.0"),
+        ("gain_db: 6", "shift: 2", " line 13, training.waveform_augment: ", "shift is 2.0; it must be in 0..1"),
+        ("{n_blocks: 3, backward: false}", "3", " line 5, model.arguments: ", "a set of keys and values is needed"),
+        ("110000", "110k", " line 8, features.n_samples: ", "a whole number is needed here, not '110k'"),
+        ("110000", "0", " line 6, features: ", "n_samples is 0"),
+        ("kind: mfcc", "kind: mfc", " line 7, features.kind: ", "Did you mean 'mfcc'?"),
+        ("kind: mfcc", "kind: [mfcc]", " line 7, features.kind: ", "Unknown feature kind"),
+        ("my-recipe", "../mine", ": ", "name is '../mine'; use letters"),
+        ("my-recipe", "''", ": ", "name is ''; use letters"),
+        ("my-recipe", "7", " line 1, name: ", "text (in quotes if it looks like a number) is needed here, not 7"),
+        ("name: timnet", "name: timnett", ": ", "Unknown model 'timnett'. Did you mean 'timnet'?"),
+        ("corpus: ravdess", "corpus: radvess", ": ", "Unknown corpus 'radvess'. Did you mean 'ravdess'?"),
+        ("corpus: ravdess", "corpus: ravdess\ntest_corpus: emobd", ": ", "Did you mean 'emodb'?"),
+        ("corpus: ravdess", "corpus: ravdess\ntest_corpus: emodb", ": ", "does not take a test_corpus"),
+        ("random10-seed46-v1", "cross-shared5-v1", ": ", "protocol cross-shared5-v1 needs a test_corpus"),
+        ("random10-seed46-v1", "loso-v2", ": ", "Did you mean 'loso-v1'?"),
+        ("[angry, sad]", "angry", " line 14, class_names: ", "a list is needed here, not 'angry'"),
+        ("[angry, sad]", "[1, 2]", " line 14, class_names: ", "is needed here, not 1"),
+        (TEXT[TEXT.index("  kind") : TEXT.index("protocol")], "", " line 6, features: ", "keys and values are needed"),
+        (TEXT, "", ": ", "keys and values are needed here, not None"),
+        (TEXT, "- 1", ": ", "keys and values are needed here, not [1]"),
+        (TEXT, "x" * 9999, ": ", "keys and values are needed here, not 'xxx"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(tmp_path: Path, old: str, new: str, place: str, what: str) -> None:
+    assert old in TEXT
+    text = fails_with(tmp_path, TEXT.replace(old, new, 1))
+    assert text.startswith(place)
+    assert what in text
+
+
+def test_codes_in_quotes_and_codes_with_a_leading_zero_stay_text(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(TEXT.replace("[angry, sad]", "['01', 02, '3', no, 2023-06-04, 1:30]"))
+    assert read_recipe(path).class_names == ("01", "02", "3", "no", "2023-06-04", "1:30")
+
+
+# Overriding -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("training.epochs", 2, replace(RECIPE, training=replace(RECIPE.training, epochs=2))),
+        ("protocol", "loso-v1", replace(RECIPE, protocol="loso-v1")),
+        (
+            "model.arguments.n_blocks",
+            4,
+            replace(RECIPE, model=ModelConfig("timnet", {"n_blocks": 4, "backward": False})),
+        ),
+        ("model.arguments", {}, replace(RECIPE, model=ModelConfig("timnet"))),
+        ("features.n_samples", None, replace(RECIPE, features=MFCCSpec())),
+        ("training.waveform_augment", None, replace(RECIPE, training=replace(RECIPE.training, waveform_augment=None))),
+        (
+            "training.spec_augment.time_masks",
+            2,
+            replace(RECIPE, training=replace(RECIPE.training, spec_augment=SpecAugmentConfig(time_masks=2))),
+        ),
+    ],
+)
+def test_override(key: str, value: object, expected: Recipe) -> None:
+    before = RECIPE.to_dict()
+    assert RECIPE.override({key: value}) == expected
+    assert RECIPE.to_dict() == before
+
+
+def test_overriding_nothing_changes_nothing() -> None:
+    assert RECIPE.override({}) == RECIPE
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "what"),
+    [
+        ("training.epoch", 2, r"override, training\.epoch: Unknown key 'epoch'\. Did you mean 'epochs'"),
+        ("trainin.epochs", 2, r"override, trainin: Unknown key 'trainin'\. Did you mean 'training'"),
+        ("training.epochs", "2", r"override, training\.epochs: a whole number is needed here, not '2'"),
+        ("training.epochs", 0, r"override, training: epochs is 0"),
+        ("training", 5, r"override, training: keys and values are needed here, not 5"),
+        ("name.first", 1, r"override, name: text .* is needed here"),
+        ("", 1, r"Unknown key ''"),
+        ("model.name", "timnett", r"override: Unknown model 'timnett'"),
+    ],
+)
+def test_bad_override(key: str, value: object, what: str) -> None:
+    with pytest.raises(SerzooError, match=what) as error:
+        RECIPE.override({key: value})
+    message(error)
+
+
+# Strict YAML ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 0.001), ("1E5", 100_000.0), ("-2.5e+2", -250.0), (".5", 0.5), ("1.", 1.0), ("0", 0), ("-7", -7),
+        ("true", True), ("false", False), ("null", None), ("~", None), ("", None),
+        ("01", "01"), ("'01'", "01"), ("1_000", "1_000"), ("0x1F", "0x1F"), ("0o7", "0o7"), ("1:30", "1:30"),
+        ("yes", "yes"), ("no", "no"), ("off", "off"), ("True", "True"), (".inf", ".inf"), (".nan", ".nan"),
+        ("2023-06-04", "2023-06-04"), ("<<", "<<"), ("=", "="), ("'1e-3'", "1e-3"), ("1e", "1e"), ("e5", "e5"),
+    ],
+)  # fmt: skip
+def test_plain_values(text: str, value: object) -> None:
+    found = strict_yaml.parse(f"key: {text}", "test")["key"]
+    assert found == value
+    assert type(found) is type(value)
+
+
+PRINTABLE = st.text(st.characters(exclude_categories=["Cs", "Cn"], exclude_characters="\x85\u2028\u2029"), max_size=8)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | PRINTABLE
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(PRINTABLE, inner, max_size=3)
+)
+
+
+@settings(deadline=None)
+@given(st.dictionaries(PRINTABLE | st.sampled_from(["1e3", "01", "no", "null", "-", "<<"]), VALUES, max_size=4))
+def test_what_is_dumped_is_read_back(values: dict[str, object]) -> None:
+    assert strict_yaml.parse(strict_yaml.dump(values), "test") == values
+
+
+def test_lines_are_known() -> None:
+    values = strict_yaml.parse("a: 1\n\nb:\n  c: 2\n  d: {e: 3}\n", "test")
+    assert values.lines == {"a": 1, "b": 3}
+    assert values["b"].lines == {"c": 4, "d": 5}
+    assert values["b"]["d"].lines == {"e": 5}
+
+
+LAUGHS = "a: &a [ha, ha]\n" + "".join(
+    f"{new}: &{new} [*{old}, *{old}, *{old}]\n" for old, new in pairwise("abcdefghij")
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (LAUGHS, r" line 1: .*anchor or alias 'a' is not allowed"),
+        ("a: 1\nb: *a", r" line 2: .*anchor or alias 'a'"),
+        ("a: !!str 1", r" line 1: .*tag 'tag:yaml.org,2002:str' is not allowed"),
+        ("%TAG ! x:\n---\na: !foo 1", r" line 3: .*tag 'x:foo'"),
+        ("a: 1\nb: 2\na: 3", r" line 3: .*key 'a' occurs twice"),
+        ("a: {b: 1, 'b': 2}", r" line 1: .*key 'b' occurs twice"),
+        ("1: 2", r" line 1: .*key 1 is not text; quote it"),
+        ("[a]: 2", r" line 1: .*key \['a'\] is not text"),
+        ("a:\n\tb: 1", r" line 2: .*'\\t' that cannot start any token"),
+        ("a: b: c", r" line 1: .*mapping values are not allowed here"),
+        ("a: 'b", r" line 1: .*unexpected end of stream"),
+        ("a: 1\n--- 2", r" line 2: .*another document"),
+        ("[" * 90_000, r" line 1: .*nested more than 20 levels"),
+        ("{a: " * 20_000, r" line 1: .*nested more than 20 levels"),
+        ("\n".join(" " * depth + "a:" for depth in range(300)), r" line 20: .*nested more than 20 levels"),
+        ("a: " + "9" * 5000, r": not strict YAML \(Exceeds the limit"),
+        ("# comment\n" * 10_001, r" is larger than 100000 bytes"),
+        (b"a: \xff", r" is not UTF-8 \(invalid start byte at byte 3\)"),
+        (b"\x7fELF\x02\x01\x01\x00\x00", r": not a text file \(special characters are not allowed"),
+        ("a: 1".encode("utf-16"), r" is not UTF-8"),
+    ],
+)
+def test_what_is_not_strict_is_refused(tmp_path: Path, content: str | bytes, what: str) -> None:
+    assert re.search(f"^{what}", fails_with(tmp_path, content))
+
+
+@pytest.mark.parametrize(
+    "tag",
+    ["!!python/object/apply:os.system", "!!python/object/new:os.system", "!<tag:yaml.org,2002:python/name:os.system>"],
+)
+def test_a_file_cannot_run_code(tmp_path: Path, tag: str) -> None:
+    text = fails_with(tmp_path, f"name: {tag} ['touch {tmp_path}/executed']")
+    assert "is not allowed" in text
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_fine(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(b"\xef\xbb\xbf" + TEXT.replace("\n", "\r\n").encode())
+    assert read_recipe(path) == RECIPE
+
+
+# Where the recipes are ------------------------------------------------------------------------------------------------
+
+SHOW_FOLDER = "from serzoo.config import config_folder, list_recipes; print(config_folder(), len(list_recipes()))"
+
+
+def run(folder: Path, code: str) -> str:
+    """Run Python with the packages of this environment and ``folder`` before them, whatever else is installed."""
+    packages = [str(folder), sysconfig.get_path("purelib")]
+    start = f"import site, sys; sys.path[:0] = {packages}; site.addsitedir({str(folder)!r})"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-S", "-c", f"{start}; {code}"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder.parent)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository, so that building leaves no trace in it."""
+    folder = tmp_path_factory.mktemp("source") / "checkout"
+    folder.mkdir()
+    for name in ("serzoo", "zoo_configs"):
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "setup.cfg", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, folder)
+    return folder
+
+
+def build(source: Path, hook: str) -> Path:
+    """Build a wheel by one of setuptools' hooks and return the folder that it is unpacked into."""
+    target = source.parent / hook
+    code = f"import setuptools.build_meta; setuptools.build_meta.{hook}({str(target)!r})"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=source)
+    (wheel,) = target.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(target / "site")
+    return target / "site"
+
+
+def test_checkout() -> None:
+    assert config_folder() == REPOSITORY / "zoo_configs"
+    assert list_recipes() == sorted(path.stem for path in (REPOSITORY / "zoo_configs").glob("*.yaml"))
+
+
+def test_wheel(source: Path) -> None:
+    site = build(source, "build_wheel")
+    assert run(site, SHOW_FOLDER) == f"{site / 'serzoo' / 'zoo_configs'} {len(list_recipes())}"
+    homes = {"serzoo": site / "serzoo", "zoo_configs": site / "serzoo" / "zoo_configs"}
+    files = [(name, file.relative_to(source / name)) for name in homes for file in (source / name).rglob("*.*")]
+    missing = [f"{name}/{file}" for name, file in files if not (homes[name] / file).is_file()]
+    assert missing == [], "add them to packages or package_data in setup.cfg"
+
+
+def test_editable_install(source: Path) -> None:
+    site = build(source, "build_editable")
+    assert run(site, SHOW_FOLDER) == f"{source / 'zoo_configs'} {len(list_recipes())}"
+    assert run(site, "import serzoo; print(serzoo.__version__)") == serzoo.__version__

@@ -1,0 +1,76 @@
+"""What the documents say is true: their links lead somewhere, their code runs, and following them works."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md")])
+BLOCK = re.compile(r"^```(python|yaml|text)\n(?:# (\S+/\S+)\n)?(.*?)^```", re.MULTILINE | re.DOTALL)
+"""Language, the file it belongs to if its first line names one, and content."""
+
+LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of what the documents ask to change."""
+    for name in ("serzoo", "zoo_configs", "tests/contract", "tests/fixtures"):
+        shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "tests/conftest.py"):
+        shutil.copy(REPOSITORY / name, tmp_path / name)
+    return tmp_path
+
+
+def follow(document: str, checkout: Path) -> None:
+    """Write or extend the files that a document's blocks name, and run its other Python."""
+    script = ""
+    for language, file, content in BLOCK.findall((REPOSITORY / "docs" / document).read_text(encoding="utf-8")):
+        if file:
+            with (checkout / file).open("a", encoding="utf-8") as extended:
+                extended.write(content)
+        elif language == "python":
+            script += content
+    run(checkout, "-c", script)
+
+
+def run(checkout: Path, *arguments: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(checkout)}
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=checkout, env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def contract_tests(checkout: Path, files: str, selection: str) -> int:
+    """Run the contract tests that ``selection`` names and return how many passed."""
+    output = run(checkout, "-m", "pytest", "-q", f"tests/contract/{files}", "-k", selection)
+    return int(re.search(r"(\d+) passed", output)[1])
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    links = LINK.findall(document.read_text(encoding="utf-8"))
+    assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("document", ["adding-a-feature.md", "protocols.md"])
+def test_code_runs(document: str, checkout: Path) -> None:
+    follow(document, checkout)
+
+
+def test_corpus_added_as_described_meets_the_contract(checkout: Path) -> None:
+    follow("adding-a-corpus.md", checkout)
+    assert contract_tests(checkout, "test_corpora_contract.py", "duet") >= 8
+
+
+@pytest.mark.slow
+def test_model_added_as_described_meets_the_contract(checkout: Path) -> None:
+    follow("adding-a-model.md", checkout)
+    assert contract_tests(checkout, "", "frame_mean or has_a_recipe") >= 20

@@ -1,0 +1,151 @@
+"""The rules of docs/architecture.md on who may import whom."""
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import serzoo
+
+PACKAGE = Path(serzoo.__file__).parent
+
+LEVELS = (
+    {"errors", "files"},
+    {"labels", "registry", "strict_yaml"},
+    {"features", "layers", "metrics"},
+    {"config"},
+    {"data", "models"},
+    {"classifier", "report", "weights", "zoo"},
+    {"export", "training"},
+    {"cli"},
+)
+"""A module may import what stands on a level before its own, and what is in its own package."""
+
+DEFERRED = {("config", "data"), ("config", "models"), ("zoo", "classifier"), ("zoo", "weights")}
+"""What functions import from their own level or a later one, so that importing the module stays cheap."""
+
+ANY_BACKEND = ("models/", "layers/", "features/frontend.py")
+"""What runs on every Keras backend and so imports none of them."""
+
+BACKENDS = {"tensorflow", "jax", "torch"}
+TENSORFLOW_ONLY = ("data/pipeline.py", "export/", "cli/quiet.py")
+"""Where TensorFlow is imported: tf.data, SavedModel, and where its notes at start are silenced."""
+
+TOP = ("serzoo", "serzoo.__version__")
+"""``serzoo/__init__.py`` imports nothing when it is imported, so anything may import it."""
+
+HEAVY = BACKENDS | {"keras", "pandas", "sklearn", "scipy", "librosa", "matplotlib", "h5py"}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import: the file below the package, what it imports, and whether a function does."""
+
+    file: str
+    target: str
+    deferred: bool
+
+    @property
+    def package(self) -> str:
+        return self.target.split(".")[0]
+
+    def __str__(self) -> str:
+        return f"{self.file} imports {self.target}"
+
+
+def imports_of(path: Path) -> Iterator[Import]:
+    """Yield the imports of a file, those for type checkers left out."""
+
+    def visit(node: ast.AST, deferred: bool) -> Iterator[Import]:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            return
+        if isinstance(node, ast.Import):
+            yield from (Import(file, alias.name, deferred) for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file} line {node.lineno}: imports are written out from serzoo on"
+            yield from (Import(file, f"{node.module}.{alias.name}", deferred) for alias in node.names)
+        for child in ast.iter_child_nodes(node):
+            yield from visit(child, deferred or isinstance(node, ast.FunctionDef | ast.Lambda))
+
+    file = path.relative_to(PACKAGE).as_posix()
+    yield from visit(ast.parse(path.read_text(encoding="utf-8")), deferred=False)
+
+
+IMPORTS = [found for path in sorted(PACKAGE.rglob("*.py")) for found in imports_of(path)]
+
+
+def part(name: str) -> str:
+    """Return the part of serzoo that a file (data/audio.py) or module (serzoo.data.audio) belongs to."""
+    return name.removeprefix("serzoo.").replace("/", ".").split(".")[0]
+
+
+def level(name: str) -> int:
+    return next(index for index, names in enumerate(LEVELS) if name in names)
+
+
+def run(code: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    ).stdout.strip()
+
+
+def test_every_part_has_a_level() -> None:
+    parts = {part(path.relative_to(PACKAGE).with_suffix("").as_posix()) for path in PACKAGE.rglob("*.py")}
+    assert parts - {"__init__"} == set().union(*LEVELS)
+
+
+def test_arrows_point_one_way() -> None:
+    inside = [found for found in IMPORTS if found.package == "serzoo" and found.target not in TOP]
+    steps = {found: (part(found.file), part(found.target)) for found in inside}
+    upward = {found: step for found, step in steps.items() if step[0] != step[1] and level(step[0]) <= level(step[1])}
+    assert [str(found) for found, step in upward.items() if not found.deferred or step not in DEFERRED] == []
+    assert set(upward.values()) == DEFERRED, "the table of deferred imports is out of date"
+
+
+def test_models_and_front_end_run_on_every_backend() -> None:
+    theirs = [found for found in IMPORTS if found.file.startswith(ANY_BACKEND)]
+    assert len({found.file for found in theirs}) >= 6
+    assert [str(found) for found in theirs if found.package in BACKENDS] == []
+    at_import = {found.package for found in theirs if not found.deferred} - sys.stdlib_module_names
+    assert at_import == {"keras", "numpy", "serzoo"}
+
+
+def test_tensorflow_is_imported_where_it_is_needed_only() -> None:
+    users = {found.file for found in IMPORTS if found.package.startswith("tensorflow")}
+    assert "data/pipeline.py" in users
+    assert [file for file in users if not file.startswith(TENSORFLOW_ONLY)] == []
+    assert not [str(found) for found in IMPORTS if found.package in {"jax", "torch"}]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import serzoo",
+        "import serzoo.cli, serzoo.cli.app",
+        "import serzoo; serzoo.list_models()",
+        "from serzoo.config import list_recipes, load_recipe; [load_recipe(name) for name in list_recipes()]",
+        "import serzoo.data, serzoo.data.splits, serzoo.data.leakage, serzoo.data.verify",
+    ],
+)
+def test_light_paths_load_nothing_heavy(code: str) -> None:
+    heavy = f"import sys; print(sorted({HEAVY!r} & set(sys.modules)))"
+    assert run(f"{code}\n{heavy}") == "[]"
+
+
+def test_importing_serzoo_takes_no_time() -> None:
+    clock = "import time; start = time.perf_counter(); {}; print(time.perf_counter() - start)"
+    assert min(float(run(clock.format("import serzoo"))) for _ in range(5)) < 0.3
+
+
+def test_public_names_are_there() -> None:
+    for name in serzoo.__all__:
+        assert getattr(serzoo, name) is not None
+    assert set(serzoo.__all__) <= set(dir(serzoo))
+    with pytest.raises(AttributeError, match="no attribute 'biuld'"):
+        serzoo.biuld  # noqa: B018
