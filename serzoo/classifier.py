@@ -7,7 +7,6 @@ import io
 import json
 import math
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from serzoo.data.corpora.base import natural_key
 from serzoo.errors import AudioError, ConfigError, FeatureError, WeightsError
 from serzoo.features.reference import extract
 from serzoo.features.spec import MFCCSpec
+from serzoo.files import moved_into_place
 from serzoo.models.base import SERModel, check_choice, check_count
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff")
@@ -269,11 +269,8 @@ class Classifier:
             raise ConfigError(
                 f"{path} does not end in .keras, the format that keeps class names and features; name it so."
             )
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            part = Path(folder) / target.name
+        with moved_into_place(target) as part:
             self.model.save(part)
-            os.replace(part, target)
         return target
 
     def _check_options(self, windows: object, batch_size: object) -> None:

@@ -1,27 +1,32 @@
-"""Writing files so that nothing half-written ever stands under their name."""
+"""Writing files and folders so that nothing half-written ever stands under their name."""
 
 from __future__ import annotations
 
 import os
-import uuid
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
-def write_whole(path: Path, content: bytes | str) -> None:
-    """Write a file beside its place and move it there in one step; parent folders are made.
+@contextmanager
+def moved_into_place(target: Path) -> Iterator[Path]:
+    """Yield a path beside ``target``, of the same name, at which to write a file or a folder.
 
-    Args:
-        path: the file; an old one is replaced.
-        content: bytes, or text to be written as UTF-8.
+    It is moved to ``target`` in one step when the block ends, and removed if the block raises. Parent
+    folders are made. A file that is there already is replaced, a folder only if it is empty.
 
     Raises:
-        OSError: the folder cannot be written; no part of the file stays.
+        OSError: the place cannot be written, or a folder there is not empty.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
+        part = Path(scratch) / target.name
+        yield part
+        os.replace(part, target)
+
+
+def write_whole(path: Path, content: bytes | str) -> None:
+    """Write bytes, or text as UTF-8, as the file ``path``; see :func:`moved_into_place`."""
+    with moved_into_place(path) as part:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)

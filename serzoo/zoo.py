@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serzoo.errors import ConfigError, SerzooError, WeightsError, unknown_name
+from serzoo.features.spec import spec_from_dict
 from serzoo.models import MODELS
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def build(
         name: one of :func:`list_models`.
         n_classes: width of the output; may be left out where ``class_names`` says it.
         class_names: names of the outputs, in order.
-        feature_spec: the features the model will take.
+        feature_spec: the features the model will take; they decide ``n_features`` unless it is given.
         arguments: the architecture's own arguments; ``serzoo describe NAME`` lists them.
 
     Returns:
@@ -62,6 +63,10 @@ def build(
         raise ConfigError(f"{name} needs n_classes or class_names; for example serzoo.build({name!r}, n_classes=7).")
     if n_classes is None:
         n_classes = len(class_names or ())
+    if isinstance(feature_spec, Mapping):
+        feature_spec = spec_from_dict(feature_spec)
+    if feature_spec is not None:
+        arguments.setdefault("n_features", feature_spec.n_features)
     model: Callable[..., SERModel] = entry.load()
     return model(n_classes=n_classes, class_names=class_names, feature_spec=feature_spec, **arguments)
 
@@ -115,7 +120,6 @@ def load(
         ConfigError: the file does not name its classes or features, and the call does not either.
     """
     from serzoo.classifier import Classifier
-    from serzoo.features.spec import spec_from_dict
 
     path = _model_file(source)
     if isinstance(feature_spec, Mapping):

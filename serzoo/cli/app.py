@@ -95,12 +95,15 @@ def verify_corpus(
 def synthesize_corpus(
     root: Annotated[Path, typer.Argument(help="Folder to write to.")],
     corpus: Annotated[str, typer.Option(help="Whose file names to use.")] = "ravdess",
+    speakers: Annotated[int, typer.Option(help="How many speakers.")] = 2,
+    texts: Annotated[int, typer.Option(help="How many texts.")] = 2,
+    takes: Annotated[int, typer.Option(help="How often each speaker says each text with each emotion.")] = 1,
     seed: Annotated[int, typer.Option(help="Of all random choices.")] = 0,
 ) -> None:
     """Write a synthetic corpus of speech-like clips under a corpus's file names."""
     from serzoo.data.synthetic import write_corpus
 
-    typer.echo(write_corpus(root, corpus, seed=seed))
+    typer.echo(write_corpus(root, corpus, speakers, texts, takes, seed))
 
 
 @features.command("extract")

@@ -6,7 +6,6 @@ import hashlib
 import io
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +16,7 @@ from serzoo.data import audio
 from serzoo.errors import DataError
 from serzoo.features import reference
 from serzoo.features.spec import MFCCSpec
+from serzoo.files import write_whole
 
 _CHECKSUM_BYTES = hashlib.sha256().digest_size
 _ENTRIES = f"??/{'?' * 64}-{'?' * 16}.npy"
@@ -110,7 +110,7 @@ class FeatureCache:
         np.save(buffer, values, allow_pickle=False)
         body = buffer.getvalue()
         try:
-            _write_whole(entry, body + hashlib.sha256(body).digest())
+            write_whole(entry, body + hashlib.sha256(body).digest())
         except OSError as error:
             raise DataError(
                 f"The feature cache {self.folder} cannot be written ({error.strerror}); "
@@ -136,18 +136,6 @@ def _load(entry: Path) -> np.ndarray | None:
     if hashlib.sha256(body).digest() != checksum:
         return None
     return np.load(io.BytesIO(body), allow_pickle=False)
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    try:
-        with open(handle, "wb") as file:
-            file.write(content)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
 
 
 def _with_progress(clips: Iterator[np.ndarray], total: int, shown: bool) -> Iterator[np.ndarray]:

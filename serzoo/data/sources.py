@@ -14,6 +14,7 @@ from pathlib import Path, PurePath
 from serzoo.data.corpora.base import AUDIO_SUFFIXES, CORPORA, Corpus, Recording, Scan, check_folder
 from serzoo.data.manifest import COLUMNS, Manifest
 from serzoo.errors import DataError, SerzooWarning
+from serzoo.files import write_whole
 
 _REQUIRED, _OPTIONAL = COLUMNS[:2], COLUMNS[2:]
 _DELIMITERS = ",;\t"
@@ -73,12 +74,15 @@ def to_csv(manifest: Manifest, path: str | Path) -> None:
         path: the file. Recordings below its folder get relative paths, so the folder can be moved.
 
     Raises:
-        DataError: the file's folder does not exist or cannot be written.
+        DataError: the file's folder cannot be written.
     """
     target = Path(path).expanduser()
     folder = target.parent.absolute()
     frame = manifest.frame.assign(path=[_portable(name, folder) for name in manifest.frame["path"]])
-    _write_atomically(target, frame.to_csv(index=False, lineterminator="\n"))
+    try:
+        write_whole(target, frame.to_csv(index=False, lineterminator="\n"))
+    except OSError as error:
+        raise DataError(f"{target} cannot be written ({error.strerror}); choose another folder.") from None
 
 
 class ClassFolders(Corpus):
@@ -229,12 +233,3 @@ def _class_names(labels: Iterable[str], given: Sequence[str] | None, table: Path
 def _portable(name: str, folder: Path) -> str:
     path = Path(name).absolute()
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
-
-
-def _write_atomically(target: Path, text: str) -> None:
-    part = target.with_name(f"{target.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8", newline="")
-        part.replace(target)
-    except OSError as error:
-        raise DataError(f"{target} cannot be written ({error.strerror}); choose a folder that exists.") from None

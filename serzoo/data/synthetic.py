@@ -11,7 +11,6 @@ It exercises code and claims nothing about real speech: a score on it says only 
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
@@ -24,6 +23,7 @@ from serzoo.data.corpora.base import CORPORA, Corpus, Recording
 from serzoo.data.corpora.ravdess import Ravdess
 from serzoo.data.manifest import Manifest
 from serzoo.errors import DataError, unknown_name
+from serzoo.files import moved_into_place
 from serzoo.labels import FEMALE, MALE
 
 VERSION = 1
@@ -372,17 +372,14 @@ def write_corpus(
     target = Path(root).expanduser()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise DataError(f"{target} is there already; give a folder that does not exist or is empty.")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
-        folder = Path(scratch) / target.name
-        for clip in clips:
-            _write_clip(clip, folder / f"{clip.name}.{fmt}", seed, sample_rate)
-        if corpus == "iemocap":
-            _write_iemocap_labels(clips, folder)
-        try:
-            folder.replace(target)
-        except OSError:
-            raise DataError(f"{target} was filled by another program meanwhile; give another folder.") from None
+    try:
+        with moved_into_place(target) as folder:
+            for clip in clips:
+                _write_clip(clip, folder / f"{clip.name}.{fmt}", seed, sample_rate)
+            if corpus == "iemocap":
+                _write_iemocap_labels(clips, folder)
+    except OSError as error:
+        raise DataError(f"{target} cannot be written ({error.strerror}); give another folder.") from None
     return target
 
 

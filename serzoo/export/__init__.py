@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import shutil
 import sys
-import tempfile
 import types
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from serzoo.errors import ExportError, unknown_name
+from serzoo.files import moved_into_place
 
 if TYPE_CHECKING:
     from serzoo.classifier import Classifier
@@ -60,16 +59,13 @@ def export(
     classifier = model if isinstance(model, Classifier) else Classifier(model)
     target = Path(folder).expanduser()
     _check_target(target, overwrite)
-    target.parent.mkdir(parents=True, exist_ok=True)
     writer = importlib.import_module(FORMATS[format])
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
-        part = Path(temporary) / target.name
+    with moved_into_place(target) as part:
         writer.write(classifier, part)
         metadata = {"format": format, **_description(classifier), **writer.describe(classifier)}
         (part / METADATA).write_text(json.dumps(metadata, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         if target.exists():
             shutil.rmtree(target)
-        os.replace(part, target)
     return target
 
 

@@ -67,6 +67,12 @@ class SERModel(keras.Model):
         """Return a model that shares the weights and gives the fused representation, (batch, width)."""
         return keras.Model(self.input, self.get_layer(EMBEDDING).output, name=f"{self.name}_embedding")
 
+    def without_training_state(self) -> SERModel:
+        """Return a copy with the same weights and no optimiser, whose variables are twice the model's size."""
+        copy = self.from_config(self.get_config())
+        copy.set_weights(self.get_weights())
+        return copy
+
     def get_config(self) -> dict[str, Any]:
         """Return the arguments common to all models; subclasses add theirs."""
         return {

@@ -18,7 +18,7 @@ from serzoo.data.manifest import Manifest
 from serzoo.data.pipeline import Examples, load_examples
 from serzoo.data.splits import Fold, Protocol, cross_corpus, get_protocol, with_validation
 from serzoo.errors import ConfigError
-from serzoo.files import write_whole
+from serzoo.files import moved_into_place, write_whole
 from serzoo.metrics import Scores, Summary, summarise
 from serzoo.models.base import SERModel
 from serzoo.report.plots import plot_confusion, plot_embedding, plot_history
@@ -116,6 +116,7 @@ def cross_validate(
     protocol = get_protocol(recipe.protocol)
     all_folds = protocol.folds(manifest)
     chosen = choose_folds(all_folds, folds, protocol.name)
+    build_model(recipe, manifest)  # a wrong argument shows here, before anything is written or computed
     run = RunFolder.open(run_folder or Path("runs") / recipe.name, recipe)
     leakage = check_leakage(manifest, chosen, hash_contents(manifest), protocol)
     run.write_json("leakage.json", leakage.to_dict())
@@ -164,6 +165,23 @@ def choose_folds(folds: Sequence[Fold], numbers: Sequence[int] | None, protocol:
     return [folds[number - 1] for number in sorted(set(numbers))]
 
 
+def build_model(recipe: Recipe, manifest: Manifest) -> SERModel:
+    """Return the recipe's model for the manifest's classes, the same weights every time.
+
+    Raises:
+        UnknownNameError: an argument that the model does not have.
+        ConfigError: an argument out of range.
+    """
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(recipe.training.seed)
+    return build(
+        recipe.model.name,
+        class_names=manifest.class_names,
+        feature_spec=recipe.features,
+        **recipe.model.arguments,
+    )
+
+
 def train_fold(
     recipe: Recipe,
     manifest: Manifest,
@@ -188,14 +206,7 @@ def train_fold(
     rule = recipe.training.selection
     if rule == "best-validation-uar":
         fold = with_validation(fold, manifest, recipe.training.validation_fraction, recipe.training.seed)
-    keras.backend.clear_session()
-    keras.utils.set_random_seed(recipe.training.seed)
-    model = build(
-        recipe.model.name,
-        class_names=manifest.class_names,
-        feature_spec=recipe.features,
-        **recipe.model.arguments,
-    )
+    model = build_model(recipe, manifest)
     test = examples.select(fold.test)
     augmented = recipe.training.waveform_augment is not None
     history = fit(
@@ -227,12 +238,14 @@ def _write_fold(
     import pandas as pd
 
     folder = run.fold(fold.name)
-    model.save(folder / "model.keras")
+    with moved_into_place(folder / "model.keras") as part:
+        model.without_training_state().save(part)
     records = pd.DataFrame(history.records)
     records.insert(0, "epoch", range(1, len(records) + 1))
     write_whole(folder / "history.csv", records.to_csv(index=False, lineterminator="\n"))
     embedding = np.asarray(model.embedding_model().predict(test.features, verbose=0))
-    np.save(folder / "embedding.npy", embedding)
+    with moved_into_place(folder / "embedding.npy") as part:
+        np.save(part, embedding)
     plot_history(history, run.path / "plots" / f"{fold.name}-curves.png")
     plot_embedding(embedding, test.targets, test.class_names, run.path / "plots" / f"{fold.name}-tsne.png")
     run.write_predictions(fold.name, prediction_table(clips, outputs, root))

@@ -49,16 +49,14 @@ def small_model(examples, seed=0, **arguments):
     import keras
 
     keras.utils.set_random_seed(seed)
-    return serzoo.build(
-        "timnet", class_names=examples.class_names, n_features=13, feature_spec=SPEC, **SMALL, **arguments
-    )
+    return serzoo.build("timnet", class_names=examples.class_names, feature_spec=SPEC, **SMALL, **arguments)
 
 
 def recipe(**training):
     return Recipe(
         name="small",
         corpus="synthetic",
-        model=ModelConfig("timnet", {**SMALL, "n_features": 13}),
+        model=ModelConfig("timnet", SMALL),
         features=SPEC,
         protocol="loso-v1",
         training=dataclasses.replace(TRAINING, epochs=2, **training),
@@ -252,7 +250,7 @@ def test_waveform_augmentation_trains_from_the_recordings(synthetic_root):
     from serzoo.config import WaveformAugmentConfig
 
     manifest = load_corpus("synthetic", synthetic_root)
-    model = serzoo.build("timnet", class_names=manifest.class_names, n_features=13, feature_spec=SPEC, **SMALL)
+    model = serzoo.build("timnet", class_names=manifest.class_names, feature_spec=SPEC, **SMALL)
     training = dataclasses.replace(TRAINING, epochs=1, waveform_augment=WaveformAugmentConfig(gain_db=3.0))
     history = fit(model, manifest.select(range(20)), training=training, progress=False)
     assert np.isfinite(history.column("loss")).all()

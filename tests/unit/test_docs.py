@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from serzoo.config import SELECTION_RULES
+from serzoo.data.splits import protocol_names
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md")])
 BLOCK = re.compile(r"^```(python|yaml|text)\n(?:# (\S+/\S+)\n)?(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -63,6 +66,11 @@ def test_links_lead_somewhere(document: Path) -> None:
 @pytest.mark.parametrize("document", ["adding-a-feature.md", "protocols.md"])
 def test_code_runs(document: str, checkout: Path) -> None:
     follow(document, checkout)
+
+
+def test_protocols_and_selection_rules_are_explained() -> None:
+    text = (REPOSITORY / "docs" / "protocols.md").read_text(encoding="utf-8")
+    assert [name for name in [*protocol_names(), *SELECTION_RULES] if f"| `{name}` |" not in text] == []
 
 
 def test_corpus_added_as_described_meets_the_contract(checkout: Path) -> None:

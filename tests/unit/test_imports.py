@@ -100,6 +100,12 @@ def test_every_part_has_a_level() -> None:
     assert parts - {"__init__"} == set().union(*LEVELS)
 
 
+def test_levels_are_those_of_the_documentation() -> None:
+    text = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for number, names in enumerate(LEVELS, start=1):
+        assert f"\n{number}. {' '.join(f'`{name}`' for name in sorted(names))}\n" in text
+
+
 def test_arrows_point_one_way() -> None:
     inside = [found for found in IMPORTS if found.package == "serzoo" and found.target not in TOP]
     steps = {found: (part(found.file), part(found.target)) for found in inside}

@@ -1,0 +1,281 @@
+"""The command line: what it answers, and one line with exit code 2 for whatever it cannot use."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import serzoo
+from serzoo.classifier import Classifier
+from serzoo.cli import main
+from serzoo.features.spec import MFCCSpec
+
+CLASSES = ("angry", "calm", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+GOLDEN = Path(__file__).parents[1] / "parity" / "golden"
+RATE = 16_000
+TINY_RECIPE = """
+name: tiny
+corpus: synthetic
+model: {name: timnet, arguments: {n_blocks: 2, filters: 8}}
+features: {kind: mfcc, n_samples: 22050}
+protocol: loso-v1
+training: {epochs: 1, batch_size: 64, jit_compile: false}
+"""
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run ``serzoo`` with these arguments; gives the exit code, stdout and stderr."""
+
+    def run_main(*arguments):
+        monkeypatch.setattr(sys, "argv", ["serzoo", *map(str, arguments)])
+        monkeypatch.setattr("warnings.showwarning", None)  # main() sets it; this puts the old one back
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = capsys.readouterr()
+        return stop.value.code or 0, captured.out, captured.err
+
+    return run_main
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory):
+    model = serzoo.build("timnet", class_names=CLASSES, feature_spec=MFCCSpec(n_samples=11_025), n_blocks=2, filters=4)
+    return Classifier(model).save(tmp_path_factory.mktemp("model") / "tiny.keras")
+
+
+@pytest.fixture
+def tone(tmp_path):
+    path = tmp_path / "tone.wav"
+    soundfile.write(path, 0.3 * np.sin(np.arange(RATE) / 9), RATE)
+    return path
+
+
+@pytest.fixture
+def recipe_file(tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY_RECIPE)
+    return path
+
+
+def test_list_names_everything(run):
+    code, out, _ = run("list")
+    assert code == 0
+    assert all(name in out for name in ("timnet", "tbdm", "ravdess", "emobox6-v1", "timnet-ravdess"))
+
+
+def test_describe_lists_arguments_and_configs(run):
+    code, out, _ = run("describe", "timnet")
+    assert code == 0
+    assert "n_blocks" in out
+    assert "timnet-iemocap" in out
+
+
+def test_version(run):
+    assert run("--version")[1] == f"serzoo {serzoo.__version__}\n"
+
+
+def test_predict_prints_a_line_and_writes_json_and_csv(run, model_file, tone, tmp_path):
+    code, out, _ = run("predict", "--model", model_file, tone, "--output", tmp_path / "answers.csv")
+    assert code == 0
+    row = next(csv.DictReader(io.StringIO((tmp_path / "answers.csv").read_text())))
+    assert row["label"] in CLASSES
+    assert out.startswith(f"{tone}: {row['label']} (")
+    code, out, _ = run("predict", "--model", model_file, tone, "--json")
+    assert json.loads(out)[0]["label"] == row["label"]
+
+
+def test_long_files_get_a_timeline(run, model_file, tmp_path):
+    soundfile.write(tmp_path / "long.wav", 0.1 * np.random.default_rng(0).standard_normal(3 * RATE), RATE)
+    out = run("predict", "--model", model_file, tmp_path / "long.wav")[1]
+    assert "0.0 s -" in out.splitlines()[1]
+
+
+def test_good_files_are_answered_beside_bad_ones(run, model_file, tone, tmp_path):
+    (tmp_path / "bad.wav").write_text("no audio at all")
+    code, out, err = run("predict", "--model", model_file, tone, tmp_path / "bad.wav", "-o", tmp_path / "answers.json")
+    assert code == 2
+    assert "tone.wav" in out
+    assert "bad.wav" in err
+    assert len(json.loads((tmp_path / "answers.json").read_text())) == 1
+
+
+def test_train_evaluate_export_and_predict_with_the_result(run, recipe_file, synthetic_root, tmp_path, tone):
+    folder = tmp_path / "run"
+    code, out, _ = run("train", recipe_file, "--data", synthetic_root, "--run", folder, "--fold", 2, "-q")
+    assert code == 0
+    assert "UAR" in out
+    assert "speaker-independent" in out
+    fold = folder / "fold02-speaker-02"
+    corpus = next(path for path in synthetic_root.iterdir() if path.is_dir())
+    code, out, _ = run("evaluate", fold, "ravdess", corpus, "--json", "-q")
+    assert json.loads(out)["n"] == 480
+    assert run("export", fold, tmp_path / "exported")[0] == 0
+    assert (tmp_path / "exported" / "saved_model.pb").exists()
+    assert run("predict", "-m", fold, tone)[0] == 0
+
+
+def test_values_can_be_set_and_folds_chosen(run, recipe_file, synthetic_root, tmp_path):
+    code, out, _ = run(
+        "cv", recipe_file, "--data", synthetic_root, "--run", tmp_path / "run", "--folds", "1,3",
+        "--set", "training.batch_size=100", "--set", "training.label_smoothing=2e-1", "-q",
+    )  # fmt: skip
+    assert code == 0
+    assert "2 of 8 folds only" in out
+    resolved = (tmp_path / "run" / "recipe.yaml").read_text()
+    assert "batch_size: 100" in resolved
+    assert "label_smoothing: 0.2" in resolved
+
+
+def test_the_papers_weights_are_converted(run, tmp_path):
+    target = tmp_path / "timnet.keras"
+    assert run("convert", GOLDEN / "tim_net_d8.hdf5", target, "--config", "timnet-ravdess")[0] == 0
+    assert serzoo.load(target).class_names == CLASSES
+
+
+def test_verify_says_what_is_wrong(run, tmp_path):
+    clip = tmp_path / "Actor_01" / "03-01-05-01-02-01-01.wav"
+    clip.parent.mkdir()
+    soundfile.write(clip, np.zeros(100), 48_000)
+    (clip.parent / "03-01-05-01-02-02-01.wav").write_text("version https://git-lfs.github.com/spec/v1\n")
+    code, out, _ = run("data", "verify", "ravdess", tmp_path, "-q")
+    assert code == 1
+    assert "git lfs pull" in out
+    assert json.loads(run("data", "verify", "ravdess", tmp_path, "--json", "-q")[1])
+
+
+def test_a_synthetic_corpus_is_written_and_its_features_cached(run, recipe_file, synthetic_root, tmp_path, monkeypatch):
+    monkeypatch.setenv("SERZOO_CACHE", str(tmp_path / "cache"))
+    assert run("data", "synthesize", tmp_path / "tess", "--corpus", "tess")[0] == 0
+    assert len(list((tmp_path / "tess").rglob("*.wav"))) > 10
+    assert "480 clips" in run("features", "extract", recipe_file, "--data", synthetic_root, "-q")[1]
+    assert "480 clips" in run("features", "size")[1]
+    run("features", "clear")
+    assert ": 0 clips" in run("features", "size")[1]
+
+
+# What cannot be used -------------------------------------------------------------------------------------------------
+
+
+def wav(path, samples, rate=RATE):
+    soundfile.write(path, samples, rate, subtype="FLOAT")
+
+
+def truncated(path):
+    wav(path, np.full(RATE, 0.1))
+    path.write_bytes(path.read_bytes()[:-RATE])
+
+
+def rate_zero(path):
+    wav(path, np.full(RATE, 0.1))
+    content = bytearray(path.read_bytes())
+    content[24:28] = bytes(4)
+    path.write_bytes(content)
+
+
+BAD_RECORDINGS = {
+    "text.wav": lambda path: path.write_text("I am a text."),
+    "truncated.wav": truncated,
+    "empty.wav": lambda path: path.write_bytes(b""),
+    "nan.wav": lambda path: wav(path, np.full(RATE, np.nan)),
+    "silence.wav": lambda path: wav(path, np.zeros(RATE)),
+    "short.wav": lambda path: wav(path, np.full(RATE // 100, 0.1)),
+    "stub.wav": lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"),
+    "rate0.wav": rate_zero,
+    "missing.wav": lambda path: None,
+}
+
+
+@pytest.mark.parametrize("name", BAD_RECORDINGS)
+def test_a_bad_recording_is_one_line_that_names_it(run, model_file, tmp_path, name):
+    BAD_RECORDINGS[name](tmp_path / name)
+    code, _, err = run("predict", "--model", model_file, tmp_path / name)
+    lines = err.strip().splitlines()
+    assert code == 2
+    assert len(lines) == 1, err
+    assert lines[0].startswith("error: ")
+    assert name in lines[0]
+
+
+def one_class(folder):
+    (folder / "clips" / "angry").mkdir(parents=True)
+    wav(folder / "clips" / "angry" / "1.wav", np.full(RATE, 0.1))
+    return folder / "clips"
+
+
+def unknown_label(folder):
+    wav(folder / "1.wav", np.full(RATE, 0.1))
+    wav(folder / "2.wav", np.full(RATE, 0.2))
+    (folder / "table.csv").write_text("path,label\n1.wav,angry\n2.wav,hapy\n")
+    return folder / "table.csv"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["describe", "timnett"], "Unknown model 'timnett'. Did you mean 'timnet'?"),
+        (["data", "verify", "ravdes", "."], "Did you mean 'ravdess'?"),
+        (["cv", "timnet-ravdes"], "Did you mean 'timnet-ravdess'?"),
+        (["cv", "timnet-ravdess"], "No place is given for RAVDESS"),
+        (["cv", "timnet-ravdess", "--data", "nowhere"], "nowhere does not exist"),
+        (["cv", "timnet-synthetic", "--set", "training.epoch=3"], "Did you mean 'epochs'?"),
+        (["cv", "timnet-synthetic", "--set", "training.epochs=many"], "epochs"),
+        (["cv", "timnet-synthetic", "--set", "epochs"], "is not key=value"),
+        (["cv", "timnet-synthetic", "--set", "model.arguments.n_block=3"], "Did you mean 'n_blocks'?"),
+        (["cv", "timnet-synthetic", "--set", "protocol=random10-sed46"], "Unknown protocol"),
+        (["cv", "timnet-synthetic", "--folds", "one"], "is not a list of folds"),
+        (["predict", "-m", "nowhere.keras", "x.wav"], "nowhere.keras"),
+        (["predict", "-m", "nowhere.keras", "x.wav", "-o", "x.txt"], "use .json or .csv"),
+        (["convert", str(GOLDEN / "tim_net_d8.hdf5"), "x.keras", "--config", "timnet-casia"], "8"),
+        (["convert", str(GOLDEN / "tim_net_d8.hdf5"), "x.keras"], "say what they were trained on"),
+        (["convert", str(GOLDEN / "tim_net_d8.hdf5"), "x.h5"], "name a .keras file"),
+    ],
+)  # fmt: skip
+def test_a_wrong_request_is_one_line_with_the_remedy(run, arguments, expected, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(*arguments)
+    lines = [line for line in err.strip().splitlines() if line.startswith("error: ")]
+    assert code == 2
+    assert err.strip().splitlines() == lines
+    assert len(lines) == 1
+    assert expected in lines[0]
+    assert not Path("runs").exists(), "nothing is left behind"
+
+
+def test_corpora_that_cannot_be_trained_on_are_refused(run, model_file, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for arguments, expected in [
+        (["evaluate", model_file, "ravdess", tmp_path / "empty"], "No RAVDESS recordings"),
+        (["evaluate", model_file, "folder", one_class(tmp_path)], "at least 2 classes"),
+        (["evaluate", model_file, "csv", unknown_label(tmp_path)], "hapy"),
+    ]:
+        code, _, err = run(*arguments, "-q")
+        assert code == 2, arguments
+        assert expected in err
+        assert len(err.strip().splitlines()) == 1
+
+
+def test_a_hostile_config_runs_nothing(run, tmp_path):
+    path = tmp_path / "hostile.yaml"
+    path.write_text(f"name: !!python/object/apply:os.system ['touch {tmp_path}/pwned']\n")
+    code, _, err = run("cv", path)
+    assert code == 2
+    assert "hostile.yaml" in err
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_the_installed_command_exits_with_2_and_without_a_traceback(tmp_path):
+    command = [sys.executable, "-c", "from serzoo.cli import main; main()", "describe", "nothing"]
+    result = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONWARNINGS": ""}
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: Unknown model 'nothing'.")
+    assert len(result.stderr.splitlines()) == 1
