@@ -25,9 +25,10 @@ def main() -> None:
     except OSError as error:  # a full disk, a folder without permission
         print(f"error: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
+    except SystemExit as stop:
+        if stop.code == EXIT_INTERRUPTED:  # what typer makes of Ctrl-C
+            print("interrupted; a training goes on where it stopped when the command is given again", file=sys.stderr)
+        raise
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:

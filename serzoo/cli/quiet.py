@@ -1,17 +1,22 @@
-"""Importing TensorFlow without the notes its native code prints at start."""
+"""Starting TensorFlow without the notes its native code prints."""
 
 import os
 import sys
 
 
 def import_tensorflow_quietly() -> None:
-    """Import TensorFlow with the process's stderr closed; errors of the import itself still raise."""
+    """Import TensorFlow and find its devices with stderr closed; errors of the import itself still raise.
+
+    Call it before anything that imports Keras, which imports TensorFlow too.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()
     kept, silent = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(silent, 2)
-        import tensorflow  # noqa: F401
+        import tensorflow
+
+        tensorflow.config.list_physical_devices()  # looks for a GPU, and says so where there is none
     finally:
         os.dup2(kept, 2)
         os.close(silent)

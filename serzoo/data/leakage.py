@@ -31,7 +31,7 @@ class Overlap:
         scored_speakers: all speakers of the scored part.
         texts: texts in both.
         scored_texts: all texts of the scored part.
-        duplicates: paths (in the seen part, in the scored part) of recordings with the same audio;
+        duplicates: :attr:`Manifest.names` (in the seen part, in the scored part) of recordings with the same audio;
             None if the audio was not compared.
     """
 
@@ -172,18 +172,18 @@ def _overlap(manifest: Manifest, fold: Fold, seen: str, scored: str, hashes: np.
         scored_speakers=_known(speakers[after]),
         texts=_shared(texts[before], texts[after]),
         scored_texts=_known(texts[after]),
-        duplicates=None if hashes is None else _duplicates(manifest.column("path"), hashes, before, after),
+        duplicates=None if hashes is None else _duplicates(manifest.names, hashes, before, after),
     )
 
 
 def _duplicates(
-    paths: np.ndarray, hashes: np.ndarray, before: np.ndarray, after: np.ndarray
+    names: Sequence[str], hashes: np.ndarray, before: np.ndarray, after: np.ndarray
 ) -> tuple[tuple[str, str], ...]:
     same_audio = defaultdict(list)
     for index in before:
         same_audio[hashes[index]].append(index)
     pairs = ((first, second) for second in after for first in same_audio.get(hashes[second], ()))
-    return tuple((str(paths[first]), str(paths[second])) for first, second in pairs)
+    return tuple((names[first], names[second]) for first, second in pairs)
 
 
 def _known(values: np.ndarray) -> tuple[str, ...]:

@@ -58,6 +58,17 @@ class Manifest:
         return [Path(path) for path in self.frame["path"]]
 
     @property
+    def names(self) -> list[str]:
+        """The recordings' paths in order, cut to as few last parts as tell all of them apart, joined by ``/``.
+
+        What is written about recordings calls them so: the names are the same wherever the corpus lies.
+        """
+        parts = [path.parts for path in self.paths]
+        depths = range(1, max(map(len, parts)) + 1)
+        cuts = (["/".join(part[-depth:]) for part in parts] for depth in depths)
+        return next((names for names in cuts if len(set(names)) == len(names)), self.column("path").tolist())
+
+    @property
     def targets(self) -> np.ndarray:
         """Class indices, shape (N,), int64, each in ``0..len(class_names) - 1``."""
         lookup = {name: index for index, name in enumerate(self.class_names)}

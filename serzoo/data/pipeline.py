@@ -49,8 +49,11 @@ class Examples:
             raise FeatureError(
                 f"Features have shape {self.features.shape}; expected (clips, frames, values), not empty."
             )
-        if len(self.features) != len(self.targets):
-            raise DataError(f"{len(self.features)} clips but {len(self.targets)} targets; give one target per clip.")
+        if self.targets.shape != (len(self.features),):
+            raise DataError(
+                f"{len(self.features)} clips but targets of shape {self.targets.shape}; "
+                "give one class index per clip (of one-hot rows, their argmax)."
+            )
         if not np.isfinite(self.features).all():
             bad = int(np.argmax(~np.isfinite(self.features).all(axis=(1, 2))))
             raise FeatureError(f"The features of clip {bad} hold NaN or infinite values; check that recording.")
@@ -113,11 +116,6 @@ def training_dataset(examples: Examples, training: TrainingConfig, first_epoch: 
         return batch, tf.gather(targets, indices)
 
     return _prefetched(_index_batches(len(examples), training, first_epoch).map(gather))
-
-
-def inference_dataset(features: np.ndarray, batch_size: int = 64) -> tf.data.Dataset:
-    """Return ``features`` (N, n_frames, n_features) in order, in batches."""
-    return _prefetched(tf.data.Dataset.from_tensor_slices(features).batch(batch_size))
 
 
 def waveform_dataset(

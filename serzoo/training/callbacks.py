@@ -15,7 +15,7 @@ import numpy as np
 from serzoo.data.pipeline import Examples
 from serzoo.errors import DataError
 from serzoo.files import write_whole
-from serzoo.metrics import Scores
+from serzoo.training.evaluate import evaluate
 
 _SAVE_EVERY_SECONDS = 20.0
 
@@ -26,17 +26,15 @@ class EpochScores(keras.callbacks.Callback):
     Args:
         part: name of the part: ``"train"``, ``"validation"`` or ``"test"``.
         examples: its clips.
-        batch_size: clips per prediction step.
     """
 
-    def __init__(self, part: str, examples: Examples, batch_size: int = 64) -> None:
+    def __init__(self, part: str, examples: Examples) -> None:
         super().__init__()
-        self.part, self.examples, self.batch_size = part, examples, batch_size
+        self.part, self.examples = part, examples
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Score the part and write into ``logs``, which later callbacks read."""
-        outputs = self.model.predict(self.examples.features, batch_size=self.batch_size, verbose=0)
-        scores = Scores.from_predictions(self.examples.targets, outputs.argmax(axis=1), self.examples.class_names)
+        scores = evaluate(self.model, self.examples)
         if logs is not None:
             logs[f"{self.part}_uar"], logs[f"{self.part}_war"] = scores.uar, scores.war
 
@@ -126,7 +124,8 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _save(self, path: Path) -> None:
         arrays: dict[str, Any] = {
-            f"variable/{index}": np.asarray(value) for index, value in enumerate(_variables(self.model))
+            f"variable/{index}": keras.ops.convert_to_numpy(variable)
+            for index, variable in enumerate(_variables(self.model))
         }
         best = self.keep_best
         if best is not None:
@@ -148,7 +147,9 @@ def _variables(model: keras.Model) -> list[Any]:
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """One line with the epoch, the loss and the scores so far.
+    """One line on stderr with the epoch, its loss and its scores.
+
+    Keras does not tell its callbacks of an interruption, so whoever trains calls :meth:`stop` in the end.
 
     Args:
         title: what is being trained.
@@ -159,9 +160,11 @@ class ProgressBar(keras.callbacks.Callback):
     def __init__(self, title: str, epochs: int, first_epoch: int = 0) -> None:
         super().__init__()
         self.title, self.epochs, self.first_epoch = title, epochs, first_epoch
+        self._progress: Any = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Draw the bar."""
+        from rich.console import Console
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -174,6 +177,7 @@ class ProgressBar(keras.callbacks.Callback):
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs"),
             TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[scores]}"),
+            console=Console(stderr=True),
         )  # fmt: skip
         self._progress.start()
         self._task = self._progress.add_task(self.title, total=self.epochs, completed=self.first_epoch, scores="")
@@ -183,6 +187,7 @@ class ProgressBar(keras.callbacks.Callback):
         scores = "  ".join(f"{name} {value:.3f}" for name, value in (logs or {}).items())
         self._progress.update(self._task, completed=epoch + 1, scores=scores)
 
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Leave the finished bar on the screen."""
-        self._progress.stop()
+    def stop(self) -> None:
+        """Leave the bar on the screen as it is and give the cursor back; harmless where it was never drawn."""
+        if self._progress is not None:
+            self._progress.stop()

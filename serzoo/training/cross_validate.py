@@ -124,7 +124,7 @@ def cross_validate(
     scores = []
     for fold in chosen:
         done = run.read_scores(fold.name, manifest.class_names)
-        scores.append(done or train_fold(recipe, manifest, examples, fold, run, root=data_root, progress=progress))
+        scores.append(done or train_fold(recipe, manifest, examples, fold, run, progress=progress))
     report = Report(
         recipe, protocol, tuple(fold.name for fold in chosen), len(all_folds), summarise(scores), leakage, run.path
     )
@@ -189,7 +189,6 @@ def train_fold(
     fold: Fold,
     run: RunFolder,
     *,
-    root: str | Path | None = None,
     progress: bool = True,
 ) -> Scores:
     """Train on one fold's training part, score its test part and write the fold's folder.
@@ -200,7 +199,6 @@ def train_fold(
         examples: their features.
         fold: the parts.
         run: the run folder.
-        root: recordings below this folder are named relative to it in the predictions.
         progress: show a progress bar.
     """
     rule = recipe.training.selection
@@ -220,7 +218,7 @@ def train_fold(
         title=fold.name,
     )
     outputs = predict_outputs(model, test.features)
-    _write_fold(run, fold, model, history, test, outputs, manifest.select(fold.test), root)
+    _write_fold(run, fold, model, history, test, prediction_table(manifest, fold.test, outputs))
     return Scores.from_predictions(test.targets, outputs.argmax(axis=1), manifest.class_names)
 
 
@@ -230,9 +228,7 @@ def _write_fold(
     model: SERModel,
     history: History,
     test: Examples,
-    outputs: np.ndarray,
-    clips: Manifest,
-    root: str | Path | None,
+    predictions: pd.DataFrame,
 ) -> None:
     """Write a fold's model, history, representation, plots and, last, its predictions."""
     import pandas as pd
@@ -248,19 +244,23 @@ def _write_fold(
         np.save(part, embedding)
     plot_history(history, run.path / "plots" / f"{fold.name}-curves.png")
     plot_embedding(embedding, test.targets, test.class_names, run.path / "plots" / f"{fold.name}-tsne.png")
-    run.write_predictions(fold.name, prediction_table(clips, outputs, root))
+    run.write_predictions(fold.name, predictions)
     (folder / "state.npz").unlink(missing_ok=True)
 
 
-def prediction_table(clips: Manifest, outputs: np.ndarray, root: str | Path | None) -> pd.DataFrame:
-    """Return one row per clip: name, speaker, label, prediction and the output of each class."""
+def prediction_table(manifest: Manifest, indices: np.ndarray, outputs: np.ndarray) -> pd.DataFrame:
+    """Return one row per clip: name, speaker, label, prediction and the output of each class.
+
+    Args:
+        manifest: all recordings.
+        indices: positions of the clips, (n,).
+        outputs: the model's outputs for them, (n, n_classes).
+    """
     import pandas as pd
 
-    names = [
-        path.relative_to(root).as_posix() if root and path.is_relative_to(root) else path.name for path in clips.paths
-    ]
-    table = pd.DataFrame({"clip": names, "speaker": clips.column("speaker"), "label": clips.column("label")})
-    table["prediction"] = np.asarray(clips.class_names)[outputs.argmax(axis=1)]
-    for index, name in enumerate(clips.class_names):
+    columns = {"clip": manifest.names, "speaker": manifest.column("speaker"), "label": manifest.column("label")}
+    table = pd.DataFrame(columns).iloc[indices].reset_index(drop=True)
+    table["prediction"] = np.asarray(manifest.class_names)[outputs.argmax(axis=1)]
+    for index, name in enumerate(manifest.class_names):
         table[f"p_{name}"] = outputs[:, index].round(6)
     return table

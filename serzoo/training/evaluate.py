@@ -6,7 +6,7 @@ import numpy as np
 
 from serzoo.data.manifest import Manifest
 from serzoo.data.pipeline import Examples, load_examples
-from serzoo.errors import DataError, FeatureError
+from serzoo.errors import DataError, FeatureError, WeightsError
 from serzoo.metrics import Scores
 from serzoo.models.base import SERModel
 
@@ -44,8 +44,17 @@ def as_examples(data: Data, model: SERModel, progress: bool = False) -> Examples
 
 
 def predict_outputs(model: SERModel, features: np.ndarray, batch_size: int = 64) -> np.ndarray:
-    """Return the model's outputs for features (N, n_frames, n_features) as an array (N, n_classes)."""
-    return np.asarray(model.predict(features, batch_size=batch_size, verbose=0))
+    """Return the model's outputs for features (N, n_frames, n_features) as an array (N, n_classes).
+
+    Raises:
+        WeightsError: an output is NaN or infinite, which would pass for a prediction of some class.
+    """
+    outputs = np.asarray(model.predict(features, batch_size=batch_size, verbose=0))
+    if not np.isfinite(outputs).all():
+        raise WeightsError(
+            f"{model.name} answers with NaN: its training diverged (lower the learning rate) or its weights are damaged."
+        )
+    return outputs
 
 
 def evaluate(model: SERModel, data: Data, *, batch_size: int = 64, progress: bool = False) -> Scores:
@@ -60,6 +69,7 @@ def evaluate(model: SERModel, data: Data, *, batch_size: int = 64, progress: boo
     Raises:
         FeatureError: the data's features are not the model's.
         DataError: the data's classes are not the model's.
+        WeightsError: the model answers with NaN.
     """
     examples = as_examples(data, model, progress)
     outputs = predict_outputs(model, examples.features, batch_size)

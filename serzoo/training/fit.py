@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -71,16 +72,19 @@ def fit(
 
     Raises:
         ConfigError: the selection rule needs a part that was not given, or the reverse.
-        DataError, FeatureError: the data does not fit the model.
+        DataError, FeatureError: the data does not fit the model, or the run folder's state this training.
+        WeightsError: the training diverged and its epochs cannot be scored.
     """
     training = training or TrainingConfig()
     examples = as_examples(data, model, progress)
+    given = {"validation": validation_data, "test": test_data}
+    held_out = {name: as_examples(part, model) for name, part in given.items() if part is not None}
     compile_model(model, training)
-    keep_best, callbacks = _selection(training.selection, model, examples, validation_data, test_data)
+    keep_best, callbacks = _selection(training.selection, examples, held_out)
     folder = None if run_folder is None else Path(run_folder)
     state = Checkpoint(
         None if folder is None else folder / "state.npz",
-        _fingerprint(model, examples, training),
+        _fingerprint(model, training, [examples, *held_out.values()]),
         training.epochs,
         keep_best,
     )
@@ -88,18 +92,20 @@ def fit(
     callbacks.append(state)
     if folder is not None:
         callbacks.append(keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False))
-    if progress:
-        callbacks.append(ProgressBar(title, training.epochs, first_epoch))
+    bar = ProgressBar(title, training.epochs, first_epoch)
     if first_epoch < training.epochs:
-        model.fit(
-            _batches(data, examples, model, training, first_epoch),
-            epochs=training.epochs,
-            initial_epoch=first_epoch,
-            steps_per_epoch=steps_per_epoch(len(examples), training.batch_size),
-            callbacks=callbacks,
-            shuffle=False,
-            verbose=0,
-        )
+        try:
+            model.fit(
+                _batches(data, examples, model, training, first_epoch),
+                epochs=training.epochs,
+                initial_epoch=first_epoch,
+                steps_per_epoch=steps_per_epoch(len(examples), training.batch_size),
+                callbacks=[*callbacks, bar] if progress else callbacks,
+                shuffle=False,
+                verbose=0,
+            )
+        finally:
+            bar.stop()
     if keep_best is None:
         return History(tuple(state.records), training.epochs)
     model.set_weights(keep_best.best_weights)
@@ -123,20 +129,18 @@ def _optimizer(config: OptimizerConfig) -> keras.optimizers.Optimizer:
 
 
 def _selection(
-    rule: str, model: SERModel, train: Examples, validation_data: Data | None, test_data: Data | None
+    rule: str, train: Examples, held_out: Mapping[str, Examples]
 ) -> tuple[KeepBest | None, list[keras.callbacks.Callback]]:
     """Return the callback that keeps the best epoch (None for the last) and those that score parts."""
     part, monitor = _MONITORED.get(rule, (None, None))
-    if test_data is not None and part != "test":
+    if "test" in held_out and part != "test":
         raise ConfigError(
             f"test_data is only for the rule leaky-best-test-war, the rule is {rule}; use evaluate() instead."
         )
-    parts = {"train": train if part == "train" else None, "validation": validation_data, "test": test_data}
-    if part is not None and parts[part] is None:
+    parts = {"train": train, **held_out} if part == "train" else held_out
+    if part is not None and part not in parts:
         raise ConfigError(f"The selection rule {rule} needs {part}_data; give it or choose another rule.")
-    scored: list[keras.callbacks.Callback] = [
-        EpochScores(name, as_examples(data, model)) for name, data in parts.items() if data is not None
-    ]
+    scored: list[keras.callbacks.Callback] = [EpochScores(name, examples) for name, examples in parts.items()]
     if monitor is None:
         return None, scored
     keep_best = KeepBest(monitor)
@@ -152,10 +156,11 @@ def _batches(data: Data, examples: Examples, model: SERModel, training: Training
     return waveform_dataset(data, model.feature_spec, training, first_epoch=first_epoch)
 
 
-def _fingerprint(model: SERModel, examples: Examples, training: TrainingConfig) -> str:
-    """Return a hash of everything that decides the course of a training."""
+def _fingerprint(model: SERModel, training: TrainingConfig, parts: Iterable[Examples]) -> str:
+    """Return a hash of everything that decides the course of a training and the epoch it keeps."""
     settings = json.dumps([asdict(training), model.get_config(), keras.backend.backend()], sort_keys=True, default=str)
     content = hashlib.sha256(settings.encode())
-    content.update(examples.features.tobytes())
-    content.update(examples.targets.tobytes())
+    for examples in parts:
+        content.update(examples.features.tobytes())
+        content.update(examples.targets.tobytes())
     return content.hexdigest()

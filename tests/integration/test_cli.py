@@ -226,14 +226,14 @@ def unknown_label(folder):
         (["cv", "timnet-ravdess"], "No place is given for RAVDESS"),
         (["cv", "timnet-ravdess", "--data", "nowhere"], "nowhere does not exist"),
         (["cv", "timnet-synthetic", "--set", "training.epoch=3"], "Did you mean 'epochs'?"),
-        (["cv", "timnet-synthetic", "--set", "training.epochs=many"], "epochs"),
+        (["cv", "timnet-synthetic", "--set", "training.epochs=many"], "training.epochs: a whole number is needed"),
         (["cv", "timnet-synthetic", "--set", "epochs"], "is not key=value"),
         (["cv", "timnet-synthetic", "--set", "model.arguments.n_block=3"], "Did you mean 'n_blocks'?"),
         (["cv", "timnet-synthetic", "--set", "protocol=random10-sed46"], "Unknown protocol"),
         (["cv", "timnet-synthetic", "--folds", "one"], "is not a list of folds"),
         (["predict", "-m", "nowhere.keras", "x.wav"], "nowhere.keras"),
         (["predict", "-m", "nowhere.keras", "x.wav", "-o", "x.txt"], "use .json or .csv"),
-        (["convert", str(GOLDEN / "tim_net_d8.hdf5"), "x.keras", "--config", "timnet-casia"], "8"),
+        (["convert", str(GOLDEN / "tim_net_d8.hdf5"), "x.keras", "--config", "timnet-casia"], "8 classes but 6 are"),
         (["convert", str(GOLDEN / "tim_net_d8.hdf5"), "x.keras"], "say what they were trained on"),
         (["convert", str(GOLDEN / "tim_net_d8.hdf5"), "x.h5"], "name a .keras file"),
     ],
@@ -260,6 +260,16 @@ def test_corpora_that_cannot_be_trained_on_are_refused(run, model_file, tmp_path
         assert code == 2, arguments
         assert expected in err
         assert len(err.strip().splitlines()) == 1
+
+
+def test_an_interruption_says_how_to_go_on(run, monkeypatch):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("serzoo.config.list_recipes", interrupt)
+    code, _, err = run("list")
+    assert code == 130
+    assert err.startswith("interrupted; a training goes on where it stopped")
 
 
 def test_a_hostile_config_runs_nothing(run, tmp_path):

@@ -14,7 +14,7 @@ from serzoo.config import ModelConfig, Recipe, TrainingConfig
 from serzoo.data import load_corpus
 from serzoo.data.cache import FeatureCache
 from serzoo.data.pipeline import Examples
-from serzoo.errors import ConfigError, DataError, FeatureError
+from serzoo.errors import ConfigError, DataError, FeatureError, WeightsError
 from serzoo.features.spec import MFCCSpec
 from serzoo.metrics import Scores
 from serzoo.training import callbacks
@@ -163,6 +163,38 @@ def test_data_that_does_not_fit_the_model_is_refused(examples):
         evaluate(model, (np.zeros((2, 5, 7)), [0, 1]))
     with pytest.raises(DataError, match=r"classes \(a, b, c\) are not the model's \(angry, happy, sad\)"):
         evaluate(model, Examples(examples.features, examples.targets, ("a", "b", "c")))
+
+
+def test_one_hot_targets_are_refused(examples):
+    with pytest.raises(DataError, match=r"60 clips but targets of shape \(60, 3\); give one class index per clip"):
+        evaluate(small_model(examples), (examples.features, examples.one_hot()))
+
+
+def test_a_diverged_model_is_not_scored(examples):
+    model = small_model(examples)
+    model.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
+    with pytest.raises(WeightsError, match="timnet answers with NaN"):
+        evaluate(model, examples)
+
+
+def test_an_interruption_stops_the_progress_bar(examples, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(callbacks.Checkpoint, "on_epoch_end", interrupt)
+    stopped = []
+    monkeypatch.setattr("rich.progress.Progress.stop", stopped.append)
+    with pytest.raises(KeyboardInterrupt):
+        fit(small_model(examples), examples, training=TRAINING)
+    assert len(stopped) == 1
+
+
+def test_a_state_of_another_validation_part_is_refused(examples, tmp_path):
+    training = dataclasses.replace(TRAINING, selection="best-validation-uar")
+    common = {"training": training, "run_folder": tmp_path, "progress": False}
+    fit(small_model(examples), examples, validation_data=examples.select([0, 1, 2]), **common)
+    with pytest.raises(DataError, match="belongs to a training with other settings"):
+        fit(small_model(examples), examples, validation_data=examples.select([3, 4, 5]), **common)
 
 
 def test_logits_are_trained_and_scored_as_probabilities_are(examples):

@@ -152,3 +152,11 @@ def test_real_ravdess_leaks_one_recording_in_the_papers_folds(ravdess_root: Path
     emobox = get_protocol("emobox6")
     folds = [with_validation(one, manifest) for one in emobox.folds(manifest)]
     assert check_leakage(manifest, folds, hashes.tolist(), emobox).duplicates == ()
+
+
+def test_duplicates_are_named_alike_wherever_the_corpus_lies(tmp_path: Path) -> None:
+    rows = [{"path": str(tmp_path / name), "label": "sad"} for name in ("one/1.wav", "two/1.wav", "two/2.wav")]
+    manifest = Manifest(pd.DataFrame(rows).reindex(columns=COLUMNS, fill_value=""), ("happy", "sad"))
+    assert manifest.names == ["one/1.wav", "two/1.wav", "two/2.wav"]
+    assert check_leakage(manifest, fold([0], [1, 2]), ["x", "x", "y"]).duplicates == (("one/1.wav", "two/1.wav"),)
+    assert manifest.select([0, 2]).names == ["1.wav", "2.wav"]

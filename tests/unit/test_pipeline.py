@@ -75,11 +75,6 @@ def test_targets_follow_their_clips_and_only_training_targets_are_smoothed(examp
     assert set(examples.one_hot().ravel()) == {0.0, 1.0}
 
 
-def test_inference_batches_keep_the_order(examples):
-    batches = list(pipeline.inference_dataset(examples.features, 4).as_numpy_iterator())
-    np.testing.assert_array_equal(np.concatenate(batches), examples.features)
-
-
 @pytest.mark.parametrize("epoch_batches", [1, 3])
 def test_steps_per_epoch_counts_the_last_smaller_batch(epoch_batches):
     assert pipeline.steps_per_epoch(4 * epoch_batches - 3, 4) == epoch_batches
