@@ -26,7 +26,7 @@ def main(clips: Path, run: Path, epochs: int = 100) -> None:
     report = serzoo.cross_validate(recipe, data_root=clips, run_folder=run, folds=[1])
     print(report)
 
-    classifier = serzoo.load(run / report.fold_names[0])
+    classifier = serzoo.load(run / report.chosen[0])
     for prediction in classifier.predict(clips)[:5]:
         print(prediction.name, prediction.label, f"{prediction.confidence:.0%}")
 

@@ -22,7 +22,7 @@ def main(folder: Path) -> None:
     report = serzoo.cross_validate("timnet-synthetic", run_folder=folder / "run", folds=[1])
     print(report)
 
-    classifier = serzoo.load(report.folder / report.fold_names[0])
+    classifier = serzoo.load(report.folder / report.chosen[0])
     exported = serzoo.export(classifier, folder / "exported", overwrite=True)
     print(f"\nExported and checked: {exported}")
 

@@ -21,11 +21,13 @@ from serzoo import strict_yaml
 from serzoo.errors import ConfigError, SerzooError, unknown_name
 from serzoo.features.spec import SPECS, MFCCSpec
 
+VALIDATION_RULE, LEAKY_RULE = "best-validation-uar", "leaky-best-test-war"
+
 SELECTION_RULES = {
     "last-epoch": "the model of the last epoch",
     "best-train-war": "the epoch with the highest WAR on the training part (TBDM-Net's ::BT)",
-    "best-validation-uar": "the epoch with the highest UAR on a validation part that shares no speaker with training",
-    "leaky-best-test-war": "the epoch with the highest WAR on the TEST part: a leak, kept to show what it is worth",
+    VALIDATION_RULE: "the epoch with the highest UAR on the protocol's validation part, or else on held-out speakers",
+    LEAKY_RULE: "the epoch with the highest WAR on the TEST part: a leak, kept to show what it is worth",
 }
 
 
@@ -109,7 +111,8 @@ class TrainingConfig:
         selection: one of :data:`SELECTION_RULES`.
         validation_fraction: share of the training speakers held out, where the selection needs a
             validation part and the protocol has none.
-        seed: of the initial weights, the order of the clips, dropout and augmentation.
+        seed: of the order of the clips and their augmentation; in a cross-validation also of the
+            initial weights and of dropout.
         jit_compile: compile the training step with XLA.
         waveform_augment: random changes of the waveform; needs decoding in every epoch.
         spec_augment: masks on the features.

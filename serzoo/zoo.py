@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,10 +55,7 @@ def build(
         ConfigError: an argument out of range, or no number of classes.
     """
     entry = MODELS.get(name)
-    allowed = builder_arguments(name)
-    for argument in arguments:
-        if argument not in allowed:
-            raise unknown_name(f"argument of {name}", argument, allowed)
+    check_arguments(name, arguments)
     if n_classes is None and class_names is None:
         raise ConfigError(f"{name} needs n_classes or class_names; for example serzoo.build({name!r}, n_classes=7).")
     if n_classes is None:
@@ -71,10 +68,18 @@ def build(
     return model(n_classes=n_classes, class_names=class_names, feature_spec=feature_spec, **arguments)
 
 
+def check_arguments(name: str, arguments: Iterable[str]) -> None:
+    """Raise UnknownNameError, with the nearest match, unless the model ``name`` takes all these arguments."""
+    allowed = builder_arguments(name)
+    for argument in arguments:
+        if argument not in allowed:
+            raise unknown_name(f"argument of {name}", argument, allowed)
+
+
 def builder_arguments(name: str) -> dict[str, object]:
     """Return the arguments of a model and their defaults, those common to all models left out."""
     parameters = inspect.signature(MODELS.get(name).load().__init__).parameters
-    common = {"self", "n_classes", "class_names", "feature_spec"}
+    common = {"self", "name", "n_classes", "class_names", "feature_spec"}
     return {key: parameter.default for key, parameter in parameters.items() if key not in common}
 
 

@@ -68,6 +68,7 @@ def list_everything() -> None:
 @app.command("describe")
 def describe_model(name: Annotated[str, typer.Argument(help="A model's name.")]) -> None:
     """Say what a model is, which arguments it takes and which configs use it."""
+    import_tensorflow_quietly()
     from serzoo.zoo import describe
 
     known = describe(name)
@@ -107,14 +108,16 @@ def synthesize_corpus(
 
 
 @features.command("extract")
-def extract_features(config: Config, data_root: DataRoot = None, quiet: Quiet = False) -> None:
+def extract_features(
+    config: Config, data_root: DataRoot = None, test_data_root: TestDataRoot = None, quiet: Quiet = False
+) -> None:
     """Fill the cache with the features that a config needs."""
     from serzoo.config import load_recipe
-    from serzoo.data import load_corpus
+    from serzoo.data import load_manifest
     from serzoo.data.cache import FeatureCache
 
     recipe = load_recipe(config)
-    manifest = load_corpus(recipe.corpus, data_root)
+    manifest = load_manifest(recipe, data_root, test_data_root)
     cache = FeatureCache()
     clips = cache.features(manifest.paths, recipe.features, progress=not quiet)
     frames, width = recipe.features.n_frames or "as many as each has", recipe.features.n_features
@@ -151,7 +154,7 @@ def train_model(
 ) -> None:
     """Train on one fold of a config's protocol, score its test part and keep the model."""
     report = _cross_validate(config, data_root, test_data_root, [fold], run_folder, change, quiet)
-    typer.echo(f"Model: {report.folder / report.fold_names[0] / 'model.keras'}")
+    typer.echo(f"Model: {report.folder / report.chosen[0] / 'model.keras'}")
 
 
 @app.command("cv")
@@ -174,17 +177,24 @@ def evaluate_model(
     corpus: Annotated[str, typer.Argument(help="A corpus's name, or 'folder' or 'csv'.")],
     root: Annotated[Path, typer.Argument(help="Its folder, or the CSV file.")],
     config: RecipeOption = None,
+    shared_classes: Annotated[
+        bool, typer.Option("--shared-classes", help="Leave out recordings of classes that the model does not know.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Score a trained model on a corpus. The recordings it was trained on do not count as a test."""
+    import_tensorflow_quietly()
     from serzoo.data import load_corpus
     from serzoo.training.evaluate import evaluate
 
     classifier = _load(model, config)
-    manifest = load_corpus(corpus, root).with_classes(classifier.class_names)
-    scores = evaluate(classifier.model, manifest, progress=not quiet)
+    manifest = load_corpus(corpus, root)
+    if shared_classes:
+        manifest = manifest.with_classes([name for name in classifier.class_names if name in manifest.class_names])
+    scores = evaluate(classifier, manifest, progress=not quiet)
     typer.echo(_json(scores.to_dict()) if as_json else _scores_text(scores))
+    typer.echo("Protocol: none; serzoo cannot know whether these speakers or recordings were in training.", err=True)
 
 
 @app.command("predict")
@@ -198,6 +208,7 @@ def predict_files(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say which emotion recordings carry; long ones get a timeline."""
+    import_tensorflow_quietly()
     from serzoo.classifier import to_csv, to_json
     from serzoo.files import write_whole
 

@@ -96,3 +96,11 @@ class Manifest:
         kept = self.frame[self.frame["label"].isin(list(class_names))]
         kept = kept.sort_values("label", key=lambda column: column.map(order), kind="stable")
         return Manifest(kept.reset_index(drop=True), tuple(class_names), self.corpus)
+
+    def labelled(self, class_names: Sequence[str]) -> Manifest:
+        """Return the same recordings under other classes, for a model that knows more than occur here.
+
+        Raises:
+            UnknownNameError: a label is not one of ``class_names``.
+        """
+        return Manifest(self.frame, tuple(class_names), self.corpus)

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 DECODERS = ("soundfile", "tfio")
 
+_NOISE, _MASKS = 0, 1
+"""Random streams of one clip in one epoch, folded into its seed; the masks take all numbers from theirs on."""
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -307,7 +310,7 @@ def _augment_waveform(waveform: Any, seed: Any, config: WaveformAugmentConfig) -
     if config.noise_snr_db is not None:
         snr_db = config.noise_snr_db + 20.0 * draw[1]
         level = tf.sqrt(tf.reduce_mean(waveform**2)) * 10.0 ** (-snr_db / 20.0)
-        waveform += level * tf.random.stateless_normal([n_samples], seed + 1)
+        waveform += level * tf.random.stateless_normal([n_samples], tf.random.fold_in(seed, _NOISE))
     if config.gain_db > 0:
         waveform *= 10.0 ** ((draw[2] * 2 - 1) * config.gain_db / 20.0)
     return waveform
@@ -317,12 +320,12 @@ def _spec_augment(features: Any, indices: Any, epoch: Any, seed: int, config: Sp
     """Mask every clip of a batch (batch, n_frames, n_features) with its own random bands."""
 
     def mask(clip: Any, index: Any) -> Any:
-        start = _stateless_seed(seed, epoch, index) + 7919  # apart from the draws of the waveform
+        start = _stateless_seed(seed, epoch, index)
         n_frames, n_features = tf.shape(clip)[0], tf.shape(clip)[1]
         for number in range(config.time_masks):
-            clip *= _band(start + 2 * number, n_frames, config.time_width)[:, None]
+            clip *= _band(tf.random.fold_in(start, _MASKS + 2 * number), n_frames, config.time_width)[:, None]
         for number in range(config.feature_masks):
-            clip *= _band(start + 2 * number + 1, n_features, config.feature_width)[None, :]
+            clip *= _band(tf.random.fold_in(start, _MASKS + 2 * number + 1), n_features, config.feature_width)[None, :]
         return clip
 
     return tf.map_fn(lambda pair: mask(*pair), (features, indices), fn_output_signature=features.dtype)

@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
-from serzoo.config import Recipe, load_recipe
-from serzoo.data import load_corpus
+from serzoo.config import LEAKY_RULE, VALIDATION_RULE, Recipe, load_recipe
+from serzoo.data import load_manifest
 from serzoo.data.cache import FeatureCache
 from serzoo.data.leakage import LeakageReport, check_leakage, hash_contents
 from serzoo.data.manifest import Manifest
 from serzoo.data.pipeline import Examples, load_examples
-from serzoo.data.splits import Fold, Protocol, cross_corpus, get_protocol, with_validation
+from serzoo.data.splits import Fold, Protocol, get_protocol, with_validation
 from serzoo.errors import ConfigError
 from serzoo.files import moved_into_place, write_whole
-from serzoo.metrics import Scores, Summary, summarise
+from serzoo.metrics import Summary, summarise
 from serzoo.models.base import SERModel
 from serzoo.report.plots import plot_confusion, plot_embedding, plot_history
 from serzoo.training.evaluate import predict_outputs
 from serzoo.training.fit import History, fit
-from serzoo.training.run_folder import RunFolder
-from serzoo.zoo import build
+from serzoo.training.run_folder import RunFolder, describe_data, environment
+from serzoo.zoo import build, check_arguments
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +38,8 @@ class Report:
     Args:
         recipe: what was trained.
         protocol: how it was scored.
-        fold_names: the folds that were scored, in order.
+        fold_names: all folds in the run folder that are done, in order; the scores are theirs.
+        chosen: the folds that this call asked for.
         n_folds: how many folds the protocol has in all.
         summary: scores of each fold, mean, standard deviation and pooled scores.
         leakage: what training and test parts share.
@@ -48,6 +49,7 @@ class Report:
     recipe: Recipe
     protocol: Protocol
     fold_names: tuple[str, ...]
+    chosen: tuple[str, ...]
     n_folds: int
     summary: Summary
     leakage: LeakageReport
@@ -114,41 +116,42 @@ def cross_validate(
     recipe = load_recipe(config).override(changes or {})
     manifest = load_manifest(recipe, data_root, test_data_root)
     protocol = get_protocol(recipe.protocol)
-    all_folds = protocol.folds(manifest)
+    all_folds = _folds(recipe, protocol, manifest)
     chosen = choose_folds(all_folds, folds, protocol.name)
-    build_model(recipe, manifest)  # a wrong argument shows here, before anything is written or computed
-    run = RunFolder.open(run_folder or Path("runs") / recipe.name, recipe)
-    leakage = check_leakage(manifest, chosen, hash_contents(manifest), protocol)
-    run.write_json("leakage.json", leakage.to_dict())
+    build_model(recipe, manifest)  # a wrong argument shows here, before anything is computed or written
+    hashes = hash_contents(manifest)
+    check_leakage(manifest, chosen, hashes, protocol)
     examples = load_examples(manifest, recipe.features, cache=cache, progress=progress)
-    scores = []
+    run = RunFolder.open(run_folder or Path("runs") / recipe.name, recipe, describe_data(manifest, hashes))
     for fold in chosen:
-        done = run.read_scores(fold.name, manifest.class_names)
-        scores.append(done or train_fold(recipe, manifest, examples, fold, run, progress=progress))
+        if run.read_scores(fold.name, manifest.class_names) is None:
+            train_fold(recipe, manifest, examples, fold, run, cache=cache, progress=progress)
+
+    scores = {fold.name: run.read_scores(fold.name, manifest.class_names) for fold in all_folds}
+    done = [fold for fold in all_folds if scores[fold.name] is not None]
     report = Report(
-        recipe, protocol, tuple(fold.name for fold in chosen), len(all_folds), summarise(scores), leakage, run.path
+        recipe=recipe,
+        protocol=protocol,
+        fold_names=tuple(fold.name for fold in done),
+        chosen=tuple(fold.name for fold in chosen),
+        n_folds=len(all_folds),
+        summary=summarise([score for score in scores.values() if score is not None]),
+        leakage=check_leakage(manifest, done, hashes, protocol),
+        folder=run.path,
     )
+    run.write_json("leakage.json", report.leakage.to_dict())
     run.write_json("report.json", report.to_dict())
     plot_confusion(report.summary.pooled, run.path / "plots" / "confusion.png", title=f"{recipe.name}, {protocol.name}")
     return report
 
 
-def load_manifest(recipe: Recipe, data_root: str | Path | None, test_data_root: str | Path | None = None) -> Manifest:
-    """Return the recordings a recipe is about.
-
-    Raises:
-        ConfigError: a folder is missing from the call, or given without need.
-        DataError: the corpus cannot be used.
-    """
-    if (recipe.test_corpus is None) != (test_data_root is None):
-        needed = "needs" if test_data_root is None else "does not take"
-        raise ConfigError(
-            f"{recipe.name} {needed} a test corpus folder (test_data_root); its test_corpus is {recipe.test_corpus}."
-        )
-    manifest = load_corpus(recipe.corpus, data_root)
-    if recipe.test_corpus is not None:
-        manifest = cross_corpus(manifest, load_corpus(recipe.test_corpus, test_data_root))
-    return manifest if recipe.class_names is None else manifest.with_classes(recipe.class_names)
+def _folds(recipe: Recipe, protocol: Protocol, manifest: Manifest) -> list[Fold]:
+    """Return the protocol's folds, each with a validation part if the selection rule needs one."""
+    folds = protocol.folds(manifest)
+    if recipe.training.selection != VALIDATION_RULE:
+        return folds
+    fraction, seed = recipe.training.validation_fraction, recipe.training.seed
+    return [with_validation(fold, manifest, fraction, seed) for fold in folds]
 
 
 def choose_folds(folds: Sequence[Fold], numbers: Sequence[int] | None, protocol: str) -> list[Fold]:
@@ -172,6 +175,7 @@ def build_model(recipe: Recipe, manifest: Manifest) -> SERModel:
         UnknownNameError: an argument that the model does not have.
         ConfigError: an argument out of range.
     """
+    check_arguments(recipe.model.name, recipe.model.arguments)
     keras.backend.clear_session()
     keras.utils.set_random_seed(recipe.training.seed)
     return build(
@@ -189,9 +193,10 @@ def train_fold(
     fold: Fold,
     run: RunFolder,
     *,
+    cache: FeatureCache | None = None,
     progress: bool = True,
-) -> Scores:
-    """Train on one fold's training part, score its test part and write the fold's folder.
+) -> None:
+    """Train on one fold's training part, predict its test part and write the fold's folder.
 
     Args:
         recipe: what to train.
@@ -199,27 +204,35 @@ def train_fold(
         examples: their features.
         fold: the parts.
         run: the run folder.
+        cache: where features are kept; None for the default folder.
         progress: show a progress bar.
     """
     rule = recipe.training.selection
-    if rule == "best-validation-uar":
-        fold = with_validation(fold, manifest, recipe.training.validation_fraction, recipe.training.seed)
     model = build_model(recipe, manifest)
     test = examples.select(fold.test)
+    validation = None if fold.validation is None or rule != VALIDATION_RULE else examples.select(fold.validation)
     augmented = recipe.training.waveform_augment is not None
     history = fit(
         model,
         manifest.select(fold.train) if augmented else examples.select(fold.train),
-        validation_data=None if fold.validation is None else examples.select(fold.validation),
-        test_data=test if rule == "leaky-best-test-war" else None,
+        validation_data=validation,
+        test_data=test if rule == LEAKY_RULE else None,
         training=recipe.training,
         run_folder=run.fold(fold.name),
+        cache=cache,
         progress=progress,
         title=fold.name,
     )
-    outputs = predict_outputs(model, test.features)
-    _write_fold(run, fold, model, history, test, prediction_table(manifest, fold.test, outputs))
-    return Scores.from_predictions(test.targets, outputs.argmax(axis=1), manifest.class_names)
+    _write_fold(run, fold, model, history, test, prediction_table(manifest, fold.test, _probabilities(model, test)))
+
+
+def _probabilities(model: SERModel, examples: Examples) -> np.ndarray:
+    """Return the probabilities of the examples, (N, n_classes), also where the model gives logits."""
+    outputs = predict_outputs(model, examples.features)
+    if model.classifier_activation is not None:
+        return outputs
+    powers = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
 
 
 def _write_fold(
@@ -230,7 +243,7 @@ def _write_fold(
     test: Examples,
     predictions: pd.DataFrame,
 ) -> None:
-    """Write a fold's model, history, representation, plots and, last, its predictions."""
+    """Write a fold's model, history, representation, plots, versions and, last, its predictions."""
     import pandas as pd
 
     folder = run.fold(fold.name)
@@ -244,23 +257,24 @@ def _write_fold(
         np.save(part, embedding)
     plot_history(history, run.path / "plots" / f"{fold.name}-curves.png")
     plot_embedding(embedding, test.targets, test.class_names, run.path / "plots" / f"{fold.name}-tsne.png")
+    run.write_json(f"{fold.name}/environment.json", environment())
     run.write_predictions(fold.name, predictions)
     (folder / "state.npz").unlink(missing_ok=True)
 
 
-def prediction_table(manifest: Manifest, indices: np.ndarray, outputs: np.ndarray) -> pd.DataFrame:
-    """Return one row per clip: name, speaker, label, prediction and the output of each class.
+def prediction_table(manifest: Manifest, indices: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
+    """Return one row per clip: name, speaker, label, prediction and the probability of each class.
 
     Args:
         manifest: all recordings.
         indices: positions of the clips, (n,).
-        outputs: the model's outputs for them, (n, n_classes).
+        probabilities: of each class for them, (n, n_classes).
     """
     import pandas as pd
 
     columns = {"clip": manifest.names, "speaker": manifest.column("speaker"), "label": manifest.column("label")}
     table = pd.DataFrame(columns).iloc[indices].reset_index(drop=True)
-    table["prediction"] = np.asarray(manifest.class_names)[outputs.argmax(axis=1)]
+    table["prediction"] = np.asarray(manifest.class_names)[probabilities.argmax(axis=1)]
     for index, name in enumerate(manifest.class_names):
-        table[f"p_{name}"] = outputs[:, index].round(6)
+        table[f"p_{name}"] = probabilities[:, index].round(6)
     return table

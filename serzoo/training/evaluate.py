@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from serzoo.classifier import Classifier
+from serzoo.data.cache import FeatureCache
 from serzoo.data.manifest import Manifest
 from serzoo.data.pipeline import Examples, load_examples
 from serzoo.errors import DataError, FeatureError, WeightsError
@@ -14,13 +16,16 @@ Data = Manifest | Examples | tuple[np.ndarray, np.ndarray]
 """What :func:`evaluate` and :func:`serzoo.training.fit.fit` take: a manifest, examples, or (features, targets)."""
 
 
-def as_examples(data: Data, model: SERModel, progress: bool = False) -> Examples:
+def as_examples(data: Data, model: SERModel, *, cache: FeatureCache | None = None, progress: bool = False) -> Examples:
     """Return ``data`` as features and targets that fit ``model``.
+
+    A manifest may lack classes that the model knows; its targets follow the model's order.
 
     Args:
         data: a manifest (its features are extracted by the model's spec), examples, or a pair of
             features (N, n_frames, n_features) and targets (N,), class indices.
         model: the model that will take them.
+        cache: where features are kept; None for the default folder.
         progress: show a progress bar while features are extracted.
 
     Raises:
@@ -33,7 +38,8 @@ def as_examples(data: Data, model: SERModel, progress: bool = False) -> Examples
                 f"{model.name} has no feature spec, so it cannot read recordings; "
                 "build it with feature_spec=..., or give features and targets."
             )
-        examples = load_examples(data, model.feature_spec, progress=progress)
+        data = data if model.class_names is None else data.labelled(model.class_names)
+        examples = load_examples(data, model.feature_spec, cache=cache, progress=progress)
     elif isinstance(data, Examples):
         examples = data
     else:
@@ -52,26 +58,27 @@ def predict_outputs(model: SERModel, features: np.ndarray, batch_size: int = 64)
     outputs = np.asarray(model.predict(features, batch_size=batch_size, verbose=0))
     if not np.isfinite(outputs).all():
         raise WeightsError(
-            f"{model.name} answers with NaN: its training diverged (lower the learning rate) or its weights are damaged."
+            f"{model.name} answers with NaN: its training diverged (lower learning_rate) or its weights are damaged."
         )
     return outputs
 
 
-def evaluate(model: SERModel, data: Data, *, batch_size: int = 64, progress: bool = False) -> Scores:
+def evaluate(model: SERModel | Classifier, data: Data, *, batch_size: int = 64, progress: bool = False) -> Scores:
     """Return UAR, WAR, weighted F1, the recall of each class and the confusion matrix.
 
     Args:
-        model: a model of the zoo.
+        model: a model of the zoo, or what :func:`serzoo.load` returns.
         data: a manifest, examples, or (features, targets).
         batch_size: clips per prediction step.
         progress: show a progress bar while features are extracted.
 
     Raises:
         FeatureError: the data's features are not the model's.
-        DataError: the data's classes are not the model's.
+        DataError, UnknownNameError: the data has classes that are not the model's.
         WeightsError: the model answers with NaN.
     """
-    examples = as_examples(data, model, progress)
+    model = model.model if isinstance(model, Classifier) else model
+    examples = as_examples(data, model, progress=progress)
     outputs = predict_outputs(model, examples.features, batch_size)
     return Scores.from_predictions(examples.targets, outputs.argmax(axis=1), examples.class_names)
 

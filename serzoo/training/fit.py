@@ -11,7 +11,9 @@ from typing import Any
 
 import keras
 
+from serzoo.classifier import Classifier
 from serzoo.config import OptimizerConfig, TrainingConfig
+from serzoo.data.cache import FeatureCache
 from serzoo.data.manifest import Manifest
 from serzoo.data.pipeline import Examples, steps_per_epoch, training_dataset, waveform_dataset
 from serzoo.errors import ConfigError
@@ -45,25 +47,27 @@ class History:
 
 
 def fit(
-    model: SERModel,
+    model: SERModel | Classifier,
     data: Data,
     *,
     validation_data: Data | None = None,
     test_data: Data | None = None,
     training: TrainingConfig | None = None,
     run_folder: str | Path | None = None,
+    cache: FeatureCache | None = None,
     progress: bool = True,
     title: str = "training",
 ) -> History:
     """Train ``model`` in place.
 
     Args:
-        model: a model of the zoo.
+        model: a model of the zoo, or what :func:`serzoo.load` returns.
         data: the training part: a manifest, examples, or (features, targets).
         validation_data: scored after each epoch; ``best-validation-uar`` needs it.
         test_data: scored after each epoch; only ``leaky-best-test-war`` takes it.
         training: the settings; the default is the papers' label smoothing with plain Adam.
         run_folder: keeps the state to resume from and TensorBoard logs; None keeps nothing.
+        cache: where features of recordings are kept; None for the default folder.
         progress: show a progress bar.
         title: what the progress bar calls this training.
 
@@ -76,9 +80,10 @@ def fit(
         WeightsError: the training diverged and its epochs cannot be scored.
     """
     training = training or TrainingConfig()
-    examples = as_examples(data, model, progress)
+    model = model.model if isinstance(model, Classifier) else model
+    examples = as_examples(data, model, cache=cache, progress=progress)
     given = {"validation": validation_data, "test": test_data}
-    held_out = {name: as_examples(part, model) for name, part in given.items() if part is not None}
+    held_out = {name: as_examples(part, model, cache=cache) for name, part in given.items() if part is not None}
     compile_model(model, training)
     keep_best, callbacks = _selection(training.selection, examples, held_out)
     folder = None if run_folder is None else Path(run_folder)

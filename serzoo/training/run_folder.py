@@ -3,21 +3,23 @@
 ::
 
     recipe.yaml        the recipe with every value spelt out
-    environment.json   versions, backend, platform
-    leakage.json       what training and test parts share
+    data.json          which recordings: corpus, number, classes and a hash of labels, speakers and audio
     fold01/            one folder per fold
       state.npz        to resume from; gone when the fold is done
       tensorboard/     the fold's logs
       history.csv      loss and scores of each epoch
       embedding.npy    the fused representation of each test clip
       model.keras      the model that was scored, with class names and feature spec
+      environment.json versions, backend, platform
       predictions.csv  label and probabilities of each test clip; written last
-    report.json        scores of each fold, mean, standard deviation, pooled
+    report.json        scores of the folds done so far: each, mean, standard deviation, pooled
+    leakage.json       what their training, validation and test parts share
     plots/             curves, confusion matrix, t-SNE
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 from collections.abc import Mapping, Sequence
@@ -29,6 +31,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from serzoo.config import Recipe
+from serzoo.data.manifest import Manifest
 from serzoo.errors import ConfigError, DataError
 from serzoo.files import write_whole
 from serzoo.metrics import Scores
@@ -50,22 +53,28 @@ class RunFolder:
     path: Path
 
     @classmethod
-    def open(cls, path: str | Path, recipe: Recipe) -> RunFolder:
-        """Create the folder, or continue one that was made with the same recipe.
+    def open(cls, path: str | Path, recipe: Recipe, data: Mapping[str, object]) -> RunFolder:
+        """Create the folder, or continue one that was made with the same recipe and recordings.
+
+        Args:
+            path: the folder.
+            recipe: what is trained.
+            data: which recordings, as :func:`describe_data` tells.
 
         Raises:
-            ConfigError: the folder holds another recipe's run.
+            ConfigError: the folder holds a run of another recipe or of other recordings.
         """
         run = cls(Path(path).expanduser())
-        kept = run.path / "recipe.yaml"
-        text = recipe.to_yaml()
-        if kept.exists() and kept.read_text(encoding="utf-8") != text:
-            raise ConfigError(
-                f"{run.path} holds a run with other settings (see recipe.yaml there); "
-                "choose another run folder or delete it."
-            )
-        write_whole(kept, text)
-        write_whole(run.path / "environment.json", _json(environment()))
+        own = {"recipe.yaml": recipe.to_yaml(), "data.json": _json(data)}
+        for name, text in own.items():
+            kept = run.path / name
+            if kept.exists() and kept.read_text(encoding="utf-8") != text:
+                what = "other settings" if name == "recipe.yaml" else "other recordings"
+                raise ConfigError(
+                    f"{run.path} holds a run with {what} (see {name} there); choose another run folder or delete it."
+                )
+        for name, text in own.items():
+            write_whole(run.path / name, text)
         return run
 
     def fold(self, name: str) -> Path:
@@ -98,7 +107,7 @@ def score_predictions(path: Path, class_names: Sequence[str]) -> Scores:
     """
     import pandas as pd
 
-    table = pd.read_csv(path, dtype=str)
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)  # a class may be called None
     lookup = {name: index for index, name in enumerate(class_names)}
     try:
         targets, predictions = ([lookup[label] for label in table[column]] for column in ("label", "prediction"))
@@ -107,6 +116,23 @@ def score_predictions(path: Path, class_names: Sequence[str]) -> Scores:
             f"{path}: no column or class {error}; was it written by another run? Delete its fold folder."
         ) from None
     return Scores.from_predictions(np.array(targets), np.array(predictions), class_names)
+
+
+def describe_data(manifest: Manifest, content_hashes: Sequence[str]) -> dict[str, object]:
+    """Return what recordings a run is about, as plain data that differs whenever they do.
+
+    Args:
+        manifest: the recordings.
+        content_hashes: of each recording's audio, in order.
+    """
+    rows = zip(manifest.names, manifest.column("label"), manifest.column("speaker"), content_hashes, strict=True)
+    digest = hashlib.sha256("\n".join("\t".join(map(str, row)) for row in rows).encode())
+    return {
+        "corpus": manifest.corpus,
+        "n_recordings": len(manifest),
+        "class_names": list(manifest.class_names),
+        "sha256": digest.hexdigest(),
+    }
 
 
 def environment() -> dict[str, object]:

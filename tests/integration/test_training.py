@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pandas as pd
@@ -11,14 +12,14 @@ import pytest
 
 import serzoo
 from serzoo.config import ModelConfig, Recipe, TrainingConfig
-from serzoo.data import load_corpus
+from serzoo.data import load_corpus, load_manifest
 from serzoo.data.cache import FeatureCache
 from serzoo.data.pipeline import Examples
 from serzoo.errors import ConfigError, DataError, FeatureError, WeightsError
 from serzoo.features.spec import MFCCSpec
 from serzoo.metrics import Scores
 from serzoo.training import callbacks
-from serzoo.training.cross_validate import cross_validate, load_manifest
+from serzoo.training.cross_validate import cross_validate
 from serzoo.training.evaluate import evaluate
 from serzoo.training.fit import fit
 from serzoo.training.run_folder import score_predictions
@@ -182,11 +183,9 @@ def test_an_interruption_stops_the_progress_bar(examples, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(callbacks.Checkpoint, "on_epoch_end", interrupt)
-    stopped = []
-    monkeypatch.setattr("rich.progress.Progress.stop", stopped.append)
     with pytest.raises(KeyboardInterrupt):
         fit(small_model(examples), examples, training=TRAINING)
-    assert len(stopped) == 1
+    assert "_RefreshThread" not in [type(thread).__name__ for thread in threading.enumerate()]
 
 
 def test_a_state_of_another_validation_part_is_refused(examples, tmp_path):
@@ -208,12 +207,19 @@ def test_cross_validation_writes_a_run_folder_and_goes_on_from_it(synthetic_root
     first = cross_validate(recipe(), run_folder=run, folds=[1, 2], **common)
     assert not first.complete
     assert first.fold_names == ("fold01-speaker-01", "fold02-speaker-02")
-    for name in ("recipe.yaml", "environment.json", "leakage.json", "report.json", "plots/confusion.png"):
+    for name in ("recipe.yaml", "data.json", "leakage.json", "report.json", "plots/confusion.png"):
         assert (run / name).stat().st_size > 0
     for fold in first.fold_names:
-        for name in ("predictions.csv", "history.csv", "model.keras", "embedding.npy", "tensorboard"):
+        for name in (
+            "predictions.csv",
+            "environment.json",
+            "history.csv",
+            "model.keras",
+            "embedding.npy",
+            "tensorboard",
+        ):
             assert (run / fold / name).exists()
-        assert not (run / fold / "state.npz").exists()
+        assert "state.npz" not in written
         assert (run / "plots" / f"{fold}-curves.png").exists()
         assert (run / "plots" / f"{fold}-tsne.png").exists()
     monkeypatch.delattr("serzoo.training.cross_validate.fit")
@@ -247,11 +253,102 @@ def test_a_run_folder_of_other_settings_is_refused(synthetic_root, cache, tmp_pa
 
 def test_the_validation_part_shares_no_speaker_with_training(synthetic_root, cache, tmp_path):
     settings = recipe(selection="best-validation-uar", validation_fraction=0.34)
+    common = {"data_root": synthetic_root, "cache": cache, "progress": False}
+    report = cross_validate(settings, run_folder=tmp_path, folds=[1], **common)
+    overlaps = {(overlap.seen, overlap.scored): overlap for overlap in report.leakage.overlaps}
+    validation = overlaps["train", "validation"]
+    assert validation.speakers == ()
+    assert len(validation.scored_speakers) == 2
+    history = pd.read_csv(tmp_path / report.fold_names[0] / "history.csv")
+    assert {"validation_uar", "validation_war"} <= set(history.columns)
+
+
+def test_the_report_is_about_all_folds_that_are_done(synthetic_root, cache, tmp_path):
+    common = {"data_root": synthetic_root, "run_folder": tmp_path, "cache": cache, "progress": False}
+    cross_validate(recipe(), folds=[3], **common)
+    report = cross_validate(recipe(), folds=[1], **common)
+    assert report.chosen == ("fold01-speaker-01",)
+    assert report.fold_names == ("fold01-speaker-01", "fold03-speaker-03")
+    assert len(report.summary.folds) == len(json.loads((tmp_path / "report.json").read_text())["scores"]["folds"]) == 2
+
+
+def test_a_run_folder_of_other_recordings_is_refused(synthetic_root, cache, tmp_path):
+    import shutil
+
+    run, copy = tmp_path / "run", tmp_path / "copy"
+    cross_validate(recipe(), data_root=synthetic_root, run_folder=run, folds=[1], cache=cache, progress=False)
+    shutil.copytree(synthetic_root, copy)
+    next(copy.rglob("*.wav")).unlink()
+    with pytest.raises(ConfigError, match=r"holds a run with other recordings \(see data\.json there\)"):
+        cross_validate(recipe(), data_root=copy, run_folder=run, folds=[1], cache=cache, progress=False)
+
+
+def test_logits_are_written_as_probabilities(synthetic_root, cache, tmp_path):
+    settings = dataclasses.replace(recipe(), model=ModelConfig("timnet", {**SMALL, "classifier_activation": None}))
     report = cross_validate(
         settings, data_root=synthetic_root, run_folder=tmp_path, folds=[1], cache=cache, progress=False
     )
-    history = pd.read_csv(tmp_path / report.fold_names[0] / "history.csv")
-    assert {"validation_uar", "validation_war"} <= set(history.columns)
+    table = pd.read_csv(tmp_path / report.chosen[0] / "predictions.csv").filter(like="p_")
+    assert table.min().min() >= 0
+    np.testing.assert_allclose(table.sum(axis=1), 1, atol=1e-4)
+
+
+def test_the_leaky_rule_says_so_and_keeps_the_best_test_epoch(synthetic_root, cache, tmp_path):
+    settings = recipe(selection="leaky-best-test-war")
+    common = {"data_root": synthetic_root, "cache": cache, "progress": False}
+    report = cross_validate(settings, run_folder=tmp_path, folds=[1], **common)
+    history = pd.read_csv(tmp_path / report.chosen[0] / "history.csv")
+    assert report.summary.mean["war"] == pytest.approx(history["test_war"].max())
+    assert "selection leaky-best-test-war" in str(report)
+
+
+def test_training_on_one_corpus_and_testing_on_another(cache, tmp_path):
+    from serzoo.data.synthetic import write_corpus
+
+    for corpus in ("ravdess", "emodb"):
+        write_corpus(tmp_path / corpus, corpus, n_speakers=2)
+    settings = dataclasses.replace(recipe(), corpus="ravdess", test_corpus="emodb", protocol="cross-shared5-v1")
+    report = cross_validate(
+        settings, data_root=tmp_path / "ravdess", test_data_root=tmp_path / "emodb", run_folder=tmp_path / "run",
+        cache=cache, progress=False,
+    )  # fmt: skip
+    assert report.complete
+    assert report.summary.pooled.class_names == ("angry", "fear", "happy", "neutral", "sad")
+    assert report.summary.pooled.n == 20
+
+
+INTERRUPTED = """
+import sys
+from serzoo.training import callbacks
+from serzoo.training.cross_validate import cross_validate
+callbacks._SAVE_EVERY_SECONDS = 0.0
+cross_validate(sys.argv[1], data_root=sys.argv[2], run_folder=sys.argv[3], folds=[1], progress=False)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_cross_validation_goes_on_in_a_new_process_to_the_same_numbers(synthetic_root, tmp_path):
+    import time
+
+    config = tmp_path / "config.yaml"
+    config.write_text(recipe(jit_compile=True).override({"training.epochs": 12}).to_yaml())
+
+    def start(folder):
+        command = [sys.executable, "-c", INTERRUPTED, str(config), str(synthetic_root), str(folder)]
+        return subprocess.Popen(command, stderr=subprocess.DEVNULL)
+
+    assert start(tmp_path / "whole").wait() == 0
+    killed, state = start(tmp_path / "killed"), tmp_path / "killed" / "fold01-speaker-01" / "state.npz"
+    while not state.exists():
+        assert killed.poll() is None
+        time.sleep(0.05)
+    killed.kill()
+    killed.wait()
+    assert state.exists(), "it was killed before its end"
+    assert start(tmp_path / "killed").wait() == 0
+    for name in ("predictions.csv", "history.csv"):
+        paths = [tmp_path / run / "fold01-speaker-01" / name for run in ("whole", "killed")]
+        assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
 def test_speaker_dependence_is_said_beside_the_score(synthetic_root, cache, tmp_path):
@@ -261,6 +358,13 @@ def test_speaker_dependence_is_said_beside_the_score(synthetic_root, cache, tmp_
     assert "speaker-DEPENDENT" in text
     assert "1 of 10 folds only" in text
     assert "speaker-independent" in str(cross_validate(recipe(), run_folder=tmp_path / "b", **common))
+
+
+def test_what_load_returns_is_evaluated_and_trained_on(examples, tmp_path):
+    path = serzoo.Classifier(small_model(examples)).save(tmp_path / "model.keras")
+    classifier = serzoo.load(path)
+    fit(classifier, examples, training=TRAINING, progress=False)
+    assert evaluate(classifier, examples) == evaluate(classifier.model, examples)
 
 
 @pytest.mark.parametrize("folds", [[0], [9], []])
