@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+for threads in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(threads, "1")  # pytest-xdist already runs a process per core
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 RECORDINGS = Path(os.environ.get("SERZOO_DATA", REPOSITORY.parent / "shared" / "data"))
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from serzoo.training.fit import History
 
+_RUNNING = {"loss": "training, with dropout", "war": "training WAR, with dropout"}
+"""What Keras averages over an epoch's training batches; all else is scored after the epoch."""
+
 
 def plot_history(history: History, path: Path) -> None:
     """Draw the loss and, beside it, all scores over the epochs; a line marks the kept epoch."""
@@ -24,7 +27,8 @@ def plot_history(history: History, path: Path) -> None:
     figure = _figure(9, 3.5)
     loss, score = figure.subplots(1, 2)
     for name in history.records[-1]:
-        (loss if name.endswith("loss") else score).plot(epochs, history.column(name), label=name.replace("_", " "))
+        label = _RUNNING.get(name, name.replace("_", " "))
+        (loss if name.endswith("loss") else score).plot(epochs, history.column(name), label=label)
     for axes, title in ((loss, "Loss"), (score, "Score")):
         axes.axvline(history.selected_epoch, color="grey", linestyle=":", label="kept epoch")
         axes.set(title=title, xlabel="epoch")

@@ -210,15 +210,9 @@ def test_cross_validation_writes_a_run_folder_and_goes_on_from_it(synthetic_root
     for name in ("recipe.yaml", "data.json", "leakage.json", "report.json", "plots/confusion.png"):
         assert (run / name).stat().st_size > 0
     for fold in first.fold_names:
-        for name in (
-            "predictions.csv",
-            "environment.json",
-            "history.csv",
-            "model.keras",
-            "embedding.npy",
-            "tensorboard",
-        ):
-            assert (run / fold / name).exists()
+        written = {path.name for path in (run / fold).iterdir()}
+        assert written >= {"predictions.csv", "environment.json", "history.csv", "model.keras", "embedding.npy"}
+        assert "tensorboard" in written
         assert "state.npz" not in written
         assert (run / "plots" / f"{fold}-curves.png").exists()
         assert (run / "plots" / f"{fold}-tsne.png").exists()
@@ -331,7 +325,7 @@ def test_a_killed_cross_validation_goes_on_in_a_new_process_to_the_same_numbers(
     import time
 
     config = tmp_path / "config.yaml"
-    config.write_text(recipe(jit_compile=True).override({"training.epochs": 12}).to_yaml())
+    config.write_text(recipe(jit_compile=True).override({"training.epochs": 40}).to_yaml())
 
     def start(folder):
         command = [sys.executable, "-c", INTERRUPTED, str(config), str(synthetic_root), str(folder)]

@@ -1,0 +1,30 @@
+"""The numbers in docs/results.md are those of the predictions kept beside it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from serzoo.metrics import summarise
+from serzoo.training.run_folder import score_predictions
+
+DOCS = Path(__file__).parents[2] / "docs"
+RUNS = sorted(path.parent for path in (DOCS / "results").glob("*/report.json"))
+
+
+def test_there_are_results():
+    assert RUNS
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
+def test_scores_follow_from_the_predictions(run):
+    report = json.loads((run / "report.json").read_text())
+    classes = report["scores"]["pooled"]["class_names"]
+    folds = [score_predictions(run / name / "predictions.csv", classes) for name in report["fold_names"]]
+    summary = summarise(folds)
+    assert summary.to_dict() == report["scores"]
+    page = (DOCS / "results.md").read_text()
+    for name, fold in zip(report["fold_names"], folds, strict=True):
+        assert f"| {name} | {100 * fold.uar:.2f} | {100 * fold.war:.2f} | {100 * fold.weighted_f1:.2f} |" in page
+    mean = summary.mean
+    assert f"**{100 * mean['uar']:.2f} / {100 * mean['war']:.2f} / {100 * mean['weighted_f1']:.2f}**" in page
