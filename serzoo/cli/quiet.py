@@ -5,7 +5,9 @@ import sys
 
 
 def import_tensorflow_quietly() -> None:
-    """Import TensorFlow and find its devices with stderr closed; errors of the import itself still raise.
+    """Import TensorFlow and find its devices with stderr closed, and let it log errors only from then on.
+
+    Errors of the import itself still raise.
 
     Call it before anything that imports Keras, which imports TensorFlow too.
     """
@@ -17,6 +19,7 @@ def import_tensorflow_quietly() -> None:
         import tensorflow
 
         tensorflow.config.list_physical_devices()  # looks for a GPU, and says so where there is none
+        tensorflow.get_logger().setLevel("ERROR")
     finally:
         os.dup2(kept, 2)
         os.close(silent)

@@ -165,26 +165,25 @@ class ProgressBar(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Draw the bar."""
         from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+        # Narrow enough for 80 columns with the longest scores.
+        columns = (BarColumn(bar_width=16), MofNCompleteColumn(), TimeRemainingColumn())
         self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs"),
-            TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[scores]}"),
+            TextColumn("{task.description}"),
+            *columns,
+            TextColumn("{task.fields[scores]}"),
             console=Console(stderr=True),
-        )  # fmt: skip
+        )
         self._progress.start()
         self._task = self._progress.add_task(self.title, total=self.epochs, completed=self.first_epoch, scores="")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Advance the bar and show this epoch's logs."""
-        scores = "  ".join(f"{name} {value:.3f}" for name, value in (logs or {}).items())
+        shown = {
+            name: value for name, value in (logs or {}).items() if name in ("loss", "war") or name.endswith("_uar")
+        }
+        scores = " ".join(f"{name} {value:.2f}" for name, value in shown.items())
         self._progress.update(self._task, completed=epoch + 1, scores=scores)
 
     def stop(self) -> None:

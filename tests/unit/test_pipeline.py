@@ -164,7 +164,7 @@ def test_features_of_free_length_cannot_be_batched(manifest):
     [
         (np.zeros((2, 3)), [0, 1], FeatureError, r"shape \(2, 3\)"),
         (np.zeros((0, 3, 5)), [], FeatureError, "not empty"),
-        (np.zeros((2, 3, 5)), [0], DataError, "2 clips but 1 targets"),
+        (np.zeros((2, 3, 5)), [0], DataError, r"2 clips but targets of shape \(1,\)"),
         (np.full((2, 3, 5), np.nan), [0, 1], FeatureError, "clip 0 hold NaN"),
         (np.zeros((2, 3, 5)), [0, 3], DataError, "allow 0..2"),
         (np.zeros((2, 3, 5)), [-1, 0], DataError, "from -1 to 0"),

@@ -228,8 +228,8 @@ def test_writing_replaces_at_once_and_leaves_nothing_behind(calls):
     manifest = from_csv(table(calls, "path,label\na.wav,sad\nb.wav,angry\n"))
     to_csv(manifest, calls / "calls.csv")
     assert sorted(path.name for path in calls.iterdir()) == ["a.wav", "b.wav", "calls.csv", "sub"]
-    with pytest.raises(DataError, match=r"nowhere/out\.csv cannot be written \(No such file or directory\)"):
-        to_csv(manifest, calls / "nowhere" / "out.csv")
+    with pytest.raises(DataError, match=r"a\.wav/out\.csv cannot be written \("):
+        to_csv(manifest, calls / "a.wav" / "out.csv")
 
 
 # By name
