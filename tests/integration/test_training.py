@@ -399,4 +399,4 @@ def test_training_resumes_on_jax_too(tmp_path):
         command, env={**os.environ, "KERAS_BACKEND": "jax"}, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stdout[-3000:]
-    assert "6 passed" in result.stdout
+    assert "7 passed" in result.stdout
