@@ -22,7 +22,7 @@ test-slow: $(VENV)/installed
 # tensorflow-io loads on TensorFlow 2.16 only, so its route is tested in an environment of its own.
 .venv-tfio/installed: setup.cfg pyproject.toml constraints-tfio.txt
 	$(PYTHON) -m venv .venv-tfio
-	.venv-tfio/bin/pip install --quiet --disable-pip-version-check -c constraints-tfio.txt -e ".[tfio]" pytest
+	.venv-tfio/bin/pip install --quiet --disable-pip-version-check -c constraints-tfio.txt -e ".[tfio]" hypothesis pytest
 	touch $@
 
 test-tfio: .venv-tfio/installed

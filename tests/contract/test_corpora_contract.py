@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from serzoo.data.corpora.base import CORPORA, Corpus, MisnamedFileError, Recording
@@ -125,14 +125,12 @@ def test_missing_and_empty_folders_are_explained(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-@settings(deadline=None)
 @given(text=st.text(max_size=40))
 def test_any_string_is_parsed_or_refused(name, text):
     parses_or_refuses(name, text)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-@settings(deadline=None)
 @given(data=st.data())
 def test_near_misses_are_parsed_or_refused(name, data):
     path = data.draw(st.sampled_from([line.path for line in read_list(name)]))

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import serzoo
@@ -263,7 +263,6 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.dictionaries(PRINTABLE | st.sampled_from(["1e3", "01", "no", "null", "-", "<<"]), VALUES, max_size=4))
 def test_what_is_dumped_is_read_back(values: dict[str, object]) -> None:
     assert strict_yaml.parse(strict_yaml.dump(values), "test") == values

@@ -6,7 +6,7 @@ from itertools import product
 from pathlib import Path, PurePosixPath
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from serzoo.data.corpora.base import CORPORA, Recording, build_manifest, natural_key
@@ -325,19 +325,16 @@ def test_natural_order_counts():
     assert sorted(["a10", "a2", "a1", "b", "10", "9"], key=natural_key) == ["9", "10", "a1", "a2", "a10", "b"]
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(st.sampled_from("a9.²٣½ "), max_size=6)))
 def test_natural_order_takes_any_text(texts):
     assert Counter(sorted(texts, key=natural_key)) == Counter(texts)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10**6), st.integers(0, 10**6), st.text(st.characters(categories=["L"]), max_size=5))
 def test_natural_order_compares_numbers(first, second, prefix):
     assert (natural_key(f"{prefix}{first}") < natural_key(f"{prefix}{second}")) == (first < second)
 
 
-@settings(deadline=None)
 @given(st.permutations([(Path(f"{label}/{n}.wav"), Recording(label)) for label in ("sad", "angry") for n in range(12)]))
 def test_order_of_a_manifest_does_not_depend_on_the_disk(rows):
     manifest = build_manifest(rows, ("sad", "angry"), "custom")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
@@ -200,7 +200,6 @@ def test_order_and_further_columns_survive(calls):
     assert_frame_equal(from_csv(calls / "out.csv", class_names=("sad", "angry")).frame, manifest.frame)
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs", "Cc"])).map(str.strip), min_size=2, max_size=2))
 def test_any_text_survives(tmp_path_factory, texts):
     folder = plant(tmp_path_factory.mktemp("any"), "a.wav", "b.wav")

@@ -168,7 +168,7 @@ def test_speaker_split_of_24_is_17_5_2_too(seed: int) -> None:
 
 
 @given(st.integers(3, 500), st.integers(0, 2**30 - 1))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_random_70_20_10_sizes(n_recordings: int, seed: int) -> None:
     frame = pd.DataFrame({column: [""] * n_recordings for column in COLUMNS}).assign(label="a")
     (fold,) = get_protocol(f"random70-20-10-seed{seed % 10**9}-v1").folds(Manifest(frame, ("a", "b")))
@@ -280,7 +280,7 @@ def test_impossible_folds_are_refused(train: list[int], test: list[int], message
 
 
 @given(seed=st.integers(0, 1000), fraction=st.floats(0.01, 0.9), fold=st.integers(0, 5))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_validation_is_carved_out_by_speaker(seed: int, fraction: float, fold: int) -> None:
     before = get_protocol("emobox6").folds(RAVDESS)[fold]
     after = with_validation(before, RAVDESS, fraction, seed)
