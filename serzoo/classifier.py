@@ -199,8 +199,8 @@ class Classifier:
                 raise AudioError("array has no sample rate; give the rate it was recorded at: predict(array, 16000).")
             return self.predict_waveform(source, sample_rate, windows=windows, batch_size=batch_size)
         if sample_rate is not None:
-            raise AudioError("Files are read at their own sample rate; give sample_rate with a NumPy array only.")
-        if isinstance(source, (str, Path)):
+            raise AudioError("sample_rate goes with samples as a NumPy array (np.asarray(...)); files say their own.")
+        if isinstance(source, (str, Path)) or not isinstance(source, Iterable):
             found = self.predict_files([source], windows=windows, batch_size=batch_size)
             return found if Path(source).expanduser().is_dir() else found[0]
         return self.predict_files(source, windows=windows, batch_size=batch_size)
@@ -417,7 +417,7 @@ def _warnings(waveform: np.ndarray, sample_rate: int, spec: MFCCSpec) -> list[st
 
 def _recordings(source: str | Path) -> Iterator[Path]:
     """Yield a file, or the recordings below a folder in natural order, hidden ones left out."""
-    if not isinstance(source, (str, Path)):
+    if not isinstance(source, (str, Path)) or not str(source):
         raise AudioError(f"{source!r} is no path; give file names, or samples as a NumPy array with their sample rate.")
     path = Path(source).expanduser()
     if not path.is_dir():

@@ -50,6 +50,7 @@ class OptimizerConfig:
     epsilon: float = 1e-7
 
     def __post_init__(self) -> None:
+        _check_types(self)
         if self.name not in ("adam", "nadam"):
             raise unknown_name("optimizer", self.name, ("adam", "nadam"))
         for name in ("learning_rate", "epsilon"):
@@ -73,6 +74,7 @@ class WaveformAugmentConfig:
     shift: float = 0.0
 
     def __post_init__(self) -> None:
+        _check_types(self)
         _require(self, "gain_db", 0 <= self.gain_db < math.inf, "at least 0")
         _require(self, "noise_snr_db", self.noise_snr_db is None or math.isfinite(self.noise_snr_db), "finite")
         _require(self, "shift", 0 <= self.shift <= 1, "in 0..1")
@@ -95,6 +97,7 @@ class SpecAugmentConfig:
     feature_width: int = 5
 
     def __post_init__(self) -> None:
+        _check_types(self)
         for name in ("time_masks", "time_width", "feature_masks", "feature_width"):
             _require(self, name, getattr(self, name) >= 0, "at least 0")
 
@@ -130,6 +133,7 @@ class TrainingConfig:
     spec_augment: SpecAugmentConfig | None = None
 
     def __post_init__(self) -> None:
+        _check_types(self)
         if self.selection not in SELECTION_RULES:
             raise unknown_name("selection rule", self.selection, SELECTION_RULES)
         for name in ("batch_size", "epochs"):
@@ -331,7 +335,8 @@ def _convert(hint: Any, value: Any, place: _Place) -> Any:
             return None
         hint = next(option for option in typing.get_args(hint) if option is not types.NoneType)
     if dataclasses.is_dataclass(hint):
-        return _build(typing.cast(type, hint), value, place)
+        cls = typing.cast(type, hint)
+        return value if isinstance(value, cls) else _build(cls, value, place)
     base = typing.get_origin(hint) or hint
     if base is float and type(value) is int:
         return float(str(value))  # a number too large for a float becomes infinite, which no setting allows
@@ -346,6 +351,13 @@ _TYPE_NAMES = {
     int: "a whole number", float: "a number", str: "text (in quotes if it looks like a number)",
     bool: "true or false", dict: "a set of keys and values", tuple: "a list",
 }  # fmt: skip
+
+
+def _check_types(settings: Any) -> None:
+    """Hold settings that were made in Python to the types that a file is held to."""
+    for name, hint in typing.get_type_hints(type(settings)).items():
+        place = _Place(type(settings).__name__, (name,))
+        object.__setattr__(settings, name, _convert(hint, getattr(settings, name), place))
 
 
 def _require(settings: object, name: str, allowed: bool, what: str) -> None:

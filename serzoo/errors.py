@@ -53,8 +53,9 @@ def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> UnknownName
         allowed: the names that would have been accepted.
     """
     names = sorted(allowed)
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    folded = {known.lower(): known for known in names}
+    near = difflib.get_close_matches(str(name).lower(), folded, n=1, cutoff=0.5)
+    hint = f" Did you mean {folded[near[0]]!r}?" if near else ""
     known = ", ".join(names) if names else "none"
     return UnknownNameError(f"Unknown {kind} {str(name)!r}.{hint} Known: {known}.")
 

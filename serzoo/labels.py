@@ -21,6 +21,8 @@ def check_class_names(class_names: Sequence[str]) -> tuple[str, ...]:
     Raises:
         DataError: fewer than two names, an empty one, or one that occurs twice.
     """
+    if isinstance(class_names, str):
+        raise DataError(f"Class names are {class_names!r}; give a list of names, for example ['angry', 'sad'].")
     names = tuple(class_names)
     if len(names) < 2:
         raise DataError(f"A classifier needs at least 2 classes, got {list(names)}; add recordings of another class.")

@@ -152,7 +152,8 @@ class Summary:
 
     def __str__(self) -> str:
         uar, war, f1 = (f"{_percent(self.mean[name])} ± {_percent(self.std[name])}" for name in HEADLINE)
-        return f"UAR {uar}  WAR {war}  F1 {f1}  ({len(self.folds)} folds, n={self.pooled.n})"
+        folds = f"{len(self.folds)} folds" if len(self.folds) > 1 else "1 fold"
+        return f"UAR {uar}  WAR {war}  F1 {f1}  ({folds}, n={self.pooled.n})"
 
 
 def summarise(folds: Sequence[Scores]) -> Summary:

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from serzoo.errors import ConfigError, SerzooError, WeightsError, unknown_name
+import numpy as np
+
+from serzoo.errors import ConfigError, SerzooError, UnknownNameError, WeightsError, unknown_name
 from serzoo.features.spec import spec_from_dict
 from serzoo.models import MODELS
 
@@ -24,6 +26,8 @@ WEIGHT_FILES = {".hdf5": "timnet", ".npz": "tbdm"}
 
 _MAX_CONFIG_BYTES = 1_000_000
 
+_COMMON = ("n_classes", "class_names", "feature_spec")
+
 
 def list_models() -> list[str]:
     """Return the names that :func:`build` takes."""
@@ -32,6 +36,7 @@ def list_models() -> list[str]:
 
 def build(
     name: str,
+    /,
     n_classes: int | None = None,
     *,
     class_names: Sequence[str] | None = None,
@@ -60,6 +65,7 @@ def build(
         raise ConfigError(f"{name} needs n_classes or class_names; for example serzoo.build({name!r}, n_classes=7).")
     if n_classes is None:
         n_classes = len(class_names or ())
+    n_classes = int(n_classes) if isinstance(n_classes, np.integer) else n_classes  # len(np.unique(...)) and the like
     if isinstance(feature_spec, Mapping):
         feature_spec = spec_from_dict(feature_spec)
     if feature_spec is not None:
@@ -73,14 +79,17 @@ def check_arguments(name: str, arguments: Iterable[str]) -> None:
     allowed = builder_arguments(name)
     for argument in arguments:
         if argument not in allowed:
-            raise unknown_name(f"argument of {name}", argument, allowed)
+            raise unknown_name(f"argument of {name}", argument, [*allowed, *_COMMON])
 
 
 def builder_arguments(name: str) -> dict[str, object]:
     """Return the arguments of a model and their defaults, those common to all models left out."""
     parameters = inspect.signature(MODELS.get(name).load().__init__).parameters
-    common = {"self", "name", "n_classes", "class_names", "feature_spec"}
-    return {key: parameter.default for key, parameter in parameters.items() if key not in common}
+    return {
+        key: parameter.default
+        for key, parameter in parameters.items()
+        if key not in ("self", "name", *_COMMON)  # the Keras name stays the architecture's
+    }
 
 
 def describe(name: str) -> dict[str, Any]:
@@ -144,12 +153,15 @@ def load(
 def _model_file(source: str | Path) -> Path:
     """Return the file that ``source`` stands for."""
     path = Path(source).expanduser()
-    if path.is_dir():
+    if path.is_dir() and str(source):
         return _model_in_folder(path)
     if not path.is_file():
         beside = path.parent.iterdir() if path.parent.is_dir() else ()
-        raise unknown_name(
-            "model file", path, [str(file) for file in beside if file.suffix in (".keras", *WEIGHT_FILES)]
+        models = [str(file) for file in beside if file.suffix in (".keras", *WEIGHT_FILES)]
+        if models:
+            raise unknown_name("model file", path, models)
+        raise UnknownNameError(
+            f"Model file {source!s:.200} does not exist, nor does any other beside it; check the path."
         )
     if path.suffix not in (".keras", *WEIGHT_FILES):
         raise WeightsError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,10 +11,11 @@ import typer
 
 from serzoo import __version__
 from serzoo.cli.quiet import import_tensorflow_quietly
-from serzoo.errors import AudioError, ConfigError
+from serzoo.errors import AudioError, ConfigError, WeightsError
 
 if TYPE_CHECKING:
     from serzoo.classifier import Prediction
+    from serzoo.data.corpora import Corpus
     from serzoo.metrics import Scores
 
 app = typer.Typer(
@@ -57,10 +59,7 @@ def list_everything() -> None:
     from serzoo.models import MODELS
 
     _table("Models", {name: MODELS.get(name).summary for name in MODELS})
-    _table(
-        "Corpora",
-        {name: f"{len(CORPORA.get(name).class_names)} classes, {CORPORA.get(name).licence}" for name in CORPORA},
-    )
+    _table("Corpora", {name: _corpus_text(CORPORA.get(name)) for name in CORPORA})
     _table("Protocols", protocol_names())
     _table("Configs", {name: load_recipe(name).summary for name in list_recipes()})
 
@@ -154,7 +153,12 @@ def train_model(
 ) -> None:
     """Train on one fold of a config's protocol, score its test part and keep the model."""
     report = _cross_validate(config, data_root, test_data_root, [fold], run_folder, change, quiet)
-    typer.echo(f"Model: {report.folder / report.chosen[0] / 'model.keras'}")
+    model = report.folder / report.chosen[0] / "model.keras"
+    if not model.exists():
+        raise WeightsError(
+            f"{model} was removed since its fold was trained; delete the fold's folder to train it again."
+        )
+    typer.echo(f"Model: {model}")
 
 
 @app.command("cv")
@@ -178,12 +182,15 @@ def evaluate_model(
     root: Annotated[Path, typer.Argument(help="Its folder, or the CSV file.")],
     config: RecipeOption = None,
     shared_classes: Annotated[
-        bool, typer.Option("--shared-classes", help="Leave out recordings of classes that the model does not know.")
+        bool, typer.Option("--shared-classes", help="Leave out recordings of classes the model does not know.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Score a trained model on a corpus. The recordings it was trained on do not count as a test."""
+    """Score a trained model on a corpus. The recordings it was trained on do not count as a test.
+
+    The model answers with any of its classes, also with those that the corpus does not have.
+    """
     import_tensorflow_quietly()
     from serzoo.data import load_corpus
     from serzoo.training.evaluate import evaluate
@@ -298,11 +305,16 @@ def _numbers(text: str | None) -> list[int] | None:
     """Read ``1,2`` or ``1-5``."""
     if text is None:
         return None
-    try:
-        spans = [part.split("-") for part in text.split(",")]
-        return [number for span in spans for number in range(int(span[0]), int(span[-1]) + 1)]
-    except ValueError:
-        raise ConfigError(f"--folds {text!r} is not a list of folds; for example 1,2 or 1-5.") from None
+    spans = [re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part.strip()) for part in text.split(",")]
+    numbers = [n for span in spans if span for n in range(int(span[1]), int(span[2] or span[1]) + 1)]
+    if None in spans or not numbers:
+        raise ConfigError(f"--folds {text!r} is not a list of folds; for example 1,2 or 1-5.")
+    return numbers
+
+
+def _corpus_text(corpus: Corpus) -> str:
+    """Return what is fixed of a corpus; of recordings of one's own only their layout is."""
+    return f"{len(corpus.class_names)} classes, {corpus.licence}" if corpus.class_names else corpus.layout
 
 
 def _prediction_text(prediction: Prediction) -> str:

@@ -16,6 +16,14 @@ import soxr
 from serzoo.errors import AudioError
 
 _LFS_MARK = b"version https://git-lfs"
+SAMPLE_RATES = (1_000, 768_000)
+"""Lowest and highest rate, in Hz, that a recording can have: others are damaged headers, and resampling from them
+takes forever or crashes."""
+
+SILENCE, LOUDEST = 1e-6, 1e6
+"""Deviations from the mean, where full scale is 1: below the first nothing is heard (-120 dB), above the second the
+numbers are no sound."""
+
 _STREAMED_SIZE = 0x7FFFF000  # programs that write to a pipe cannot know the size and claim at least this much
 
 
@@ -54,6 +62,7 @@ def probe(path: str | Path) -> AudioInfo:
         info = soundfile.info(str(path))
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise _undecodable(path, error) from None
+    _check_rate(info.samplerate, path)
     if info.frames == 0:
         raise AudioError(f"{path} holds no samples; leave it out or export it again.")
     return AudioInfo(info.samplerate, info.channels, info.frames)
@@ -96,8 +105,7 @@ def resample(waveform: np.ndarray, source_rate: int, target_rate: int) -> np.nda
         AudioError: a rate is not positive.
     """
     for rate in (source_rate, target_rate):
-        if not rate > 0:
-            raise AudioError(f"Sample rate {rate} Hz is not possible; give a positive rate, for example 22050.")
+        _check_rate(rate, "The waveform")
     if source_rate == target_rate:
         return waveform
     n_samples = math.ceil(len(waveform) * (float(target_rate) / source_rate))
@@ -139,8 +147,7 @@ def check_waveform(waveform: np.ndarray, sample_rate: int, name: str = "waveform
         AudioError: not one channel of finite floating-point samples, or a rate that is not positive.
     """
     samples = np.asarray(waveform)
-    if not sample_rate > 0:
-        raise AudioError(f"{name} has the sample rate {sample_rate} Hz; give the rate it was recorded at, in Hz.")
+    _check_rate(sample_rate, name)
     if samples.ndim != 1:
         raise AudioError(f"{name} has the shape {samples.shape}; give one channel, (n_samples,), e.g. their mean.")
     if len(samples) == 0:
@@ -152,17 +159,24 @@ def check_waveform(waveform: np.ndarray, sample_rate: int, name: str = "waveform
 
 
 def check_audible(waveform: np.ndarray, name: str) -> None:
-    """Refuse digital silence, from which nothing can be told.
+    """Refuse what nobody can hear, or is no sound at all.
 
     Args:
         waveform: (n_samples,), full scale at -1 and 1.
         name: what the error message calls it.
 
     Raises:
-        AudioError: all samples are zero.
+        AudioError: no sample is further than :data:`SILENCE` from their mean, or one is beyond :data:`LOUDEST`.
     """
-    if not np.any(waveform):
-        raise AudioError(f"{name} is silent: all {len(waveform)} samples are zero; record it again or leave it out.")
+    mean = float(waveform.mean(dtype=np.float64))
+    loudest = float(np.abs(waveform - mean).max())
+    if loudest < SILENCE:
+        raise AudioError(
+            f"{name} is silent: its {len(waveform)} samples are all within {SILENCE:g} of {mean:g}; "
+            "record it again or leave it out."
+        )
+    if loudest > LOUDEST:
+        raise AudioError(f"{name} has samples of {loudest:.3g} where full scale is 1; export it again.")
 
 
 def _decode(path: Path) -> tuple[np.ndarray, int]:
@@ -184,6 +198,12 @@ def _undecodable(path: Path, error: Exception) -> AudioError:
     return AudioError(f"{path} cannot be decoded ({reason}); convert it to wav or flac, or get it again.")
 
 
+def _check_rate(rate: object, name: object) -> None:
+    lowest, highest = SAMPLE_RATES
+    if isinstance(rate, bool) or not isinstance(rate, (int, float, np.number)) or not lowest <= rate <= highest:
+        raise AudioError(f"{name} has the sample rate {rate!r} Hz; possible are {lowest} to {highest} Hz.")
+
+
 def _check_finite(samples: np.ndarray, name: object) -> None:
     n_bad = samples.size - np.count_nonzero(np.isfinite(samples))
     if n_bad:
@@ -193,6 +213,8 @@ def _check_finite(samples: np.ndarray, name: object) -> None:
 def _check_file(path: Path) -> None:
     if path.is_dir():
         raise AudioError(f"{path} is a folder; give one recording.")
+    if path.exists() and not path.is_file():
+        raise AudioError(f"{path} is a pipe or device; give a file.")  # reading it might never end
     try:
         with path.open("rb") as file:
             start = file.read(len(_LFS_MARK))

@@ -56,6 +56,8 @@ def export(
 
     if format not in FORMATS:
         raise unknown_name("export format", format, FORMATS)
+    if isinstance(model, (str, Path)):
+        raise ExportError(f"{model} is a path; load it first: serzoo.export(serzoo.load({str(model)!r}), ...).")
     classifier = model if isinstance(model, Classifier) else Classifier(model)
     target = Path(folder).expanduser()
     _check_target(target, overwrite)

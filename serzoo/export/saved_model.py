@@ -54,6 +54,7 @@ def describe(classifier: Classifier) -> dict[str, object]:
             "features": {"features": f"float32 (batch, n_frames, {n_features})"},
             "class_names": {},
         },
+        "caution": "silence and clips too short to tell anything are answered like any other; check before asking",
         "tensorflow": tf.__version__,
     }
 

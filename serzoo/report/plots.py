@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from serzoo.training.fit import History
 
+_MARKERS = "osD^vP*Xdph"
+
 _RUNNING = {"loss": "training, with dropout", "war": "training WAR, with dropout"}
 """What Keras averages over an epoch's training batches; all else is scored after the epoch."""
 
@@ -32,6 +34,7 @@ def plot_history(history: History, path: Path) -> None:
     for axes, title in ((loss, "Loss"), (score, "Score")):
         axes.axvline(history.selected_epoch, color="grey", linestyle=":", label="kept epoch")
         axes.set(title=title, xlabel="epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend()
     score.set_ylim(0, 1.02)
     _save(figure, path)
@@ -71,7 +74,8 @@ def plot_embedding(embedding: np.ndarray, targets: np.ndarray, class_names: Sequ
     axes = figure.subplots()
     for index, name in enumerate(class_names):
         chosen = points[targets == index]
-        axes.scatter(chosen[:, 0], chosen[:, 1], s=18, label=name, color=f"C{index % 10}")
+        marker = _MARKERS[index % len(_MARKERS)]  # so that colour is not all that tells classes apart
+        axes.scatter(chosen[:, 0], chosen[:, 1], s=22, label=name, color=f"C{index % 10}", marker=marker)
     axes.set(xticks=[], yticks=[], title=f"t-SNE of the fused representation, {len(embedding)} test clips")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     _save(figure, path)

@@ -164,7 +164,8 @@ def choose_folds(folds: Sequence[Fold], numbers: Sequence[int] | None, protocol:
         return list(folds)
     wrong = [number for number in numbers if not 1 <= number <= len(folds)]
     if wrong or not numbers:
-        raise ConfigError(f"Fold {wrong[0] if wrong else 'list'} is not in {protocol}; choose from 1 to {len(folds)}.")
+        found = f"Fold {wrong[0]} is not" if wrong else "No fold was chosen"
+        raise ConfigError(f"{found} in {protocol}; choose from 1 to {len(folds)}.")
     return [folds[number - 1] for number in sorted(set(numbers))]
 
 

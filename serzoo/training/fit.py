@@ -79,7 +79,9 @@ def fit(
         DataError, FeatureError: the data does not fit the model, or the run folder's state this training.
         WeightsError: the training diverged and its epochs cannot be scored.
     """
-    training = training or TrainingConfig()
+    training = TrainingConfig() if training is None else training
+    if not isinstance(training, TrainingConfig):
+        raise ConfigError(f"training is {training!r:.80}; give serzoo.TrainingConfig(epochs=..., ...).")
     model = model.model if isinstance(model, Classifier) else model
     examples = as_examples(data, model, cache=cache, progress=progress)
     given = {"validation": validation_data, "test": test_data}

@@ -68,7 +68,7 @@ class RunFolder:
         own = {"recipe.yaml": recipe.to_yaml(), "data.json": _json(data)}
         for name, text in own.items():
             kept = run.path / name
-            if kept.exists() and kept.read_text(encoding="utf-8") != text:
+            if kept.exists() and kept.read_bytes() != text.encode():
                 what = "other settings" if name == "recipe.yaml" else "other recordings"
                 raise ConfigError(
                     f"{run.path} holds a run with {what} (see {name} there); choose another run folder or delete it."
@@ -107,14 +107,17 @@ def score_predictions(path: Path, class_names: Sequence[str]) -> Scores:
     """
     import pandas as pd
 
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)  # a class may be called None
     lookup = {name: index for index, name in enumerate(class_names)}
     try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)  # a class may be called None
         targets, predictions = ([lookup[label] for label in table[column]] for column in ("label", "prediction"))
-    except KeyError as error:
+    except (KeyError, ValueError) as error:
+        reason = f"no column or class {error}" if isinstance(error, KeyError) else "no table"
         raise DataError(
-            f"{path}: no column or class {error}; was it written by another run? Delete its fold folder."
+            f"{path} is damaged or of another run ({reason}); delete its folder to train that fold again."
         ) from None
+    if not targets:
+        raise DataError(f"{path} holds no predictions; delete its folder to train that fold again.")
     return Scores.from_predictions(np.array(targets), np.array(predictions), class_names)
 
 

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from serzoo.errors import ConfigError, DataError
+import serzoo
+from serzoo.errors import ConfigError, DataError, UnknownNameError
 from serzoo.features.spec import MFCCSpec
 from serzoo.models import MODELS
 
@@ -342,3 +343,13 @@ def test_dilation_doubles_with_every_block(name):
         for block in range(1, 5)
     ]
     assert rates == [1, 2, 4, 8] * 2
+
+
+def test_counts_from_numpy_serve_and_names_are_explained():
+    assert serzoo.build("timnet", n_classes=np.int64(3), n_blocks=1, filters=2).n_classes == 3
+    with pytest.raises(UnknownNameError, match="Did you mean 'n_classes'"):
+        serzoo.build("timnet", n_clases=7)
+    with pytest.raises(UnknownNameError, match="Unknown argument of timnet 'name'"):
+        serzoo.build("timnet", n_classes=3, name="mine")
+    with pytest.raises(DataError, match="give a list of names"):
+        serzoo.build("timnet", class_names="ab")

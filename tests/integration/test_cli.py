@@ -114,6 +114,17 @@ def test_train_evaluate_export_and_predict_with_the_result(run, recipe_file, syn
     assert "UAR" in out
     assert "speaker-independent" in out
     fold = folder / "fold02-speaker-02"
+    again = ("train", recipe_file, "--data", synthetic_root, "--run", folder, "--fold", 2, "-q")
+    (fold / "model.keras").rename(fold / "kept.keras")
+    assert "was removed since its fold was trained" in run(*again)[2]
+    (fold / "kept.keras").rename(fold / "model.keras")
+    for damaged in (b"", b'\xff\xfe"', b"label,prediction\n"):
+        whole = (fold / "predictions.csv").read_bytes()
+        (fold / "predictions.csv").write_bytes(damaged)
+        code, _, err = run(*again)
+        assert code == 2
+        assert "predictions.csv" in err
+        (fold / "predictions.csv").write_bytes(whole)
     corpus = next(path for path in synthetic_root.iterdir() if path.is_dir())
     code, out, _ = run("evaluate", fold, "ravdess", corpus, "--json", "-q")
     assert json.loads(out)["n"] == 480
@@ -173,11 +184,18 @@ def truncated(path):
     path.write_bytes(path.read_bytes()[:-RATE])
 
 
-def rate_zero(path):
-    wav(path, np.full(RATE, 0.1))
-    content = bytearray(path.read_bytes())
-    content[24:28] = bytes(4)
-    path.write_bytes(content)
+def with_rate(rate):
+    def write(path):
+        wav(path, tone_samples())
+        content = bytearray(path.read_bytes())
+        content[24:28] = rate.to_bytes(4, "little")
+        path.write_bytes(content)
+
+    return write
+
+
+def tone_samples():
+    return 0.1 * np.sin(np.arange(RATE) / 9)
 
 
 BAD_RECORDINGS = {
@@ -188,7 +206,13 @@ BAD_RECORDINGS = {
     "silence.wav": lambda path: wav(path, np.zeros(RATE)),
     "short.wav": lambda path: wav(path, np.full(RATE // 100, 0.1)),
     "stub.wav": lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"),
-    "rate0.wav": rate_zero,
+    "rate0.wav": with_rate(0),
+    "rate1.wav": with_rate(1),  # resampling from 1 Hz would crash
+    "rate2e9.wav": with_rate(2**31 - 1),
+    "constant.wav": lambda path: wav(path, np.full(RATE, 0.5)),
+    "faint.wav": lambda path: wav(path, 1e-30 * tone_samples()),
+    "absurd.wav": lambda path: wav(path, 1e30 * tone_samples()),
+    "pipe.wav": os.mkfifo,
     "missing.wav": lambda path: None,
 }
 
@@ -232,6 +256,10 @@ def unknown_label(folder):
         (["cv", "timnet-synthetic", "--set", "model.arguments.name=x"], "Unknown argument of timnet 'name'"),
         (["cv", "timnet-synthetic", "--set", "protocol=random10-sed46"], "Unknown protocol"),
         (["cv", "timnet-synthetic", "--folds", "one"], "is not a list of folds"),
+        (["cv", "timnet-synthetic", "--folds", "1-99999999999"], "is not a list of folds"),
+        (["cv", "timnet-synthetic", "--folds", "1-2-9"], "is not a list of folds"),
+        (["cv", "timnet-synthetic", "--folds", "5-1"], "is not a list of folds"),
+        (["describe", "TIMNet"], "Did you mean 'timnet'?"),
         (["predict", "-m", "nowhere.keras", "x.wav"], "nowhere.keras"),
         (["predict", "-m", "nowhere.keras", "x.wav", "-o", "x.txt"], "use .json or .csv"),
         (["convert", str(GOLDEN / "tim_net_d8.hdf5"), "x.keras", "--config", "timnet-casia"], "8 classes but 6 are"),
@@ -271,6 +299,14 @@ def test_an_interruption_says_how_to_go_on(run, monkeypatch):
     code, _, err = run("list")
     assert code == 130
     assert err.startswith("interrupted; a training goes on where it stopped")
+
+
+def test_one_bad_recording_does_not_cost_the_others_their_answer(run, model_file, tone, tmp_path):
+    wav(tmp_path / "absurd.wav", 1e30 * tone_samples())
+    code, out, err = run("predict", "--model", model_file, tone, tmp_path / "absurd.wav")
+    assert code == 2
+    assert "tone.wav: " in out
+    assert "absurd.wav has samples of 1e+29" in err
 
 
 def test_a_hostile_config_runs_nothing(run, tmp_path):

@@ -158,6 +158,11 @@ def test_a_rule_gets_the_parts_it_needs_and_no_test_part_otherwise(examples, sel
         fit(small_model(examples), examples, training=training, progress=False, **dict.fromkeys(parts, examples))
 
 
+def test_settings_that_are_none_are_refused(examples):
+    with pytest.raises(ConfigError, match=r"give serzoo\.TrainingConfig"):
+        fit(small_model(examples), examples, training={"epochs": 1}, progress=False)
+
+
 def test_data_that_does_not_fit_the_model_is_refused(examples):
     model = small_model(examples)
     with pytest.raises(FeatureError, match="takes 13 values per frame, the data has 7"):

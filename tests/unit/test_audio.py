@@ -144,17 +144,26 @@ def test_samples_that_are_no_numbers(tmp_path, value):
 
 @pytest.mark.parametrize("rate", [0, -1])
 def test_reading_at_an_impossible_rate(tmp_path, rate):
-    with pytest.raises(AudioError, match=f"Sample rate {rate} Hz"):
+    with pytest.raises(AudioError, match=f"sample rate {rate} Hz"):
         audio.read(write(tmp_path / "a.wav"), rate)
 
 
 def test_silence_is_read_but_not_audible(tmp_path):
     waveform, _ = audio.read(write(tmp_path / "a.wav", np.zeros((500, 1))), 22_050)
     assert not waveform.any()
-    with pytest.raises(AudioError, match=r"a\.wav is silent: all 690 samples are zero"):
+    with pytest.raises(AudioError, match=r"a\.wav is silent: its 690 samples are all within 1e-06 of 0"):
         audio.check_audible(waveform, "a.wav")
-    waveform[7] = 1e-6
+    waveform[7] = 1e-5
     audio.check_audible(waveform, "a.wav")
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"), [(0.5, "is silent"), (1e-30, "is silent"), (1e30, r"has samples of 1e\+30")]
+)
+def test_what_is_no_sound_is_not_audible(samples, message):
+    waveform = np.full(500, samples, np.float32) * (1 if samples == 0.5 else np.sin(np.arange(500, dtype=np.float32)))
+    with pytest.raises(AudioError, match=message):
+        audio.check_audible(waveform, "a.wav")
 
 
 def test_content_hash_ignores_format_and_header(tmp_path):

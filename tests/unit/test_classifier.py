@@ -312,7 +312,7 @@ def test_empty_folder_is_refused(classifier, tmp_path):
         (np.zeros(RATE), RATE, "array is silent"),
         (np.zeros(0), RATE, "array holds no samples"),
         (tone(0.05), RATE, "array lasts 0.050 s"),
-        ("a.wav", RATE, "Files are read at their own sample rate"),
+        ("a.wav", RATE, "files say their own"),
         ([0.1, 0.2], None, "0.1 is no path"),
     ],
 )

@@ -382,3 +382,22 @@ def test_editable_install(source: Path) -> None:
     site = build(source, "build_editable")
     assert run(site, SHOW_FOLDER) == f"{source / 'zoo_configs'} {len(list_recipes())}"
     assert run(site, "import serzoo; print(serzoo.__version__)") == serzoo.__version__
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"epochs": "2"}, "TrainingConfig, epochs: a whole number is needed here, not '2'"),
+        ({"epochs": 1.5}, "TrainingConfig, epochs: a whole number"),
+        ({"epochs": True}, "TrainingConfig, epochs: a whole number"),
+        ({"jit_compile": "no"}, "TrainingConfig, jit_compile: true or false"),
+        ({"optimizer": "adam"}, "TrainingConfig, optimizer: keys and values"),
+    ],
+)
+def test_settings_made_in_python_are_held_to_the_same_types(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        TrainingConfig(**arguments)
+
+
+def test_plain_data_serves_for_nested_settings():
+    assert TrainingConfig(optimizer={"name": "nadam"}).optimizer == OptimizerConfig(name="nadam")

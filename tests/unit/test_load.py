@@ -163,7 +163,7 @@ def test_unknown_file_names_the_nearest(saved):
     path = saved.with_name("modle.keras")
     error = assert_refused(path, "Unknown model file")
     assert f"Did you mean '{saved}'" in str(error)
-    with pytest.raises(UnknownNameError, match=r"Unknown model file 'timnet\.ravdess_v7'"):
+    with pytest.raises(UnknownNameError, match=r"Model file timnet\.ravdess_v7 does not exist"):
         load("timnet.ravdess_v7")
 
 

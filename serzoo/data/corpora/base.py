@@ -202,6 +202,8 @@ def check_folder(root: str | Path) -> Path:
     Raises:
         DataError: it does not exist or is a file.
     """
+    if not str(root):
+        raise DataError("No folder is named (the path is empty); give the folder that holds the recordings.")
     folder = Path(root).expanduser()
     if not folder.is_dir():
         found = "is a file" if folder.exists() else "does not exist"
