@@ -157,11 +157,18 @@ def test_silence_is_read_but_not_audible(tmp_path):
     audio.check_audible(waveform, "a.wav")
 
 
+WAVE = np.sin(np.arange(500, dtype=np.float32))
+
+
 @pytest.mark.parametrize(
-    ("samples", "message"), [(0.5, "is silent"), (1e-30, "is silent"), (1e30, r"has samples of 1e\+30")]
+    ("waveform", "message"),
+    [
+        (np.full(500, 0.5, np.float32), r"all within 1e-06 of 0\.5"),
+        (WAVE * np.float32(1e-30), "is silent"),
+        (WAVE * np.float32(1e30), r"has samples of 1e\+30"),
+    ],
 )
-def test_what_is_no_sound_is_not_audible(samples, message):
-    waveform = np.full(500, samples, np.float32) * (1 if samples == 0.5 else np.sin(np.arange(500, dtype=np.float32)))
+def test_what_is_no_sound_is_not_audible(waveform, message):
     with pytest.raises(AudioError, match=message):
         audio.check_audible(waveform, "a.wav")
 
