@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -127,3 +128,24 @@ class TemporalAwareBlock(DilatedConvBlock):
     def call(self, inputs: Any) -> Any:
         """Return the gated input, (batch, time, channels)."""
         return inputs * keras.ops.sigmoid(super().call(inputs))
+
+
+def sum_directions(frames: Any, stack: Callable[[Any, str], list[Any]], backward: bool) -> list[Any]:
+    """Run a stack of blocks over the frames and, if ``backward``, another over them reversed in time.
+
+    Args:
+        frames: (batch, time, channels).
+        stack: builds the blocks' outputs from frames and a direction's name, ``"forward"`` or ``"backward"``.
+        backward: whether to add the second direction.
+
+    Returns:
+        Per block the sum of both directions, (batch, time, channels). The reversed one is not turned back: the
+        mean over time that follows does not see the order.
+
+    Source: Ye et al., "Temporal Modeling Matters", ICASSP 2023, equation 3.
+    """
+    states = stack(frames, "forward")
+    if not backward:
+        return states
+    reversed_states = stack(keras.ops.flip(frames, axis=1), "backward")
+    return [ahead + back for ahead, back in zip(states, reversed_states, strict=True)]

@@ -112,3 +112,21 @@ def check_flag(name: str, value: object) -> None:
     """Raise ConfigError unless ``value`` is True or False."""
     if not isinstance(value, bool):
         raise ConfigError(f"{name} is {value!r}; it must be True or False.")
+
+
+def check_dilated_network(settings: Mapping[str, Any]) -> None:
+    """Check the arguments that the networks of dilated blocks have in common, by their names.
+
+    Raises:
+        ConfigError: one is of the wrong type or out of range.
+    """
+    check_count("n_classes", settings["n_classes"], minimum=2)
+    if settings["n_frames"] is not None:
+        check_count("n_frames", settings["n_frames"])
+    for name in ("n_features", "n_blocks", "filters", "kernel_size"):
+        check_count(name, settings[name])
+    for name in ("backward", "multi_scale", "dynamic_fusion"):
+        check_flag(name, settings[name])
+    check_fraction("dropout", settings["dropout"])
+    check_choice("activation", settings["activation"], ("relu", "gelu"))
+    check_choice("classifier_activation", settings["classifier_activation"], ("softmax", None))

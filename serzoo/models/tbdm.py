@@ -10,8 +10,8 @@ import keras
 
 from serzoo.features.spec import MFCCSpec
 from serzoo.layers.fusion import fuse_scales
-from serzoo.layers.temporal import DROPOUT_AXES, FRAMES, TemporalAwareBlock
-from serzoo.models.base import EMBEDDING, SERModel, check_choice, check_count, check_flag, check_fraction
+from serzoo.layers.temporal import DROPOUT_AXES, FRAMES, TemporalAwareBlock, sum_directions
+from serzoo.models.base import EMBEDDING, SERModel, check_choice, check_dilated_network
 
 MOMENTUM, EPSILON = 0.9, 1e-5
 """Of every batch normalisation: PyTorch's defaults in Keras terms."""
@@ -81,20 +81,22 @@ class TBDMNet(SERModel):
         feature_spec: MFCCSpec | Mapping[str, object] | None = None,
         name: str = "tbdm",
     ) -> None:
-        check_count("n_classes", n_classes, minimum=2)
-        if n_frames is not None:
-            check_count("n_frames", n_frames)
-        check_count("n_features", n_features)
-        check_count("n_blocks", n_blocks)
-        check_count("filters", filters)
-        check_count("kernel_size", kernel_size)
-        check_fraction("dropout", dropout)
-        check_flag("backward", backward)
-        check_flag("multi_scale", multi_scale)
-        check_flag("dynamic_fusion", dynamic_fusion)
+        settings: dict[str, Any] = {
+            "n_features": n_features,
+            "n_frames": n_frames,
+            "n_blocks": n_blocks,
+            "filters": filters,
+            "kernel_size": kernel_size,
+            "dropout": dropout,
+            "dropout_axis": dropout_axis,
+            "activation": activation,
+            "backward": backward,
+            "multi_scale": multi_scale,
+            "dynamic_fusion": dynamic_fusion,
+            "classifier_activation": classifier_activation,
+        }
+        check_dilated_network({**settings, "n_classes": n_classes})
         check_choice("dropout_axis", dropout_axis, DROPOUT_AXES)
-        check_choice("activation", activation, ("gelu", "relu"))
-        check_choice("classifier_activation", classifier_activation, ("softmax", None))
 
         make_block = partial(
             TemporalAwareBlock,
@@ -109,11 +111,8 @@ class TBDMNet(SERModel):
             kernel_initializer=PYTORCH_UNIFORM,
         )
         inputs = keras.Input((n_frames, n_features), name="features")
-        states = _dense_stack(inputs, "forward", n_blocks, make_block)
-        if backward:
-            reversed_states = _dense_stack(keras.ops.flip(inputs, axis=1), "backward", n_blocks, make_block)
-            # The reversed states are not turned back: the mean over time does not see their order.
-            states = [ahead + back for ahead, back in zip(states, reversed_states, strict=True)]
+        stack = partial(_dense_stack, n_blocks=n_blocks, make_block=make_block)
+        states = sum_directions(inputs, stack, backward)
         numbered = list(enumerate(states, 1)) if multi_scale else [(n_blocks, states[-1])]
         scales = [_scale(state, filters, f"reduction_{number}") for number, state in numbered]
         learned = keras.initializers.RandomUniform(0.0, 1.0) if multi_scale and dynamic_fusion else None
@@ -122,20 +121,7 @@ class TBDMNet(SERModel):
             n_classes, activation=classifier_activation, kernel_initializer=PYTORCH_UNIFORM, name="classifier"
         )(embedding)
         super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
-        self.settings: dict[str, Any] = {
-            "n_features": n_features,
-            "n_frames": n_frames,
-            "n_blocks": n_blocks,
-            "filters": filters,
-            "kernel_size": kernel_size,
-            "dropout": dropout,
-            "dropout_axis": dropout_axis,
-            "activation": activation,
-            "backward": backward,
-            "multi_scale": multi_scale,
-            "dynamic_fusion": dynamic_fusion,
-            "classifier_activation": classifier_activation,
-        }
+        self.settings = settings
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that rebuild the model."""

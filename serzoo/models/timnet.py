@@ -10,8 +10,8 @@ import keras
 
 from serzoo.features.spec import MFCCSpec
 from serzoo.layers.fusion import fuse_scales
-from serzoo.layers.temporal import DilatedConvBlock, TemporalAwareBlock
-from serzoo.models.base import EMBEDDING, SERModel, check_choice, check_count, check_flag, check_fraction
+from serzoo.layers.temporal import DilatedConvBlock, TemporalAwareBlock, sum_directions
+from serzoo.models.base import EMBEDDING, SERModel, check_choice, check_dilated_network
 
 BLOCKS = {"tab": TemporalAwareBlock, "tcn": DilatedConvBlock}
 """The blocks a direction can be made of; ``"tcn"`` is the paper's first ablation."""
@@ -73,36 +73,7 @@ class TIMNet(SERModel):
         feature_spec: MFCCSpec | Mapping[str, object] | None = None,
         name: str = "timnet",
     ) -> None:
-        check_count("n_classes", n_classes, minimum=2)
-        if n_frames is not None:
-            check_count("n_frames", n_frames)
-        check_count("n_features", n_features)
-        check_count("n_blocks", n_blocks)
-        check_count("filters", filters)
-        check_count("kernel_size", kernel_size)
-        check_fraction("dropout", dropout)
-        check_flag("backward", backward)
-        check_flag("multi_scale", multi_scale)
-        check_flag("dynamic_fusion", dynamic_fusion)
-        check_choice("activation", activation, ("relu", "gelu"))
-        check_choice("block", block, tuple(BLOCKS))
-        check_choice("classifier_activation", classifier_activation, ("softmax", None))
-
-        make_block = partial(BLOCKS[block], kernel_size=kernel_size, activation=activation, dropout=dropout)
-        inputs = keras.Input((n_frames, n_features), name="features")
-        states = _stack(inputs, "forward", filters, n_blocks, make_block)
-        if backward:
-            reversed_states = _stack(keras.ops.flip(inputs, axis=1), "backward", filters, n_blocks, make_block)
-            # The reversed states are not turned back: the mean over time does not see their order.
-            states = [ahead + back for ahead, back in zip(states, reversed_states, strict=True)]
-        if not multi_scale:
-            states = states[-1:]
-        scales = [keras.ops.mean(state, axis=1) for state in states]
-        learned = keras.initializers.RandomUniform(-0.05, 0.05) if multi_scale and dynamic_fusion else None
-        embedding = fuse_scales(scales, initializer=learned, name=EMBEDDING)
-        outputs = keras.layers.Dense(n_classes, activation=classifier_activation, name="classifier")(embedding)
-        super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
-        self.settings: dict[str, Any] = {
+        settings: dict[str, Any] = {
             "n_features": n_features,
             "n_frames": n_frames,
             "n_blocks": n_blocks,
@@ -116,6 +87,21 @@ class TIMNet(SERModel):
             "block": block,
             "classifier_activation": classifier_activation,
         }
+        check_dilated_network({**settings, "n_classes": n_classes})
+        check_choice("block", block, tuple(BLOCKS))
+
+        make_block = partial(BLOCKS[block], kernel_size=kernel_size, activation=activation, dropout=dropout)
+        inputs = keras.Input((n_frames, n_features), name="features")
+        stack = partial(_stack, filters=filters, n_blocks=n_blocks, make_block=make_block)
+        states = sum_directions(inputs, stack, backward)
+        if not multi_scale:
+            states = states[-1:]
+        scales = [keras.ops.mean(state, axis=1) for state in states]
+        learned = keras.initializers.RandomUniform(-0.05, 0.05) if multi_scale and dynamic_fusion else None
+        embedding = fuse_scales(scales, initializer=learned, name=EMBEDDING)
+        outputs = keras.layers.Dense(n_classes, activation=classifier_activation, name="classifier")(embedding)
+        super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
+        self.settings = settings
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that rebuild the model."""
