@@ -297,11 +297,8 @@ class Classifier:
         return [self._prediction(clip, part) for clip, part in zip(clips, parts, strict=True)]
 
     def _prediction(self, clip: _Clip, outputs: np.ndarray) -> Prediction:
-        # a clip in one part has no windows, so its timeline stays empty
-        timeline = [
-            Segment(start, end, self._by_name(output))
-            for (start, end), output in zip(clip.windows, outputs, strict=False)
-        ]
+        windows = zip(clip.windows, outputs, strict=True) if clip.windows else ()  # one part alone is no timeline
+        timeline = [Segment(start, end, self._by_name(output)) for (start, end), output in windows]
         return Prediction(clip.name, self._by_name(outputs.mean(axis=0)), clip.duration, tuple(timeline), clip.warnings)
 
     def _by_name(self, probabilities: np.ndarray) -> dict[str, float]:

@@ -71,7 +71,7 @@ def parse(text: str, origin: str) -> Any:
         ConfigError: the document is not strict YAML; the message gives the line.
     """
     try:
-        return yaml.load(text, Loader=_Loader)
+        return yaml.load(text, Loader=_Loader)  # a SafeLoader that admits less: it makes plain data only
     except yaml.MarkedYAMLError as error:
         line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{origin}{line}: not strict YAML ({error.problem}).") from None
