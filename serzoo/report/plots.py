@@ -29,13 +29,13 @@ def plot_history(history: History, path: Path) -> None:
     figure = _figure(9, 3.5)
     loss, score = figure.subplots(1, 2)
     for name in history.records[-1]:
-        label = _RUNNING.get(name, name.replace("_", " "))
+        label = _RUNNING.get(name, name.replace("_", " ").replace("uar", "UAR").replace("war", "WAR"))
         (loss if name.endswith("loss") else score).plot(epochs, history.column(name), label=label)
     for axes, title in ((loss, "Loss"), (score, "Score")):
         axes.axvline(history.selected_epoch, color="grey", linestyle=":", label="kept epoch")
         axes.set(title=title, xlabel="epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.legend()
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)  # below, so that it hides no curve
     score.set_ylim(0, 1.02)
     _save(figure, path)
 
