@@ -1,39 +1,60 @@
-"""The reference features as a Keras layer, so that an exported model takes waveforms."""
+"""The reference features as Keras layers, so that an exported model takes waveforms."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from serzoo.features.spec import MFCCSpec, spec_from_dict
+from serzoo.errors import unknown_name
+from serzoo.features.reference import FULL_SCALE, LOG_MEL_FLOOR, frame_window, mel_triangles
+from serzoo.features.spec import FeatureSpec, LogMelSpec, MFCCSpec, spec_from_dict
 
 _POWER_FLOOR = 1e-10  # librosa.power_to_db's amin
 
 
-@keras.saving.register_keras_serializable("serzoo")
-class MFCC(keras.layers.Layer):
-    """Waveforms to mel-frequency cepstral coefficients, equal to :func:`serzoo.features.reference.mfcc`.
+class FrontEnd(keras.layers.Layer):
+    """Waveforms to features, equal to those of :func:`serzoo.features.reference.extract`.
 
-    Unlike ``keras.layers.MelSpectrogram`` it computes librosa's numbers, and a clip's features do not depend on
-    the other clips of its batch. It has no weights and computes in float32 whatever the dtype policy.
+    A clip's features do not depend on the other clips of its batch. The layer has no weights and computes in
+    float32 whatever the dtype policy.
 
     Args:
         spec: the features; plain data is accepted too.
         name: Keras name of the layer.
 
     Input: (batch, n_samples) floats at ``spec.sample_rate``, full scale at -1 and 1, any number of samples.
-    Output: (batch, n_frames, n_mfcc) float32.
+    Output: (batch, n_frames, *spec.frame_shape) float32, all frames of each clip.
     """
 
-    def __init__(self, spec: MFCCSpec | Mapping[str, object], name: str | None = None) -> None:
+    def __init__(self, spec: FeatureSpec | Mapping[str, object], name: str | None = None) -> None:
         super().__init__(name=name, dtype="float32")
-        self.spec = spec if isinstance(spec, MFCCSpec) else spec_from_dict(spec)
+        self.spec = spec if isinstance(spec, FeatureSpec) else spec_from_dict(spec)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Return (batch, n_frames, *frame_shape) for an input of (batch, n_samples)."""
+        n_samples = self.spec.n_samples or input_shape[1]
+        n_frames = None if n_samples is None else self.spec.frames_in(n_samples)
+        return input_shape[0], n_frames, *self.spec.frame_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the name and the spec as plain data."""
+        return {"name": self.name, "spec": self.spec.to_dict()}
+
+
+@keras.saving.register_keras_serializable("serzoo")
+class MFCC(FrontEnd):
+    """Waveforms to mel-frequency cepstral coefficients, equal to :func:`serzoo.features.reference.mfcc`.
+
+    Unlike ``keras.layers.MelSpectrogram`` it computes librosa's numbers. Arguments, input and output are those of
+    :class:`FrontEnd`.
+    """
+
+    spec: MFCCSpec
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Make the window, the mel bands and the DCT; ``input_shape`` is (batch, n_samples)."""
@@ -47,12 +68,11 @@ class MFCC(keras.layers.Layer):
         self._dct_of_one = np.array([math.sqrt(spec.n_mels)] + [0.0] * (spec.n_mfcc - 1), np.float32)
 
     def call(self, waveforms: Any) -> Any:
-        """Return the coefficients of ``waveforms``."""
-        if self.spec.n_samples is not None:
-            waveforms = _fit_length(waveforms, self.spec.n_samples)
-        frames = self._frames(waveforms) * self._window
-        real, imaginary = ops.rfft(frames)
-        powers = ops.matmul(ops.square(real) + ops.square(imaginary), self._mel_bands)
+        """Return the coefficients of ``waveforms``, with frames centred on the multiples of the hop."""
+        n_fft = self.spec.n_fft
+        padded = ops.pad(_fit_length(waveforms, self.spec.n_samples), ((0, 0), (n_fft // 2, n_fft // 2)))
+        frames = _cut_frames(padded, n_fft, self.spec.hop_length)
+        powers = ops.matmul(_powers(frames * self._window, n_fft), self._mel_bands)
         decibels = (10 / math.log(10)) * ops.log(ops.maximum(powers, _POWER_FLOOR))
         floor = ops.max(decibels, axis=(1, 2), keepdims=True) - self.spec.top_db
         decibels = ops.maximum(decibels, floor)
@@ -60,43 +80,105 @@ class MFCC(keras.layers.Layer):
         level = ops.mean(decibels, axis=-1, keepdims=True)
         return ops.matmul(decibels - level, self._dct) + level * self._dct_of_one
 
-    def _frames(self, waveforms: Any) -> Any:
-        """Cut (batch, n_samples) into (batch, n_frames, n_fft), centred on the multiples of the hop.
 
-        ``ops.extract_sequences`` does the same, but takes 20 ms a clip on JAX. Gathering blocks of the
-        largest size that divides window and hop takes 0.4 ms on either backend.
-        """
-        n_fft, hop_length = self.spec.n_fft, self.spec.hop_length
-        padded = ops.pad(waveforms, ((0, 0), (n_fft // 2, n_fft // 2)))
-        n_padded = ops.shape(padded)[1]
-        n_frames = 1 + (n_padded - n_fft) // hop_length
-        block = math.gcd(n_fft, hop_length)
-        n_blocks = n_padded // block
-        blocks = ops.reshape(padded[:, : n_blocks * block], (-1, n_blocks, block))
-        firsts = ops.arange(n_frames, dtype="int32")[:, None] * (hop_length // block)
-        chosen = ops.take(blocks, firsts + ops.arange(n_fft // block, dtype="int32"), axis=1)
-        return ops.reshape(chosen, (-1, n_frames, n_fft))
+@keras.saving.register_keras_serializable("serzoo")
+class LogMel(FrontEnd):
+    """Waveforms to log-mel bands and their differences, equal to :func:`serzoo.features.reference.log_mel`.
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return (batch, n_frames, n_mfcc) for an input of (batch, n_samples)."""
-        n_frames = self.spec.n_frames
-        if n_frames is None and input_shape[1] is not None:
-            n_frames = replace(self.spec, n_samples=input_shape[1]).n_frames
-        return input_shape[0], n_frames, self.spec.n_mfcc
+    Unlike that function it takes clips shorter than a frame and pads them with zeros. Arguments, input and output
+    are those of :class:`FrontEnd`.
+    """
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the name and the spec as plain data."""
-        return {"name": self.name, "spec": self.spec.to_dict()}
+    spec: LogMelSpec
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Make the window and the mel bands; ``input_shape`` is (batch, n_samples)."""
+        del input_shape
+        self._window = frame_window(self.spec).astype(np.float32)
+        self._mel_bands = (mel_triangles(self.spec).T / self.spec.n_fft).astype(np.float32)
+
+    def call(self, waveforms: Any) -> Any:
+        """Return bands, differences and their differences of ``waveforms``."""
+        spec = self.spec
+        samples = _fit_length(waveforms, spec.n_samples)
+        samples = _standardized(samples) if spec.standardize_waveform else FULL_SCALE * samples
+        if spec.preemphasis:
+            changes = samples[:, 1:] - spec.preemphasis * samples[:, :-1]
+            samples = ops.concatenate([samples[:, :1], changes], axis=1)
+        lacking = spec.window_length - ops.shape(samples)[1]  # of the first frame; below 0 where there are more
+        padded = ops.pad(samples, ((0, 0), (0, _larger(lacking, lacking % spec.hop_length))))
+        frames = _cut_frames(padded, spec.window_length, spec.hop_length)
+        powers = ops.matmul(_powers(frames * self._window, spec.n_fft), self._mel_bands)
+        static = ops.log(ops.maximum(powers, LOG_MEL_FLOOR))
+        difference = _differences(static, spec.delta_width)
+        return ops.stack([static, difference, _differences(difference, spec.delta_width)], axis=-1)
 
 
-def _fit_length(waveforms: Any, n_samples: int) -> Any:
+FRONT_ENDS: dict[str, type[FrontEnd]] = {MFCCSpec.kind: MFCC, LogMelSpec.kind: LogMel}
+"""The layer that computes each kind of feature."""
+
+
+def front_end(spec: FeatureSpec) -> FrontEnd:
+    """Return a layer that computes the features of ``spec``.
+
+    Raises:
+        UnknownNameError: no layer is made for this kind of feature.
+    """
+    if spec.kind not in FRONT_ENDS:
+        raise unknown_name("front end", spec.kind, FRONT_ENDS)
+    return FRONT_ENDS[spec.kind](spec)
+
+
+def _fit_length(waveforms: Any, n_samples: int | None) -> Any:
     """Centre (batch, n) in (batch, n_samples), n static or dynamic; the rounding of ``reference.fit_length``."""
+    if n_samples is None:
+        return waveforms
     difference = n_samples - ops.shape(waveforms)[1]
-    missing, excess = _at_least_zero(difference), _at_least_zero(-difference)
+    missing, excess = _larger(difference, 0), _larger(-difference, 0)
     central = waveforms[:, excess // 2 : excess // 2 + n_samples]
     centred = ops.pad(central, ((0, 0), (missing // 2, missing - missing // 2)))
     return ops.reshape(centred, (-1, n_samples))  # tells a graph the static length
 
 
-def _at_least_zero(count: Any) -> Any:
-    return max(count, 0) if isinstance(count, int) else ops.maximum(count, 0)
+def _larger(count: Any, other: Any) -> Any:
+    return max(count, other) if isinstance(count, int) else ops.maximum(count, other)
+
+
+def _standardized(waveforms: Any) -> Any:
+    """Bring each waveform to zero mean and unit variance, or to zero if its samples are all the same."""
+    centred = waveforms - waveforms[:, :1]  # exactly 0 where nothing varies, whatever rounding makes of the mean
+    centred = centred - ops.mean(centred, axis=1, keepdims=True)
+    variance = ops.mean(ops.square(centred), axis=1, keepdims=True)
+    return centred * ops.rsqrt(ops.where(variance > 0, variance, 1.0))
+
+
+def _cut_frames(waveforms: Any, length: int, hop_length: int) -> Any:
+    """Cut (batch, n) into the (batch, n_frames, length) that lie within it.
+
+    ``ops.extract_sequences`` does the same, but takes 20 ms a clip on JAX. Gathering blocks of the
+    largest size that divides window and hop takes 0.4 ms on either backend.
+    """
+    n_samples = ops.shape(waveforms)[1]
+    n_frames = 1 + (n_samples - length) // hop_length
+    block = math.gcd(length, hop_length)
+    n_blocks = n_samples // block
+    blocks = ops.reshape(waveforms[:, : n_blocks * block], (-1, n_blocks, block))
+    firsts = ops.arange(n_frames, dtype="int32")[:, None] * (hop_length // block)
+    chosen = ops.take(blocks, firsts + ops.arange(length // block, dtype="int32"), axis=1)
+    return ops.reshape(chosen, (-1, n_frames, length))
+
+
+def _powers(frames: Any, n_fft: int) -> Any:
+    """Return the squared magnitudes of the spectra, (batch, n_frames, n_fft // 2 + 1)."""
+    real, imaginary = ops.rfft(frames, fft_length=n_fft)
+    return ops.square(real) + ops.square(imaginary)
+
+
+def _differences(values: Any, width: int) -> Any:
+    """Return the slope over time of the line through ``width`` frames on either side, of (batch, n_frames, n)."""
+    n_frames = ops.shape(values)[1]
+    padded = ops.concatenate([values[:, :1]] * width + [values] + [values[:, -1:]] * width, axis=1)
+    moved = [padded[:, start : start + n_frames] for start in range(2 * width + 1)]
+    offsets = range(1, width + 1)
+    rises = [offset * (moved[width + offset] - moved[width - offset]) for offset in offsets]
+    return sum(rises) / (2 * sum(offset**2 for offset in offsets))

@@ -4,96 +4,225 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
+from typing import ClassVar
 
 from serzoo.errors import ConfigError, unknown_name
 
 FEATURE_VERSION = 1
 """Raised whenever the code computes other values for the same spec; part of every cache key."""
 
+WINDOWS = ("hamming", "rectangular")
+"""What a log-mel frame may be weighted with."""
+
 
 @dataclass(frozen=True)
-class MFCCSpec:
-    """Mel-frequency cepstral coefficients as ``librosa.feature.mfcc`` computes them.
-
-    The defaults are what the programs of TIM-Net and TBDM-Net run (not what their papers say).
+class FeatureSpec(ABC):
+    """What every kind of feature is told, and what it tells about itself.
 
     Args:
         sample_rate: in Hz; audio of another rate is resampled to it first.
         n_samples: the waveform is centred in this many samples, zero-padded or cut; None keeps its length.
-        n_mfcc: coefficients per frame.
-        n_fft: FFT and Hann window length in samples.
+        segment_frames: a recording's frames are cut into segments of this many, the network hears one at a time,
+            and the recording's answer is the largest of its segments' probabilities, class by class; None gives
+            the network all frames at once.
         hop_length: frame shift in samples.
-        n_mels: Slaney mel bands between 0 Hz and half the sample rate.
-        top_db: each clip's mel powers are floored this many dB below its own maximum.
     """
 
-    sample_rate: int = 22_050
+    sample_rate: int
     n_samples: int | None = None
-    n_mfcc: int = 39
-    n_fft: int = 2048
-    hop_length: int = 512
-    n_mels: int = 128
-    top_db: float = 80.0
+    segment_frames: int | None = None
+    hop_length: int = field(kw_only=True)  # after optional ones, and every kind has a default of its own
 
-    kind = "mfcc"
+    kind: ClassVar[str]
+    """The name that a recipe uses."""
 
     def __post_init__(self) -> None:
-        for name in ("sample_rate", "n_mfcc", "n_fft", "hop_length", "n_mels"):
-            _check_positive(name, getattr(self, name), int)
-        if self.n_samples is not None:
-            _check_positive("n_samples", self.n_samples, int)
-        _check_positive("top_db", self.top_db, (int, float))
-        if self.n_mfcc > self.n_mels:
-            raise ConfigError(f"n_mfcc is {self.n_mfcc} but there are {self.n_mels} mel bands; use n_mfcc <= n_mels.")
+        _check_positive(self, "sample_rate", "hop_length")
+        for name in ("n_samples", "segment_frames"):
+            if getattr(self, name) is not None:
+                _check_positive(self, name)
+        if None not in (self.n_samples, self.segment_frames):
+            raise ConfigError(
+                f"n_samples is {self.n_samples} and segment_frames is {self.segment_frames}; set one of them: "
+                "a recording is brought to one length, or cut into segments."
+            )
 
     @property
-    def n_features(self) -> int:
-        """Values per frame."""
-        return self.n_mfcc
+    @abstractmethod
+    def frame_shape(self) -> tuple[int, ...]:
+        """Shape of one frame."""
+
+    @abstractmethod
+    def frames_in(self, n_samples: int) -> int:
+        """Return how many frames a waveform of ``n_samples`` is cut into, at its full length."""
 
     @property
     def n_frames(self) -> int | None:
-        """Frames of every clip, or None where clips keep their length."""
-        return None if self.n_samples is None else 1 + (self.n_samples - self.n_fft % 2) // self.hop_length
+        """Frames of every network input, or None where recordings keep their length."""
+        if self.segment_frames is not None:
+            return self.segment_frames
+        return None if self.n_samples is None else self.frames_in(self.n_samples)
 
     def to_dict(self) -> dict[str, object]:
         """Return the spec as plain data, ``kind`` first; :func:`spec_from_dict` reads it back."""
         return {"kind": self.kind, **asdict(self)}
 
     def digest(self) -> str:
-        """Return a hash of the spec and the feature code's version, 16 hexadecimal digits."""
-        text = json.dumps({"version": FEATURE_VERSION, **self.to_dict()}, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        """Return a hash of what decides the extracted values, 16 hexadecimal digits.
+
+        That is the spec, but for ``segment_frames`` which cuts what was extracted, and the feature code's version.
+        """
+        values = {"version": FEATURE_VERSION, **self.to_dict()}
+        del values["segment_frames"]
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
-SPECS = {"mfcc": MFCCSpec}
-"""Feature kinds by the name a config uses."""
+@dataclass(frozen=True)
+class MFCCSpec(FeatureSpec):
+    """Mel-frequency cepstral coefficients as ``librosa.feature.mfcc`` computes them.
+
+    The defaults are what the programs of TIM-Net and TBDM-Net run (not what their papers say).
+
+    Args:
+        sample_rate: as in :class:`FeatureSpec`.
+        n_samples: as in :class:`FeatureSpec`.
+        segment_frames: as in :class:`FeatureSpec`.
+        hop_length: as in :class:`FeatureSpec`.
+        n_mfcc: coefficients per frame.
+        n_fft: FFT and Hann window length in samples.
+        n_mels: Slaney mel bands between 0 Hz and half the sample rate.
+        top_db: each clip's mel powers are floored this many dB below its own maximum.
+
+    Raises:
+        ConfigError: a value out of range.
+    """
+
+    sample_rate: int = 22_050
+    hop_length: int = 512
+    n_mfcc: int = 39
+    n_fft: int = 2048
+    n_mels: int = 128
+    top_db: float = 80.0
+
+    kind = "mfcc"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_positive(self, "n_mfcc", "n_fft", "n_mels")
+        _check_positive(self, "top_db", types=(int, float))
+        if self.n_mfcc > self.n_mels:
+            raise ConfigError(f"n_mfcc is {self.n_mfcc} but there are {self.n_mels} mel bands; use n_mfcc <= n_mels.")
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """(n_mfcc,)."""
+        return (self.n_mfcc,)
+
+    def frames_in(self, n_samples: int) -> int:
+        """Return how many frames a waveform of ``n_samples`` is cut into, centred on the multiples of the hop."""
+        return 1 + (n_samples - self.n_fft % 2) // self.hop_length
 
 
-def spec_from_dict(values: Mapping[str, object]) -> MFCCSpec:
+@dataclass(frozen=True)
+class LogMelSpec(FeatureSpec):
+    """Logarithms of mel band powers with their first and second differences over time, as three channels.
+
+    The numbers are those of python_speech_features 0.6. The defaults are what the ACRNN papers say;
+    ``window="rectangular", preemphasis=0.97, standardize_waveform=False`` is what their program runs.
+
+    Args:
+        sample_rate: as in :class:`FeatureSpec`.
+        n_samples: as in :class:`FeatureSpec`; at least one window.
+        segment_frames: as in :class:`FeatureSpec`.
+        hop_length: as in :class:`FeatureSpec`.
+        n_mels: HTK mel bands between 0 Hz and half the sample rate.
+        window_length: samples of a frame.
+        n_fft: FFT length; a frame is zero-padded to it.
+        window: one of :data:`WINDOWS`.
+        preemphasis: this share of each sample is subtracted from the next one; 0 changes nothing.
+        standardize_waveform: bring each waveform to zero mean and unit variance; otherwise full scale is 32768.
+        delta_width: frames on either side that a difference looks at.
+
+    Raises:
+        ConfigError: a value out of range.
+        UnknownNameError: an unknown window.
+    """
+
+    sample_rate: int = 16_000
+    hop_length: int = 160
+    n_mels: int = 40
+    window_length: int = 400
+    n_fft: int = 512
+    window: str = "hamming"
+    preemphasis: float = 0.0
+    standardize_waveform: bool = True
+    delta_width: int = 2
+
+    kind = "logmel"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_positive(self, "n_mels", "window_length", "n_fft", "delta_width")
+        length = self.window_length
+        if length > self.n_fft:
+            raise ConfigError(f"window_length is {length} but n_fft is {self.n_fft}; use window_length <= n_fft.")
+        if self.n_samples is not None and self.n_samples < length:
+            raise ConfigError(
+                f"n_samples is {self.n_samples} but one frame takes {length}; use n_samples >= window_length."
+            )
+        if self.window not in WINDOWS:
+            raise unknown_name("window", self.window, WINDOWS)
+        if not _is_number(self.preemphasis) or not 0 <= self.preemphasis < 1:
+            raise ConfigError(f"preemphasis is {self.preemphasis!r}; it must be at least 0 and below 1.")
+        if not isinstance(self.standardize_waveform, bool):
+            raise ConfigError(f"standardize_waveform is {self.standardize_waveform!r}; it must be true or false.")
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """(n_mels, 3): the band's logarithm, its difference and the difference's difference."""
+        return (self.n_mels, 3)
+
+    def frames_in(self, n_samples: int) -> int:
+        """Return how many frames cover a waveform of ``n_samples``, the last one zero-padded."""
+        beyond_the_first = max(n_samples - self.window_length, 0)
+        return 1 + -(-beyond_the_first // self.hop_length)
+
+
+SPECS: dict[str, type[FeatureSpec]] = {spec.kind: spec for spec in (MFCCSpec, LogMelSpec)}
+"""Feature kinds by the name a recipe uses."""
+
+
+def spec_from_dict(values: Mapping[str, object]) -> FeatureSpec:
     """Build the spec that ``values`` describes.
 
     Args:
-        values: ``kind`` and any of that kind's fields.
+        values: ``kind`` (MFCCs if it is left out) and any of that kind's fields.
 
     Raises:
         UnknownNameError: an unknown kind or field, with the nearest match.
         ConfigError: a value out of range.
     """
     given = dict(values)
-    kind = given.pop("kind", "mfcc")
-    if kind not in SPECS:
+    kind = given.pop("kind", MFCCSpec.kind)
+    if not isinstance(kind, str) or kind not in SPECS:
         raise unknown_name("feature kind", kind, SPECS)
     spec = SPECS[kind]
-    allowed = [field.name for field in fields(spec)]
+    allowed = [setting.name for setting in fields(spec)]
     for name in given:
         if name not in allowed:
             raise unknown_name(f"{kind} setting", name, allowed)
     return spec(**given)  # type: ignore[arg-type]
 
 
-def _check_positive(name: str, value: object, types: type | tuple[type, ...]) -> None:
-    if isinstance(value, bool) or not isinstance(value, types) or not value > 0:  # type: ignore[operator]
-        raise ConfigError(f"{name} is {value!r}; it must be a positive number.")
+def _check_positive(spec: FeatureSpec, *names: str, types: tuple[type, ...] = (int,)) -> None:
+    for name in names:
+        value = getattr(spec, name)
+        if isinstance(value, bool) or not isinstance(value, types) or not value > 0:  # type: ignore[operator]
+            raise ConfigError(f"{name} is {value!r}; it must be a positive number.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,18 +1,29 @@
+from dataclasses import dataclass, replace
+
 import keras
 import numpy as np
 import pytest
 
 from serzoo.data import audio
+from serzoo.errors import UnknownNameError
 from serzoo.features import reference
-from serzoo.features.frontend import MFCC
-from serzoo.features.spec import MFCCSpec
+from serzoo.features.frontend import MFCC, LogMel, front_end
+from serzoo.features.spec import LogMelSpec, MFCCSpec
 
 on_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="needs the TensorFlow backend")
 on_jax = pytest.mark.skipif(keras.backend.backend() != "jax", reason="needs the JAX backend")
 
-TOLERANCE = 1e-3
+TOLERANCES = {"mfcc": 1e-3, "logmel": 2e-3}
 SMALL = MFCCSpec(sample_rate=16_000, n_mfcc=13, n_fft=400, hop_length=160, n_mels=40)
 ODD = MFCCSpec(sample_rate=16_000, n_samples=5001, n_mfcc=13, n_fft=501, hop_length=160, n_mels=40, top_db=40.0)
+PAPERS = LogMelSpec()
+PROGRAM = LogMelSpec(window="rectangular", preemphasis=0.97, standardize_waveform=False)
+ODD_MELS = LogMelSpec(
+    n_samples=5001, n_mels=23, window_length=399, hop_length=77, n_fft=501, preemphasis=0.5, delta_width=3
+)
+
+full_size = pytest.mark.parametrize("spec", [MFCCSpec(), PAPERS, PROGRAM], ids=["mfcc", "papers", "program"])
+every_kind = pytest.mark.parametrize("spec", [SMALL, ODD, PAPERS, PROGRAM, ODD_MELS], ids=lambda spec: spec.kind)
 
 
 def tone(n_samples, frequency, rate=22_050):
@@ -33,13 +44,11 @@ def compute(layer, waveforms):
     return keras.ops.convert_to_numpy(layer(np.stack(waveforms)))
 
 
-def errors(spec, waveforms):
-    """Largest difference to the reference, per clip."""
+def check(spec, waveforms, computed):
+    """Hold the features of ``waveforms`` to the reference."""
     expected = np.stack([reference.extract(waveform, spec) for waveform in waveforms])
-    computed = compute(MFCC(spec), waveforms)
-    assert computed.shape == expected.shape
     assert computed.dtype == np.float32
-    return np.abs(computed - expected).max(axis=(1, 2))
+    np.testing.assert_allclose(computed, expected, rtol=0, atol=TOLERANCES[spec.kind], strict=True)
 
 
 SIGNALS = {
@@ -59,27 +68,46 @@ SIGNALS = {
 
 @pytest.mark.parametrize("name", SIGNALS)
 @pytest.mark.parametrize("n_samples", [None, 10_000, 20_001])
-def test_equals_the_reference(name, n_samples):
-    assert errors(MFCCSpec(n_samples=n_samples), [SIGNALS[name]]) < TOLERANCE
+@full_size
+def test_equals_the_reference(spec, name, n_samples):
+    spec = replace(spec, n_samples=n_samples)
+    check(spec, [SIGNALS[name]], compute(front_end(spec), [SIGNALS[name]]))
+
+
+@every_kind
+@pytest.mark.parametrize("n_samples", [400, 401, 560, 561, 4999, 5000, 5001, 5002, 7777])
+def test_equals_the_reference_for_other_settings_and_lengths(spec, n_samples):
+    check(spec, [noise(n_samples)], compute(front_end(spec), [noise(n_samples)]))
 
 
 @pytest.mark.parametrize("spec", [SMALL, ODD], ids=["small", "odd"])
-@pytest.mark.parametrize("n_samples", [1, 160, 4999, 5000, 5001, 5002, 7777])
-def test_equals_the_reference_for_other_settings_and_lengths(spec, n_samples):
-    assert errors(spec, [noise(n_samples)]) < TOLERANCE
+@pytest.mark.parametrize("n_samples", [1, 160, 399])
+def test_mfccs_of_less_than_a_window(spec, n_samples):
+    check(spec, [noise(n_samples)], compute(MFCC(spec), [noise(n_samples)]))
+
+
+@pytest.mark.parametrize("n_samples", [1, 160, 399])
+def test_log_mels_of_less_than_a_frame_are_those_of_a_padded_frame(n_samples):
+    clip, spec = noise(n_samples), replace(PROGRAM, preemphasis=0.0)
+    check(spec, [np.pad(clip, (0, 400 - n_samples))], compute(LogMel(spec), [clip]))
+    standardized = compute(LogMel(PAPERS), [clip])
+    assert standardized.shape == (1, 1, 40, 3)
+    assert np.isfinite(standardized).all()
 
 
 @pytest.mark.recordings
-def test_equals_the_reference_on_recordings(ravdess_root, emodb_root):
+@full_size
+def test_equals_the_reference_on_recordings(spec, ravdess_root, emodb_root):
     paths = [*sorted(ravdess_root.rglob("*.flac"))[::120], *sorted(emodb_root.rglob("*.*a[cv]"))[::68]]
     assert len(paths) >= 16
-    spec = MFCCSpec(n_samples=110_000)
+    spec = replace(spec, n_samples=110_000)
     waveforms = [reference.fit_length(audio.read(path, spec.sample_rate)[0], 110_000) for path in paths]
-    assert errors(spec, waveforms).max() < TOLERANCE
+    check(spec, waveforms, compute(front_end(spec), waveforms))
 
 
-def test_a_clip_does_not_depend_on_its_neighbours():
-    layer = MFCC(MFCCSpec(n_samples=10_000))
+@full_size
+def test_a_clip_does_not_depend_on_its_neighbours(spec):
+    layer = front_end(replace(spec, n_samples=10_000))
     clips = [SIGNALS[name] for name in ("whisper", "shout", "silence", "decay")]
     together = compute(layer, clips)
     for clip, features in zip(clips, together, strict=True):
@@ -93,103 +121,115 @@ def test_a_clip_does_not_depend_on_its_neighbours():
         (MFCCSpec(n_samples=110_000), 5, (None, 215, 39)),
         (SMALL, None, (None, None, 13)),
         (SMALL, 1600, (None, 11, 13)),
+        (replace(SMALL, segment_frames=7), 1600, (None, 11, 13)),
+        (PAPERS, None, (None, None, 40, 3)),
+        (PAPERS, 1, (None, 1, 40, 3)),
+        (PAPERS, 48_000, (None, 299, 40, 3)),
+        (ODD_MELS, None, (None, 61, 23, 3)),
     ],
 )
 def test_symbolic_shape(spec, n_samples, shape):
-    assert MFCC(spec)(keras.Input((n_samples,))).shape == shape
+    assert front_end(spec)(keras.Input((n_samples,))).shape == shape
 
 
-def test_any_length_in_one_model():
+@every_kind
+def test_any_length_in_one_model(spec):
     inputs = keras.Input((None,))
-    model = keras.Model(inputs, MFCC(ODD)(inputs))
-    for n_samples in (100, 5001, 9000):
-        waveform = noise(n_samples)
-        features = model.predict(waveform[None], verbose=0)[0]
-        np.testing.assert_allclose(features, reference.extract(waveform, ODD), rtol=0, atol=TOLERANCE)
+    model = keras.Model(inputs, front_end(spec)(inputs))
+    for n_samples in (500, 5001, 9000):
+        check(spec, [noise(n_samples)], model.predict(noise(n_samples)[None], verbose=0))
 
 
-def test_survives_saving(tmp_path):
+@pytest.mark.parametrize("spec", [SMALL, PAPERS], ids=["mfcc", "logmel"])
+def test_survives_saving(spec, tmp_path):
     inputs = keras.Input((None,))
-    model = keras.Model(inputs, MFCC(SMALL, name="front")(inputs))
+    model = keras.Model(inputs, type(front_end(spec))(spec, name="front")(inputs))
     model.save(tmp_path / "front.keras")
     loaded = keras.models.load_model(tmp_path / "front.keras")
-    assert loaded.get_layer("front").spec == SMALL
+    assert loaded.get_layer("front").spec == spec
     waveforms = noise(4000).reshape(2, 2000)
     np.testing.assert_array_equal(loaded.predict(waveforms, verbose=0), model.predict(waveforms, verbose=0))
 
 
-def test_config_is_plain_data():
-    config = MFCC(SMALL, name="front").get_config()
-    assert config == {"name": "front", "spec": SMALL.to_dict()}
-    assert MFCC.from_config(config).get_config() == config
+@pytest.mark.parametrize(("layer", "spec"), [(MFCC, SMALL), (LogMel, PROGRAM)])
+def test_config_is_plain_data(layer, spec):
+    config = layer(spec, name="front").get_config()
+    assert config == {"name": "front", "spec": spec.to_dict()}
+    assert layer.from_config(config).get_config() == config
 
 
-def test_has_no_weights_and_keeps_float32_under_mixed_precision():
+def test_a_kind_without_a_layer_is_refused():
+    @dataclass(frozen=True)
+    class Cepstrogram(MFCCSpec):
+        kind = "cepstrogram"
+
+    with pytest.raises(UnknownNameError, match=r"Unknown front end 'cepstrogram'.* Known: logmel, mfcc\.$"):
+        front_end(Cepstrogram())
+
+
+@every_kind
+def test_has_no_weights_and_keeps_float32_under_mixed_precision(spec):
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        layer = MFCC(SMALL)
+        layer = front_end(spec)
     finally:
         keras.config.set_dtype_policy(policy)
-    waveform = noise(2000)
     assert not layer.weights
-    np.testing.assert_allclose(
-        compute(layer, [waveform])[0], reference.extract(waveform, SMALL), rtol=0, atol=TOLERANCE
-    )
+    check(spec, [noise(2000)], compute(layer, [noise(2000)]))
 
 
 @on_tensorflow
 @pytest.mark.parametrize("name", ["silence", "noise", "noise in zeros"])
-def test_gradients_are_finite(name):
+@full_size
+def test_gradients_are_finite(spec, name):
     import tensorflow as tf
 
     waveforms = tf.Variable(SIGNALS[name][None])
     with tf.GradientTape() as tape:
-        loss = tf.reduce_sum(tf.square(MFCC(MFCCSpec(n_samples=12_000))(waveforms)))
+        loss = tf.reduce_sum(tf.square(front_end(replace(spec, n_samples=12_000))(waveforms)))
     gradient = tape.gradient(loss, waveforms).numpy()
     assert np.isfinite(gradient).all()
     assert gradient.any() == (name != "silence")
 
 
 @on_tensorflow
-@pytest.mark.parametrize("spec", [SMALL, ODD], ids=["own length", "fixed length"])
+@every_kind
 def test_in_a_saved_model(spec, tmp_path):
     import tensorflow as tf
 
     module = tf.Module()
-    module.layer = MFCC(spec)
+    module.layer = front_end(spec)
     signature = [tf.TensorSpec((None, None), tf.float32)]
     module.compute = tf.function(module.layer, input_signature=signature)
     tf.saved_model.save(module, tmp_path, signatures=module.compute)
     served = tf.saved_model.load(tmp_path)
-    for n_samples in (100, 5001, 9000):
-        waveform = noise(n_samples)
-        features = served.compute(waveform[None]).numpy()[0]
-        np.testing.assert_allclose(features, reference.extract(waveform, spec), rtol=0, atol=TOLERANCE)
+    assert served.compute(noise(20)[None, :1]).shape[0] == 1
+    for n_samples in (500, 5001, 9000):
+        check(spec, [noise(n_samples)], served.compute(noise(n_samples)[None]).numpy())
 
 
 @on_tensorflow
-def test_compiled_by_xla():
+@every_kind
+def test_compiled_by_xla(spec):
     import tensorflow as tf
 
-    layer = MFCC(ODD)
     waveforms = noise(8000).reshape(2, 4000)
-    compiled = tf.function(layer, jit_compile=True)(waveforms).numpy()
-    np.testing.assert_allclose(compiled, compute(layer, waveforms), rtol=0, atol=TOLERANCE)
+    check(spec, waveforms, tf.function(front_end(spec), jit_compile=True)(waveforms).numpy())
 
 
 @on_jax
 @pytest.mark.parametrize("n_samples", [None, 10_000, 20_001])
-def test_compiled_by_jax(n_samples):
+@full_size
+def test_compiled_by_jax(spec, n_samples):
     import jax
 
-    spec = MFCCSpec(n_samples=n_samples)
-    layer = MFCC(spec)
+    spec = replace(spec, n_samples=n_samples)
+    layer = front_end(spec)
     layer.build((1, 11_025))
     for name in ("noise in zeros", "silence"):
         waveform = SIGNALS[name]
-        computed = jax.jit(layer.call)(waveform[None])[0]
-        np.testing.assert_allclose(computed, reference.extract(waveform, spec), rtol=0, atol=TOLERANCE)
-        gradient = jax.grad(lambda x: (layer.call(x) ** 2).sum())(waveform[None])
+        check(spec, [waveform], np.asarray(jax.jit(layer.call)(waveform[None])))
+        gradient = jax.jit(jax.grad(lambda x: (layer.call(x) ** 2).sum()))(waveform[None])
         assert np.isfinite(gradient).all()
         assert gradient.any() == (name != "silence")

@@ -1,13 +1,19 @@
 import warnings
+from dataclasses import replace
 
 import librosa
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from serzoo.data import audio
 from serzoo.errors import FeatureError
 from serzoo.features import reference
-from serzoo.features.spec import MFCCSpec
+from serzoo.features.spec import LogMelSpec, MFCCSpec
+
+PAPERS = LogMelSpec()
+PROGRAM = LogMelSpec(window="rectangular", preemphasis=0.97, standardize_waveform=False)
 
 
 def noise(n_samples, seed=0):
@@ -82,9 +88,10 @@ def test_silence_is_the_floor():
 
 
 @pytest.mark.parametrize("waveform", [np.zeros((2, 100), np.float32), np.zeros(0, np.float32)])
-def test_other_shapes_are_refused(waveform):
+@pytest.mark.parametrize("spec", [MFCCSpec(), PAPERS])
+def test_other_shapes_are_refused(waveform, spec):
     with pytest.raises(FeatureError, match=r"one channel with samples.*got the shape \("):
-        reference.extract(waveform, MFCCSpec())
+        reference.extract(waveform, spec)
 
 
 @pytest.mark.recordings
@@ -94,3 +101,151 @@ def test_mfcc_is_librosa_on_a_recording(ravdess_root):
     expected = librosa.feature.mfcc(y=reference.fit_length(librosa.load(path)[0], 110_000), sr=22_050, n_mfcc=39).T
     features = reference.extract(waveform, MFCCSpec(n_samples=110_000))
     np.testing.assert_allclose(features, expected, rtol=0, atol=1e-4)
+
+
+def log_mel_by_hand(waveform, spec):
+    """The definition, sample by sample; without differences."""
+    samples = waveform.astype(float) * 32_768
+    if spec.standardize_waveform:
+        samples = (waveform - np.mean(waveform, dtype=float)) / np.std(waveform, dtype=float)
+    samples = np.append(samples[0], samples[1:] - spec.preemphasis * samples[:-1])
+    times = np.arange(spec.window_length)
+    hamming = 0.54 - 0.46 * np.cos(2 * np.pi * times / (spec.window_length - 1))
+    window = hamming if spec.window == "hamming" else 1
+    waves = np.exp(-2j * np.pi * np.outer(times, np.arange(spec.n_fft // 2 + 1)) / spec.n_fft)
+    highest = 2595 * np.log10(1 + spec.sample_rate / 2 / 700)
+    hertz = 700 * (10 ** (np.arange(spec.n_mels + 2) * highest / (spec.n_mels + 1) / 2595) - 1)
+    corners = np.floor(hertz * (spec.n_fft + 1) / spec.sample_rate)
+    static, start, end = [], 0, 0
+    while end < len(samples):
+        end = start + spec.window_length
+        frame = samples[start:end]
+        power = np.abs((np.pad(frame, (0, end - start - len(frame))) * window) @ waves) ** 2 / spec.n_fft
+        bands = [power @ np.interp(np.arange(len(power)), corners[i : i + 3], [0, 1, 0]) for i in range(spec.n_mels)]
+        static.append(np.log(bands))
+        start += spec.hop_length
+    return np.array(static)
+
+
+def differences_by_hand(values, width):
+    """Each frame's difference as a sum over the frames beside it."""
+    last, norm = len(values) - 1, 2 * sum(n * n for n in range(1, width + 1))
+    return [
+        sum(n * (values[min(t + n, last)] - values[max(t - n, 0)]) for n in range(1, width + 1)) / norm
+        for t in range(len(values))
+    ]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        PAPERS,
+        PROGRAM,
+        LogMelSpec(n_mels=13),
+        LogMelSpec(window_length=320, hop_length=100),
+        LogMelSpec(n_fft=600),
+        LogMelSpec(sample_rate=22_050, n_fft=1001),
+        LogMelSpec(window="rectangular"),
+        LogMelSpec(preemphasis=0.5),
+        LogMelSpec(standardize_waveform=False),
+        LogMelSpec(delta_width=1),
+        LogMelSpec(delta_width=7),
+    ],
+)
+@pytest.mark.parametrize("n_samples", [400, 560, 561, 2399])
+def test_log_mel_follows_its_definition(spec, n_samples):
+    waveform = noise(n_samples)
+    static = log_mel_by_hand(waveform, spec)
+    difference = differences_by_hand(static, spec.delta_width)
+    expected = np.stack([static, difference, differences_by_hand(difference, spec.delta_width)], axis=-1)
+    features = reference.extract(waveform, spec)
+    assert features.dtype == np.float32
+    assert features.shape == (spec.frames_in(n_samples), *spec.frame_shape)
+    np.testing.assert_allclose(features, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_log_mel_is_that_of_python_speech_features():
+    """``logfbank(samples, 16_000, nfilt=40)`` and ``delta(..., 2)`` of version 0.6."""
+    samples = (np.random.RandomState(0).randn(16_000) * 1000).astype(np.int16)
+    features = reference.extract((samples / 32_768).astype(np.float32), PROGRAM)
+    assert features.shape == (99, 40, 3)
+    np.testing.assert_allclose(features[0, :4, 0], [7.957434, 8.498491, 10.071375, 10.151375], rtol=0, atol=1e-6)
+    assert features[..., 0].mean(dtype=float) == pytest.approx(13.818104, abs=1e-6)
+    np.testing.assert_allclose(features[5, :3, 1], [-0.432349, -0.201810, -0.381706], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(features[5, :3, 2], [-0.114574, -0.091435, -0.153701], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("n_samples", "n_frames"), [(400, 1), (401, 2), (48_000, 299), (48_081, 300), (48_240, 300)])
+def test_log_mel_frames(n_samples, n_frames):
+    assert reference.extract(noise(n_samples), PAPERS).shape == (n_frames, 40, 3)
+
+
+@given(gain=st.floats(1e-3, 1e3), seed=st.integers(0, 99))
+def test_a_gain_moves_the_bands_alone(gain, seed):
+    waveform = noise(2000, seed)
+    quiet, loud = (reference.extract(scale * waveform, PROGRAM) for scale in (np.float32(1), np.float32(gain)))
+    np.testing.assert_allclose(loud[..., 0] - quiet[..., 0], 2 * np.log(gain), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(loud[..., 1:], quiet[..., 1:], rtol=0, atol=1e-4)
+
+
+@given(gain=st.floats(1e-3, 1e3), offset=st.floats(-1, 1), seed=st.integers(0, 99))
+def test_standardised_waveforms_have_no_gain_or_offset(gain, offset, seed):
+    waveform = noise(2000, seed)
+    changed = np.float32(gain) * (waveform + np.float32(offset))
+    np.testing.assert_allclose(
+        reference.extract(changed, PAPERS), reference.extract(waveform, PAPERS), rtol=0, atol=1e-3
+    )
+
+
+def test_differences_of_a_steady_rise():
+    """A period of one hop, growing by the same factor each time: the bands' logarithms rise linearly."""
+    slope, n_frames = 0.05, 12
+    periods = np.tile(noise(160), 3 + n_frames)[: 400 + 160 * (n_frames - 1)]
+    waveform = periods * np.exp(0.5 * slope * np.arange(len(periods)) / 160)
+    features = reference.extract(waveform, replace(PAPERS, standardize_waveform=False))
+    inner = np.ones(n_frames - 4)
+    once = slope * np.array([0.5, 0.8, *inner, 0.8, 0.5])
+    twice = slope * np.array([0.13, 0.15, 0.12, 0.04, *inner[4:] * 0, -0.04, -0.12, -0.15, -0.13])
+    np.testing.assert_allclose(np.diff(features[..., 0], axis=0), slope, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(features[..., 1], np.tile(once[:, None], 40), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(features[..., 2], np.tile(twice[:, None], 40), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("waveform", "spec"),
+    [
+        (np.zeros(2000, np.float32), PAPERS),
+        (np.zeros(2000, np.float32), PROGRAM),
+        (np.full(2000, 0.1, np.float32), PAPERS),
+    ],
+)
+def test_log_mel_of_silence_is_its_floor(waveform, spec):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        features = reference.extract(waveform, spec)
+    np.testing.assert_allclose(features[..., 0], -36.04365, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(features[..., 1:], 0, rtol=0, atol=1e-12)
+
+
+def test_log_mel_fits_the_length_first():
+    spec = LogMelSpec(n_samples=3000)
+    for n_samples in (400, 2999, 3001, 5000):
+        waveform = noise(n_samples)
+        expected = reference.extract(reference.fit_length(waveform, 3000), replace(spec, n_samples=None))
+        np.testing.assert_array_equal(reference.extract(waveform, spec), expected)
+
+
+def test_log_mel_leaves_the_waveform_alone():
+    waveform = noise(1000).astype(np.float64)
+    before = waveform.copy()
+    reference.extract(waveform, PROGRAM)
+    np.testing.assert_array_equal(waveform, before)
+
+
+@pytest.mark.parametrize("n_samples", [None, 1000])
+def test_less_than_a_frame_is_refused(n_samples):
+    with pytest.raises(FeatureError) as error:
+        reference.extract(noise(399), LogMelSpec(n_samples=n_samples))
+    assert str(error.value) == (
+        "399 samples are less than one frame, which takes 400 at 16000 Hz; use a longer recording."
+    )

@@ -1,0 +1,63 @@
+"""Segments: recordings of any length cut into pieces of one length, and the answers to them put together again.
+
+The rule of Chen et al. (IEEE Signal Processing Letters 25(10), 2018) and of the self-attention CNN-BiLSTM
+after them: training on segments of equal length, and for a recording the element-wise maximum of its
+segments' posteriors. The papers leave open what happens to a remainder; here the last segment ends
+where the recording ends and overlaps the one before, so that nothing is lost.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def segment_starts(n_frames: int, length: int) -> np.ndarray:
+    """Return the first frames of a recording's segments.
+
+    Args:
+        n_frames: frames of the recording, at least 1.
+        length: frames of a segment, at least 1.
+
+    Returns:
+        (ceil(n_frames / length),) int64: 0, length, 2 length, ... and, where a remainder is left,
+        n_frames - length; 0 alone for a recording that is not longer than a segment.
+    """
+    n_segments = -(-n_frames // length)
+    return np.minimum(np.arange(n_segments) * length, max(n_frames - length, 0))
+
+
+def cut_segments(features: np.ndarray, length: int) -> np.ndarray:
+    """Cut a recording's features into segments, a short one padded with zeros behind its end.
+
+    A frame of nothing but zeros is padding to the models, which keep it zero when they normalise.
+
+    Args:
+        features: (n_frames, ...), at least one frame.
+        length: frames of a segment, at least 1.
+
+    Returns:
+        (n_segments, length, ...) of the features' dtype; the segments start as :func:`segment_starts` says.
+    """
+    missing = length - len(features)
+    if missing > 0:
+        features = np.pad(features, [(0, missing)] + [(0, 0)] * (features.ndim - 1))
+    return np.stack([features[start : start + length] for start in segment_starts(len(features), length)])
+
+
+def pool_segments(posteriors: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return the element-wise maximum over each recording's segments, scaled to a sum of 1.
+
+    The scaling leaves the order of the classes, and so the answer, as it is.
+
+    Args:
+        posteriors: (n_segments, n_classes), each row with a sum of 1; a recording's rows are neighbours.
+        counts: segments of each recording, (n_recordings,), each at least 1.
+
+    Returns:
+        (n_recordings, n_classes).
+    """
+    if (counts == 1).all():
+        return posteriors
+    starts = np.cumsum(counts) - counts
+    maxima = np.maximum.reduceat(posteriors, starts, axis=0)
+    return maxima / maxima.sum(axis=1, keepdims=True)
