@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serzoo.data.corpora.base import CORPORA, Recording, build_manifest, natural_key
-from serzoo.data.corpora.iemocap import Iemocap
+from serzoo.data.corpora.iemocap import Iemocap, IemocapImprovised
+from serzoo.data.splits import get_protocol
+from serzoo.data.verify import verify
 from serzoo.errors import DataError, SerzooWarning
 
 RAVDESS_NAMES = [
@@ -316,6 +318,77 @@ def test_iemocap_cut_off_label_file_names_file_and_line(tmp_path):
     path.write_text(path.read_text()[:-60])
     with pytest.raises(DataError, match=r"Ses01F_impro01\.txt line 6: "):
         Iemocap().load(tmp_path)
+
+
+IMPROVISED = {"ang": 289, "hap": 284, "exc": 663, "neu": 1099, "sad": 608, "fru": 200, "xxx": 300, "sur": 41}
+"""Improvised utterances per emotion code; those of the last three are made up."""
+
+
+@pytest.fixture(scope="module")
+def improvised_root(tmp_path_factory):
+    """The improvised dialogs of all ten speakers, with scripted ones beside them, at the real places; no sound."""
+    root = tmp_path_factory.mktemp("iemocap")
+    codes = [code for code, count in IMPROVISED.items() for _ in range(count)]
+    for session in range(1, 6):
+        share = codes[session - 1 :: 5]
+        turns = list(zip(share, "FMM" * len(share), strict=False))  # two thirds by men
+        write_dialog(root, f"Ses0{session}F_impro01", turns[: len(turns) // 2])
+        write_dialog(root, f"Ses0{session}M_impro05a", turns[len(turns) // 2 :])
+        write_dialog(root, f"Ses0{session}F_script01_1", [(code, "F") for code in ("ang", "hap", "exc", "neu", "sad")])
+    return root
+
+
+def test_improvised_iemocap_gives_the_published_counts(improvised_root):
+    scan = IemocapImprovised().scan(improvised_root)
+    n_named = len(list(improvised_root.glob("Session*/**/*.wav")))
+    assert (len(scan.recordings), len(scan.skipped), len(scan.misnamed)) == (2280, n_named - 2280, 0)
+    manifest = CORPORA.get("iemocap-improvised").load(improvised_root)
+    assert Counter(manifest.frame["label"]) == {"neutral": 1099, "sad": 608, "angry": 289, "happy": 284}
+    assert manifest.class_names == ("angry", "happy", "neutral", "sad")
+    assert set(manifest.frame["speaker"]) == set(Iemocap.speaker_counts)
+    for path, speaker, gender, text in zip(
+        manifest.paths, *(manifest.frame[name] for name in ("speaker", "gender", "text")), strict=True
+    ):
+        assert "_impro" in path.stem
+        assert speaker == f"{path.stem[:5]}_{path.stem[-4]}"
+        assert gender == {"F": "female", "M": "male"}[path.stem[-4]]
+        assert text == path.parent.name
+
+
+def test_both_selections_of_iemocap_differ_in_the_scripts_and_the_excited(improvised_root):
+    both = [corpus.load(improvised_root) for corpus in (Iemocap(), IemocapImprovised())]
+    assert [len(manifest) for manifest in both] == [2280 + 663 + 5 * 5, 2280]
+    everything, improvised = (set(manifest.names) for manifest in both)
+    assert improvised < everything
+
+
+def test_improvised_iemocap_is_held_against_its_counts(improvised_root, tmp_path):
+    def class_problems(root):
+        found = verify("iemocap-improvised", root).problems
+        return [problem.message for problem in found if problem.kind in ("class count", "class absent")]
+
+    assert class_problems(improvised_root) == []
+    write_dialog(tmp_path, "Ses01F_impro01", [("ang", "F"), ("neu", "M"), ("sad", "M"), ("exc", "M")])
+    assert class_problems(tmp_path) == [
+        "1 of 4 classes without any recording: happy (284 published); loading gives the other 3.",
+        "Recordings per class differ from the published numbers: angry 1 of 289, neutral 1 of 1099, sad 1 of 608.",
+    ]
+
+
+def test_acrnn_folds_of_improvised_iemocap(improvised_root):
+    manifest = IemocapImprovised().load(improvised_root)
+    speakers, sessions = manifest.column("speaker"), manifest.column("session")
+    folds = get_protocol("loso8-1-1-v1").folds(manifest)
+    assert [fold.name for fold in folds] == [
+        f"fold{number:02d}-speaker-{speaker}" for number, speaker in enumerate(Iemocap.speaker_counts, start=1)
+    ]
+    assert [set(speakers[fold.test]) for fold in folds] == [{speaker} for speaker in Iemocap.speaker_counts]
+    for fold in folds:
+        (test,), (validation,) = set(speakers[fold.test]), set(speakers[fold.validation])
+        assert test != validation
+        assert set(sessions[fold.test]) == set(sessions[fold.validation]) == {test[4]}
+        assert set(speakers[fold.train]) == set(Iemocap.speaker_counts) - {test, validation}
+        assert len(fold.train) + len(fold.validation) + len(fold.test) == 2280
 
 
 # Order

@@ -16,8 +16,7 @@ _DIALOG = r"Ses0(?P<session>[1-5])(?P<mocap>[FM])_(?P<kind>impro|script)(?P<scen
 _DIALOG_NAME = re.compile(_DIALOG)
 _UTTERANCE_NAME = re.compile(rf"(?P<dialog>{_DIALOG})_(?P<gender>[FM])(?P<turn>[0-9]{{3}})")
 _LABEL_LINE = re.compile(r"\[[0-9.]+ - [0-9.]+\]\t(?P<utterance>\S+)\t(?P<emotion>[a-z]+)\t\[.*\]")
-_SELECTED = {"ang": "angry", "hap": "happy", "exc": "happy", "neu": "neutral", "sad": "sad"}
-_LEFT_OUT = ("dis", "fea", "fru", "oth", "sur", "xxx")
+_EMOTIONS = ("ang", "dis", "exc", "fea", "fru", "hap", "neu", "oth", "sad", "sur", "xxx")
 
 
 class Iemocap(Corpus):
@@ -29,6 +28,10 @@ class Iemocap(Corpus):
 
     Args:
         labels: emotion codes by utterance, as :meth:`prepare` reads them.
+
+    Attributes:
+        emotions: the class of each emotion code that is selected.
+        kinds: which dialogs are selected, ``script`` and ``impro``.
     """
 
     name = "iemocap"
@@ -43,6 +46,8 @@ class Iemocap(Corpus):
         "Ses01_F": 528, "Ses01_M": 557, "Ses02_F": 481, "Ses02_M": 542, "Ses03_F": 522,
         "Ses03_M": 629, "Ses04_F": 528, "Ses04_M": 503, "Ses05_F": 590, "Ses05_M": 651,
     }  # fmt: skip
+    emotions: ClassVar = {"ang": "angry", "hap": "happy", "exc": "happy", "neu": "neutral", "sad": "sad"}
+    kinds: ClassVar[tuple[str, ...]] = ("script", "impro")
 
     def __init__(self, labels: Mapping[str, str] = MappingProxyType({})) -> None:
         self._labels = labels
@@ -60,7 +65,7 @@ class Iemocap(Corpus):
         for session in sessions:
             for path in _label_files(session):
                 labels.update(_read_labels(path))
-        return Iemocap(labels)
+        return type(self)(labels)
 
     def parse(self, path: PurePath) -> Recording | None:
         """Read a name such as ``Ses01F_impro01_F000`` and look up its label; None for a whole dialog."""
@@ -70,15 +75,29 @@ class Iemocap(Corpus):
         emotion = self._labels.get(path.stem)
         if emotion is None:
             raise MisnamedFileError(f"{path}: its session's EmoEvaluation files have no label for it.")
-        if emotion in _LEFT_OUT:
+        if emotion not in self.emotions or fields["kind"] not in self.kinds:
             return None
         return Recording(
-            label=_SELECTED[emotion],
+            label=self.emotions[emotion],
             speaker=f"Ses0{fields['session']}_{fields['gender']}",
             gender=MALE if fields["gender"] == "M" else FEMALE,
             text=f"script{fields['scene']}" if fields["kind"] == "script" else fields["dialog"],
             session=fields["session"],
         )
+
+
+class IemocapImprovised(Iemocap):
+    """Four classes of the improvised dialogs, excited left out: the 2280 utterances of ACRNN (Chen et al., 2018).
+
+    Speakers share no script in them. Nothing is published about how many each speaks.
+    """
+
+    name = "iemocap-improvised"
+    title = "IEMOCAP improvised"
+    class_counts: ClassVar = {"angry": 289, "happy": 284, "neutral": 1099, "sad": 608}
+    speaker_counts: ClassVar = {}
+    emotions: ClassVar = {"ang": "angry", "hap": "happy", "neu": "neutral", "sad": "sad"}
+    kinds: ClassVar[tuple[str, ...]] = ("impro",)
 
 
 def _label_files(session: Path) -> list[Path]:
@@ -98,11 +117,12 @@ def _read_labels(path: Path) -> dict[str, str]:
         if not line.startswith("["):
             continue
         found = _LABEL_LINE.fullmatch(line.strip())
-        if found is None or found["emotion"] not in (*_SELECTED, *_LEFT_OUT):
-            known = ", ".join(sorted((*_SELECTED, *_LEFT_OUT)))
+        if found is None or found["emotion"] not in _EMOTIONS:
+            known = ", ".join(_EMOTIONS)
             raise DataError(f"{path} line {number}: {line.strip()!r} has no label of IEMOCAP; known are {known}.")
         labels[found["utterance"]] = found["emotion"]
     return labels
 
 
 CORPORA.register("iemocap", Iemocap())
+CORPORA.register("iemocap-improvised", IemocapImprovised())
