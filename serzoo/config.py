@@ -19,7 +19,7 @@ from typing import Any
 
 from serzoo import strict_yaml
 from serzoo.errors import ConfigError, SerzooError, unknown_name
-from serzoo.features.spec import SPECS, MFCCSpec
+from serzoo.features.spec import SPECS, FeatureSpec, MFCCSpec
 
 VALIDATION_RULE, LEAKY_RULE = "best-validation-uar", "leaky-best-test-war"
 
@@ -117,6 +117,8 @@ class TrainingConfig:
         seed: of the order of the clips and their augmentation; in a cross-validation also of the
             initial weights and of dropout.
         jit_compile: compile the training step with XLA.
+        class_weights: weigh each training segment by n / (n_classes x n of its class), as scikit-learn's
+            "balanced" does.
         waveform_augment: random changes of the waveform; needs decoding in every epoch.
         spec_augment: masks on the features.
     """
@@ -129,6 +131,7 @@ class TrainingConfig:
     validation_fraction: float = 0.2
     seed: int = 0
     jit_compile: bool = True
+    class_weights: bool = False
     waveform_augment: WaveformAugmentConfig | None = None
     spec_augment: SpecAugmentConfig | None = None
 
@@ -154,6 +157,7 @@ class Recipe:
         features: what the model hears.
         protocol: a named protocol of :mod:`serzoo.data.splits`.
         training: training settings and selection rule.
+        repeats: how often each fold is trained, with the seeds training.seed, training.seed + 1, ...
         summary: one line for ``serzoo list``.
         source: paper and table that the recipe follows.
         class_names: use these classes of the corpus only, in this order.
@@ -164,16 +168,25 @@ class Recipe:
     corpus: str
     model: ModelConfig
     protocol: str
-    features: MFCCSpec = field(default_factory=MFCCSpec)
+    features: FeatureSpec = field(default_factory=MFCCSpec)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    repeats: int = 1
     summary: str = ""
     source: str = ""
     class_names: tuple[str, ...] | None = None
     test_corpus: str | None = None
 
     def __post_init__(self) -> None:
+        _check_types(self)
         if not re.fullmatch(r"\w[\w.-]*", self.name):
             raise ConfigError(f"name is {self.name!r}; use letters, digits, '.', '_' and '-' only.")
+        _require(self, "repeats", self.repeats >= 1, "at least 1")
+        _require(self, "repeats", self.training.seed + self.repeats <= 2**32, "so few that all seeds are below 2^32")
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds that each fold is trained with."""
+        return tuple(range(self.training.seed, self.training.seed + self.repeats))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as plain data that :func:`recipe_from_dict` reads back."""
@@ -305,9 +318,9 @@ def _build(cls: type, values: Any, place: _Place) -> Any:
     if not isinstance(values, Mapping):
         raise ConfigError(f"{place}: keys and values are needed here, not {values!r:.80}.")
     given = dict(values)
-    if cls is MFCCSpec:
+    if cls is FeatureSpec:
         cls = _feature_class(given.pop("kind", MFCCSpec.kind), place.key(values, "kind"))
-    hints = typing.get_type_hints(cls)
+    hints = _field_types(cls)
     for name in given:
         if name not in hints:
             with _placed(place.key(values, name)):
@@ -319,6 +332,11 @@ def _build(cls: type, values: Any, place: _Place) -> Any:
     arguments = {name: _convert(hints[name], value, place.key(values, name)) for name, value in given.items()}
     with _placed(place):
         return cls(**arguments)
+
+
+def _field_types(cls: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
 
 
 def _feature_class(kind: Any, place: _Place) -> type:
@@ -355,7 +373,7 @@ _TYPE_NAMES = {
 
 def _check_types(settings: Any) -> None:
     """Hold settings that were made in Python to the types that a file is held to."""
-    for name, hint in typing.get_type_hints(type(settings)).items():
+    for name, hint in _field_types(type(settings)).items():
         place = _Place(type(settings).__name__, (name,))
         object.__setattr__(settings, name, _convert(hint, getattr(settings, name), place))
 
@@ -367,7 +385,7 @@ def _require(settings: object, name: str, allowed: bool, what: str) -> None:
 
 def _plain(value: Any) -> Any:
     """Return dataclasses and tuples as dictionaries and lists."""
-    if isinstance(value, MFCCSpec):
+    if isinstance(value, FeatureSpec):
         return value.to_dict()
     if dataclasses.is_dataclass(value):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}

@@ -126,17 +126,17 @@ class Scores:
 
 @dataclass(frozen=True)
 class Summary:
-    """Scores over folds.
+    """Scores over folds, each trained once or with several seeds.
 
     Args:
-        folds: the scores of each fold.
-        pooled: the scores of all folds' predictions taken together, in which no class is absent
+        folds: for each fold the scores of its runs, one per seed.
+        pooled: the scores of all runs' predictions taken together, in which no class is absent
             just because one fold lacks it.
-        mean: ``uar``, ``war`` and ``weighted_f1`` averaged over folds, 0..1.
-        std: their standard deviation over folds, of the population (divided by the number of folds).
+        mean: ``uar``, ``war`` and ``weighted_f1``, averaged over the runs of a fold, then over folds, 0..1.
+        std: the standard deviation of the folds' averages, of the population (divided by the number of folds).
     """
 
-    folds: tuple[Scores, ...]
+    folds: tuple[tuple[Scores, ...], ...]
     pooled: Scores
     mean: dict[str, float]
     std: dict[str, float]
@@ -147,34 +147,40 @@ class Summary:
             "mean": self.mean,
             "std": self.std,
             "pooled": self.pooled.to_dict(),
-            "folds": [fold.to_dict() for fold in self.folds],
+            "folds": [[run.to_dict() for run in runs] for runs in self.folds],
         }
 
     def __str__(self) -> str:
         uar, war, f1 = (f"{_percent(self.mean[name])} ± {_percent(self.std[name])}" for name in HEADLINE)
-        folds = f"{len(self.folds)} folds" if len(self.folds) > 1 else "1 fold"
-        return f"UAR {uar}  WAR {war}  F1 {f1}  ({folds}, n={self.pooled.n})"
+        n_folds, n_runs = len(self.folds), sum(map(len, self.folds))
+        folds = f"{n_folds} folds" if n_folds > 1 else "1 fold"
+        runs = f", {n_runs} runs" if n_runs > n_folds else ""
+        return f"UAR {uar}  WAR {war}  F1 {f1}  ({folds}{runs}, n={self.pooled.n})"
 
 
-def summarise(folds: Sequence[Scores]) -> Summary:
+def summarise(folds: Sequence[Sequence[Scores]]) -> Summary:
     """Return mean, population standard deviation and pooled scores over folds.
 
+    Args:
+        folds: for each fold the scores of its runs; a fold counts once, however many runs it has.
+
     Raises:
-        DataError: there is no fold, or the folds' classes differ.
+        DataError: there is no fold, a fold has no run, or the runs' classes differ.
     """
-    if not folds:
-        raise DataError("No folds to summarise; evaluate at least one.")
-    class_names = folds[0].class_names
-    for fold in folds:
-        if fold.class_names != class_names:
-            raise DataError(f"Folds have different classes: {list(class_names)} and {list(fold.class_names)}.")
-    values = {name: [getattr(fold, name) for fold in folds] for name in HEADLINE}
-    pooled = np.sum([fold.confusion for fold in folds], axis=0)
+    if not folds or not all(folds):
+        raise DataError("No folds to summarise; evaluate at least one, each at least once.")
+    runs = [run for fold in folds for run in fold]
+    class_names = runs[0].class_names
+    for run in runs:
+        if run.class_names != class_names:
+            raise DataError(f"Folds have different classes: {list(class_names)} and {list(run.class_names)}.")
+    averages = {name: [np.mean([getattr(run, name) for run in fold]) for fold in folds] for name in HEADLINE}
+    pooled = np.sum([run.confusion for run in runs], axis=0)
     return Summary(
-        folds=tuple(folds),
+        folds=tuple(map(tuple, folds)),
         pooled=Scores(tuple(map(tuple, pooled.tolist())), class_names),
-        mean={name: float(np.mean(scores)) for name, scores in values.items()},
-        std={name: float(np.std(scores)) for name, scores in values.items()},
+        mean={name: float(np.mean(scores)) for name, scores in averages.items()},
+        std={name: float(np.std(scores)) for name, scores in averages.items()},
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,16 +14,16 @@ import numpy as np
 from serzoo.config import LEAKY_RULE, VALIDATION_RULE, Recipe, load_recipe
 from serzoo.data import load_manifest
 from serzoo.data.cache import FeatureCache
+from serzoo.data.examples import Examples, load_examples
 from serzoo.data.leakage import LeakageReport, check_leakage, hash_contents
 from serzoo.data.manifest import Manifest
-from serzoo.data.pipeline import Examples, load_examples
 from serzoo.data.splits import Fold, Protocol, get_protocol, with_validation
 from serzoo.errors import ConfigError
 from serzoo.files import moved_into_place, write_whole
 from serzoo.metrics import Summary, summarise
 from serzoo.models.base import SERModel
 from serzoo.report.plots import plot_confusion, plot_embedding, plot_history
-from serzoo.training.evaluate import predict_outputs
+from serzoo.training.evaluate import embed, predict_probabilities
 from serzoo.training.fit import History, fit
 from serzoo.training.run_folder import RunFolder, describe_data, environment
 from serzoo.zoo import build, check_arguments
@@ -38,17 +39,18 @@ class Report:
     Args:
         recipe: what was trained.
         protocol: how it was scored.
-        fold_names: all folds in the run folder that are done, in order; the scores are theirs.
-        chosen: the folds that this call asked for.
+        runs: the folds in the run folder that were trained at least once, in order, each with the folders
+            of its runs that are done; the scores are theirs.
+        chosen: the folders of the runs that this call asked for.
         n_folds: how many folds the protocol has in all.
-        summary: scores of each fold, mean, standard deviation and pooled scores.
+        summary: scores of each run, mean and standard deviation over folds, and pooled scores.
         leakage: what training and test parts share.
         folder: the run folder.
     """
 
     recipe: Recipe
     protocol: Protocol
-    fold_names: tuple[str, ...]
+    runs: Mapping[str, tuple[str, ...]]
     chosen: tuple[str, ...]
     n_folds: int
     summary: Summary
@@ -56,9 +58,19 @@ class Report:
     folder: Path
 
     @property
+    def fold_names(self) -> tuple[str, ...]:
+        """The folds that were trained at least once, in order."""
+        return tuple(self.runs)
+
+    @property
+    def n_runs(self) -> int:
+        """How many runs are done."""
+        return sum(map(len, self.runs.values()))
+
+    @property
     def complete(self) -> bool:
-        """Whether every fold of the protocol was scored."""
-        return len(self.fold_names) == self.n_folds
+        """Whether every fold of the protocol was scored with every seed."""
+        return self.n_runs == self.n_folds * self.recipe.repeats
 
     def to_dict(self) -> dict[str, object]:
         """Return the report as plain data, without the run folder's place."""
@@ -68,6 +80,7 @@ class Report:
             "speaker_independent": self.protocol.speaker_independent,
             "selection": self.recipe.training.selection,
             "fold_names": list(self.fold_names),
+            "run_names": [list(names) for names in self.runs.values()],
             "n_folds": self.n_folds,
             "scores": self.summary.to_dict(),
             "leakage": self.leakage.to_dict(),
@@ -75,11 +88,22 @@ class Report:
 
     def __str__(self) -> str:
         kind = "speaker-independent" if self.protocol.speaker_independent else "speaker-DEPENDENT"
-        done = "" if self.complete else f"  {len(self.fold_names)} of {self.n_folds} folds only."
         return (
             f"{self.recipe.name}: {self.summary}\n"
-            f"Protocol {self.protocol.name} ({kind}), selection {self.recipe.training.selection}.{done}\n"
+            f"Protocol {self.protocol.name} ({kind}), selection {self.recipe.training.selection}."
+            f"{self._repeats()}{self._missing()}\n"
             f"{self.leakage}"
+        )
+
+    def _repeats(self) -> str:
+        seeds = self.recipe.seeds
+        return f"  Each fold is the mean over seeds {seeds[0]} to {seeds[-1]}." if len(seeds) > 1 else ""
+
+    def _missing(self) -> str:
+        n_folds, n_wanted = len(self.runs), len(self.runs) * self.recipe.repeats
+        folds = f"  {n_folds} of {self.n_folds} folds only." if n_folds < self.n_folds else ""
+        return folds + (
+            f"  {self.n_runs} of the {n_wanted} runs of these folds only." if self.n_runs < n_wanted else ""
         )
 
 
@@ -94,11 +118,12 @@ def cross_validate(
     cache: FeatureCache | None = None,
     progress: bool = True,
 ) -> Report:
-    """Train and score a recipe on the folds of its protocol.
+    """Train and score a recipe on the folds of its protocol, each fold with each seed of the recipe.
 
-    An interrupted run goes on where it stopped when called again with the same run folder: folds
-    that are done are read from their predictions, the one that was running resumes after its last
-    saved epoch, to the same numbers.
+    An interrupted run goes on where it stopped when called again with the same run folder: what is
+    done is read from its predictions, what was running resumes after its last saved epoch, to the
+    same numbers. The report is written after each training; one seed is trained on all folds before
+    the next, so that it is soon about all of them.
 
     Args:
         config: a recipe's name (``serzoo list``), a YAML file or a recipe.
@@ -118,24 +143,40 @@ def cross_validate(
     protocol = get_protocol(recipe.protocol)
     all_folds = _folds(recipe, protocol, manifest)
     chosen = choose_folds(all_folds, folds, protocol.name)
-    build_model(recipe, manifest)  # a wrong argument shows here, before anything is computed or written
+    model = build_model(recipe, manifest)  # a wrong argument shows here, before anything is computed or written
     hashes = hash_contents(manifest)
     check_leakage(manifest, chosen, hashes, protocol)
-    examples = load_examples(manifest, recipe.features, cache=cache, progress=progress)
+    with_gender = model.takes_gender
+    examples = load_examples(manifest, recipe.features, with_gender=with_gender, cache=cache, progress=progress)
     run = RunFolder.open(run_folder or Path("runs") / recipe.name, recipe, describe_data(manifest, hashes))
-    for fold in chosen:
-        if run.read_scores(fold.name, manifest.class_names) is None:
-            train_fold(recipe, manifest, examples, fold, run, cache=cache, progress=progress)
+    for seed, fold in product(recipe.seeds, chosen):
+        named = replace(fold, name=_run_name(recipe, fold, seed))
+        if not run.read_scores([named.name], manifest.class_names):
+            train_fold(_with_seed(recipe, seed), manifest, examples, named, run, cache=cache, progress=progress)
+            _write_report(recipe, manifest, all_folds, chosen, hashes, run)
+    return _write_report(recipe, manifest, all_folds, chosen, hashes, run)
 
-    scores = {fold.name: run.read_scores(fold.name, manifest.class_names) for fold in all_folds}
-    done = [fold for fold in all_folds if scores[fold.name] is not None]
+
+def _write_report(
+    recipe: Recipe,
+    manifest: Manifest,
+    all_folds: Sequence[Fold],
+    chosen: Sequence[Fold],
+    hashes: Sequence[str],
+    run: RunFolder,
+) -> Report:
+    """Report on everything in the run folder that is done."""
+    names = {fold.name: [_run_name(recipe, fold, seed) for seed in recipe.seeds] for fold in all_folds}
+    scores = {fold: run.read_scores(names[fold], manifest.class_names) for fold in names}
+    done = [fold for fold in all_folds if scores[fold.name]]
+    protocol = get_protocol(recipe.protocol)
     report = Report(
         recipe=recipe,
         protocol=protocol,
-        fold_names=tuple(fold.name for fold in done),
-        chosen=tuple(fold.name for fold in chosen),
+        runs={fold.name: tuple(scores[fold.name]) for fold in done},
+        chosen=tuple(name for fold in chosen for name in names[fold.name]),
         n_folds=len(all_folds),
-        summary=summarise([score for score in scores.values() if score is not None]),
+        summary=summarise([list(scores[fold.name].values()) for fold in done]),
         leakage=check_leakage(manifest, done, hashes, protocol),
         folder=run.path,
     )
@@ -152,6 +193,16 @@ def _folds(recipe: Recipe, protocol: Protocol, manifest: Manifest) -> list[Fold]
         return folds
     fraction, seed = recipe.training.validation_fraction, recipe.training.seed
     return [with_validation(fold, manifest, fraction, seed) for fold in folds]
+
+
+def _run_name(recipe: Recipe, fold: Fold, seed: int) -> str:
+    """Return the name of the folder in which a fold is trained with a seed."""
+    return fold.name if recipe.repeats == 1 else f"{fold.name}-seed{seed}"
+
+
+def _with_seed(recipe: Recipe, seed: int) -> Recipe:
+    """Return the recipe of one run."""
+    return replace(recipe, repeats=1, training=replace(recipe.training, seed=seed))
 
 
 def choose_folds(folds: Sequence[Fold], numbers: Sequence[int] | None, protocol: str) -> list[Fold]:
@@ -200,10 +251,10 @@ def train_fold(
     """Train on one fold's training part, predict its test part and write the fold's folder.
 
     Args:
-        recipe: what to train.
+        recipe: what to train, with its first seed.
         manifest: all recordings.
         examples: their features.
-        fold: the parts.
+        fold: the parts, under the name of the folder to write.
         run: the run folder.
         cache: where features are kept; None for the default folder.
         progress: show a progress bar.
@@ -224,16 +275,8 @@ def train_fold(
         progress=progress,
         title=fold.name,
     )
-    _write_fold(run, fold, model, history, test, prediction_table(manifest, fold.test, _probabilities(model, test)))
-
-
-def _probabilities(model: SERModel, examples: Examples) -> np.ndarray:
-    """Return the probabilities of the examples, (N, n_classes), also where the model gives logits."""
-    outputs = predict_outputs(model, examples.features)
-    if model.classifier_activation is not None:
-        return outputs
-    powers = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    table = prediction_table(manifest, fold.test, predict_probabilities(model, test))
+    _write_fold(run, fold, model, history, test, table)
 
 
 def _write_fold(
@@ -253,7 +296,7 @@ def _write_fold(
     records = pd.DataFrame(history.records)
     records.insert(0, "epoch", range(1, len(records) + 1))
     write_whole(folder / "history.csv", records.to_csv(index=False, lineterminator="\n"))
-    embedding = np.asarray(model.embedding_model().predict(test.features, verbose=0))
+    embedding = embed(model, test)
     with moved_into_place(folder / "embedding.npy") as part:
         np.save(part, embedding)
     plot_history(history, run.path / "plots" / f"{fold.name}-curves.png")

@@ -4,15 +4,15 @@
 
     recipe.yaml        the recipe with every value spelt out
     data.json          which recordings: corpus, number, classes and a hash of labels, speakers and audio
-    fold01/            one folder per fold
-      state.npz        to resume from; gone when the fold is done
-      tensorboard/     the fold's logs
+    fold01/            one folder per fold, or per fold and seed: fold01-seed46, fold01-seed47, ...
+      state.npz        to resume from; gone when the training is done
+      tensorboard/     its logs
       history.csv      loss and scores of each epoch
       embedding.npy    the fused representation of each test clip
       model.keras      the model that was scored, with class names and feature spec
       environment.json versions, backend, platform
       predictions.csv  label and probabilities of each test clip; written last
-    report.json        scores of the folds done so far: each, mean, standard deviation, pooled
+    report.json        scores of the runs done so far: each, mean and standard deviation over folds, pooled
     leakage.json       what their training, validation and test parts share
     plots/             curves, confusion matrix, t-SNE
 """
@@ -22,7 +22,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -78,7 +78,7 @@ class RunFolder:
         return run
 
     def fold(self, name: str) -> Path:
-        """Return the folder of a fold."""
+        """Return the folder of a fold, or of a fold and seed."""
         return self.path / name
 
     def write_json(self, name: str, values: Mapping[str, object]) -> None:
@@ -86,17 +86,17 @@ class RunFolder:
         write_whole(self.path / name, _json(values))
 
     def write_predictions(self, fold: str, table: pd.DataFrame) -> None:
-        """Write a fold's predictions; their presence is what marks the fold as done."""
+        """Write a fold's predictions; their presence is what marks it as done."""
         write_whole(self.fold(fold) / "predictions.csv", table.to_csv(index=False, lineterminator="\n"))
 
-    def read_scores(self, fold: str, class_names: Sequence[str]) -> Scores | None:
-        """Score a fold from its predictions file; None if the fold is not done.
+    def read_scores(self, folds: Iterable[str], class_names: Sequence[str]) -> dict[str, Scores]:
+        """Score those of ``folds`` that are done from their predictions files.
 
         Raises:
-            DataError: the file is damaged or of other classes.
+            DataError: a file is damaged or of other classes.
         """
-        path = self.fold(fold) / "predictions.csv"
-        return score_predictions(path, class_names) if path.exists() else None
+        paths = {fold: self.fold(fold) / "predictions.csv" for fold in folds}
+        return {fold: score_predictions(path, class_names) for fold, path in paths.items() if path.exists()}
 
 
 def score_predictions(path: Path, class_names: Sequence[str]) -> Scores:

@@ -7,6 +7,7 @@ from serzoo.config import OptimizerConfig, Recipe, TrainingConfig, config_folder
 from serzoo.data import CORPORA
 from serzoo.data.manifest import COLUMNS, Manifest
 from serzoo.data.splits import cross_corpus, get_protocol
+from serzoo.features.spec import LogMelSpec
 from serzoo.labels import SHARED_LABELS
 from serzoo.models import MODELS
 from serzoo.zoo import build
@@ -23,6 +24,14 @@ TIMNET_SEEDS = {"casia": 32, "emodb": 46, "emovo": 1, "iemocap": 16, "ravdess": 
 
 PARAMETERS = {"timnet-ravdess": 107_032, "timnet-iemocap": 132_770}
 
+ACRNN = {
+    "acrnn-iemocap": ("iemocap-improvised", "loso8-1-1-v1", 5, 50),
+    "acrnn-iemocap-pooling": ("iemocap-improvised", "loso8-1-1-v1", 5, 50),
+    "acrnn-emodb": ("emodb", "loso8-1-1-v1", 5, 100),
+    "acrnn-ravdess-emobox": ("ravdess", "emobox6-v1", 1, 50),
+}
+"""Corpus, protocol, seeds per fold and epochs of ACRNN's recipes; the paper does not say how many epochs."""
+
 ADAM = OptimizerConfig("adam", learning_rate=1e-3, beta_1=0.93, beta_2=0.98, epsilon=1e-8)
 EVERY_CORPUS = pytest.mark.parametrize("corpus", N_CLASSES)
 
@@ -30,7 +39,7 @@ EVERY_CORPUS = pytest.mark.parametrize("corpus", N_CLASSES)
 def manifest_of(corpus: str) -> Manifest:
     """Every speaker of a corpus says two texts in every emotion; no file is there."""
     known = CORPORA.get(corpus)
-    speakers = known.speaker_counts or {f"{number:02d}": 0 for number in range(1, 9)}
+    speakers = known.speaker_counts or {f"{number:02d}": 0 for number in range(1, 11)}
     rows = [
         {"path": f"{label}-{speaker}-{text}.wav", "label": label, "speaker": speaker, "text": text}
         for label in known.class_names
@@ -66,10 +75,10 @@ def test_recipe_survives_being_written(name: str, tmp_path) -> None:
 
 
 @EVERY_RECIPE
-def test_clips_have_one_length(name: str) -> None:
+def test_what_the_network_takes_has_one_length(name: str) -> None:
     recipe = load_recipe(name)
-    assert recipe.features.n_samples is not None
-    if recipe.corpus in N_FRAMES:
+    assert recipe.features.n_frames is not None
+    if recipe.features.kind == "mfcc" and recipe.corpus in N_FRAMES:
         assert recipe.features.n_samples == N_SAMPLES[recipe.corpus]
         assert recipe.features.n_frames == N_FRAMES[recipe.corpus]
 
@@ -81,7 +90,7 @@ def test_model_builds_for_its_corpus(name: str) -> None:
     model = build(recipe.model.name, class_names=class_names, feature_spec=recipe.features, **recipe.model.arguments)
     assert model.class_names == class_names
     assert model.feature_spec == recipe.features
-    assert model.input_shape == (None, None, recipe.features.n_features)
+    assert model.features_shape == (None, *recipe.features.frame_shape)
     assert model.output_shape == (None, len(class_names))
     if name in PARAMETERS:
         assert model.count_params() == PARAMETERS[name]
@@ -126,6 +135,25 @@ def test_tbdm_as_published(corpus: str) -> None:
     assert recipe.protocol == "random10-seed46-v1"
     assert recipe.training == TrainingConfig(ADAM, 64, 300, 0.1, "last-epoch", seed=46)
     assert recipe.class_names is None
+
+
+@pytest.mark.parametrize("name", ACRNN)
+def test_acrnn_as_published(name: str) -> None:
+    corpus, protocol, repeats, epochs = ACRNN[name]
+    recipe = load_recipe(name)
+    nadam = OptimizerConfig("nadam", learning_rate=1e-4, beta_1=0.9)
+    training = TrainingConfig(nadam, 40, epochs, 0.0, selection="best-validation-uar", seed=0, jit_compile=False)
+    assert (recipe.corpus, recipe.protocol, recipe.repeats, recipe.training) == (corpus, protocol, repeats, training)
+    assert recipe.features == LogMelSpec(segment_frames=300)
+    assert recipe.model.name == "acrnn"
+    assert recipe.model.arguments == ({"attention": "pooling"} if name.endswith("pooling") else {})
+    assert recipe.class_names is None
+
+
+def test_acrnn_models_differ_in_the_attention_only() -> None:
+    second, first = load_recipe("acrnn-iemocap"), load_recipe("acrnn-iemocap-pooling")
+    texts = {"name": second.name, "summary": second.summary, "source": second.source}
+    assert first.override({**texts, "model.arguments": {}}) == second
 
 
 def test_tbdm_bt_differs_in_the_selection_only() -> None:

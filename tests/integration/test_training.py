@@ -14,7 +14,7 @@ import serzoo
 from serzoo.config import ModelConfig, Recipe, TrainingConfig
 from serzoo.data import load_corpus, load_manifest
 from serzoo.data.cache import FeatureCache
-from serzoo.data.pipeline import Examples
+from serzoo.data.examples import Examples
 from serzoo.errors import ConfigError, DataError, FeatureError, WeightsError
 from serzoo.features.spec import MFCCSpec
 from serzoo.metrics import Scores
@@ -240,7 +240,91 @@ def test_scores_follow_from_the_predictions_file(synthetic_root, cache, tmp_path
     by_hand = Scores.from_predictions(
         [names.index(label) for label in table["label"]], probabilities.argmax(axis=1), names
     )
-    assert score_predictions(path, names) == by_hand == report.summary.folds[0]
+    assert score_predictions(path, names) == by_hand
+    assert report.summary.folds == ((by_hand,),)
+
+
+FOLDS = ("fold01-speaker-01", "fold03-speaker-03")
+SEEDS = (3, 4)
+
+
+def recalls(path):
+    """The recall of each class that occurs, read off a predictions file without serzoo."""
+    table = pd.read_csv(path, keep_default_na=False)
+    return (table["label"] == table["prediction"]).groupby(table["label"]).mean()
+
+
+def test_an_interrupted_fold_reports_the_seeds_that_are_done_and_goes_on_with_the_others(
+    synthetic_root, cache, tmp_path, monkeypatch
+):
+    trained = []
+
+    def fit_once(*arguments, **settings):
+        if len(trained) == 1:
+            raise KeyboardInterrupt
+        trained.append((settings["title"], settings["training"].seed))
+        return fit(*arguments, **settings)
+
+    run, repeated = tmp_path / "run", dataclasses.replace(recipe(), repeats=2)
+    common = {"data_root": synthetic_root, "folds": [3], "cache": cache, "progress": False}
+    monkeypatch.setattr("serzoo.training.cross_validate.fit", fit_once)
+    with pytest.raises(KeyboardInterrupt):
+        cross_validate(repeated, run_folder=run, **common)
+    assert trained == [("fold03-speaker-03-seed3", 3)]
+    assert json.loads((run / "report.json").read_text())["run_names"] == [["fold03-speaker-03-seed3"]]
+
+    trained.clear()
+    report = cross_validate(repeated, run_folder=run, **common)
+    assert trained == [("fold03-speaker-03-seed4", 4)]
+    assert report.runs == {"fold03-speaker-03": ("fold03-speaker-03-seed3", "fold03-speaker-03-seed4")}
+    assert report.chosen == report.runs["fold03-speaker-03"]
+    assert not report.complete
+
+    trained.clear()
+    alone = cross_validate(recipe(seed=4), run_folder=tmp_path / "alone", **common)
+    assert alone.chosen == ("fold03-speaker-03",)
+    predictions = [
+        folder / "predictions.csv" for folder in (tmp_path / "alone" / alone.chosen[0], run / report.chosen[1])
+    ]
+    assert predictions[0].read_bytes() == predictions[1].read_bytes()
+
+
+def test_scores_of_seeds_are_averaged_before_those_of_folds(synthetic_root, cache, tmp_path, monkeypatch):
+    validated = {}
+
+    def remember(*arguments, **settings):
+        validated[settings["title"]] = settings["validation_data"].features
+        return fit(*arguments, **settings)
+
+    monkeypatch.setattr("serzoo.training.cross_validate.fit", remember)
+    repeated = dataclasses.replace(recipe(selection="best-validation-uar"), repeats=2, class_names=CLASSES)
+    common = {"data_root": synthetic_root, "run_folder": tmp_path, "cache": cache, "progress": False}
+    report = cross_validate(repeated, folds=[1, 3], **common)
+
+    names = [[f"{fold}-seed{seed}" for seed in SEEDS] for fold in FOLDS]
+    assert list(validated) == [names[0][0], names[1][0], names[0][1], names[1][1]]
+    uars = np.array([[recalls(tmp_path / name / "predictions.csv").mean() for name in runs] for runs in names])
+    assert report.summary.mean["uar"] == pytest.approx(uars.mean())
+    assert report.summary.std["uar"] == pytest.approx(uars.mean(axis=1).std())
+    assert report.summary.pooled.n == 2 * 2 * 24
+    stored = json.loads((tmp_path / "report.json").read_text())
+    assert (stored["fold_names"], stored["run_names"]) == (list(FOLDS), names)
+    np.testing.assert_allclose([[run["uar"] for run in runs] for runs in stored["scores"]["folds"]], uars)
+    for first, second in names:
+        np.testing.assert_array_equal(validated[first], validated[second])
+        assert (tmp_path / first / "predictions.csv").read_bytes() != (
+            tmp_path / second / "predictions.csv"
+        ).read_bytes()
+
+    text = str(report)
+    assert "(2 folds, 4 runs, n=96)" in text
+    assert "Each fold is the mean over seeds 3 to 4." in text
+    assert "2 of 8 folds only." in text
+    assert "runs of these folds" not in text
+    (tmp_path / names[1][0] / "predictions.csv").unlink()
+    part = cross_validate(repeated, folds=[1], **common)
+    assert part.summary.mean["uar"] == pytest.approx((uars[0].mean() + uars[1, 1]) / 2)
+    assert "3 of the 4 runs of these folds only." in str(part)
 
 
 def test_a_run_folder_of_other_settings_is_refused(synthetic_root, cache, tmp_path):

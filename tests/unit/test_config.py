@@ -29,7 +29,7 @@ from serzoo.config import (
     recipe_from_dict,
 )
 from serzoo.errors import ConfigError, SerzooError, UnknownNameError
-from serzoo.features.spec import MFCCSpec
+from serzoo.features.spec import LogMelSpec, MFCCSpec
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -138,6 +138,15 @@ def test_missing_file(tmp_path: Path) -> None:
         ("epochs: 500", "validation_fraction: 0", " line 10, training: ", "validation_fraction is 0.0"),
         ("epochs: 500", "selection: last", " line 10, training: ", "Did you mean 'last-epoch'?"),
         ("epochs: 500", "jit_compile: 1", " line 12, training.jit_compile: ", "true or false is needed here, not 1"),
+        (
+            "epochs: 500",
+            "class_weights: yes",
+            " line 12, training.class_weights: ",
+            "true or false is needed here, not 'yes'",
+        ),
+        ("epochs: 500", "class_weight: true", " line 12, training.class_weight: ", "Did you mean 'class_weights'?"),
+        ("corpus: ravdess", "corpus: ravdess\nrepeats: 0", ": ", "repeats is 0; it must be at least 1."),
+        ("corpus: ravdess", "corpus: ravdess\nrepeats: five", " line 3, repeats: ", "a whole number is needed here"),
         ("epochs: 500", "spec_augment: {time_masks: -1}", " line 12, training.spec_augment: ", "time_masks is -1"),
         ("epochs: 500", "optimizer: 5", " line 12: ", "the key 'optimizer' occurs twice"),
         ("name: adam", "name: adm", " line 11, training.optimizer: ", "Did you mean 'adam'?"),
@@ -183,6 +192,40 @@ def test_codes_in_quotes_and_codes_with_a_leading_zero_stay_text(tmp_path: Path)
     path = tmp_path / "mine.yaml"
     path.write_text(TEXT.replace("[angry, sad]", "['01', 02, '3', no, 2023-06-04, 1:30]"))
     assert read_recipe(path).class_names == ("01", "02", "3", "no", "2023-06-04", "1:30")
+
+
+LOGMEL_TEXT = TEXT.replace(
+    "kind: mfcc\n  n_samples: 110000", "kind: logmel\n  segment_frames: 300\n  preemphasis: 0.97"
+)
+
+
+def test_log_mel_features_are_read_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(LOGMEL_TEXT)
+    recipe = read_recipe(path)
+    assert recipe == replace(RECIPE, features=LogMelSpec(segment_frames=300, preemphasis=0.97))
+    assert recipe.to_dict()["features"]["kind"] == "logmel"
+    assert recipe_from_dict(recipe.to_dict()) == recipe
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "what"),
+    [
+        ("segment_frames", "segment_frame", " line 8, features.segment_frame: ", "Did you mean 'segment_frames'?"),
+        ("segment_frames", "n_mfcc", " line 8, features.n_mfcc: ", "Unknown key 'n_mfcc'"),
+        ("300", "3e2", " line 8, features.segment_frames: ", "a whole number is needed here, not 300.0"),
+        ("300", "0", " line 6, features: ", "segment_frames is 0"),
+        ("0.97", "1", " line 6, features: ", "preemphasis is 1"),
+        ("0.97", "0.97\n  window: haming", " line 6, features: ", "Did you mean 'hamming'?"),
+        ("kind: logmel", "kind: lgmel", " line 7, features.kind: ", "Did you mean 'logmel'?"),
+        ("  kind: logmel\n", "", " line 8, features.preemphasis: ", "Unknown key 'preemphasis'"),
+    ],
+)
+def test_a_mistake_in_log_mel_features_is_named(tmp_path: Path, old: str, new: str, place: str, what: str) -> None:
+    assert old in LOGMEL_TEXT
+    text = fails_with(tmp_path, LOGMEL_TEXT.replace(old, new, 1))
+    assert text.startswith(place)
+    assert what in text
 
 
 # Overriding -----------------------------------------------------------------------------------------------------------
@@ -397,6 +440,26 @@ def test_editable_install(source: Path) -> None:
 def test_settings_made_in_python_are_held_to_the_same_types(arguments, message):
     with pytest.raises(ConfigError, match=message):
         TrainingConfig(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"repeats": "2"}, "Recipe, repeats: a whole number is needed here, not '2'"),
+        ({"repeats": 0}, "repeats is 0; it must be at least 1"),
+        ({"repeats": 2, "training": TrainingConfig(seed=2**32 - 1)}, "all seeds are below 2"),
+        ({"features": "logmel"}, "Recipe, features: keys and values"),
+    ],
+)
+def test_a_recipe_made_in_python_is_held_to_the_same_rules(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        replace(RECIPE, **changes)
+
+
+def test_each_repeat_has_a_seed_of_its_own():
+    assert RECIPE.repeats == 1
+    assert RECIPE.seeds == (0,)
+    assert RECIPE.override({"repeats": 3, "training.seed": 46}).seeds == (46, 47, 48)
 
 
 def test_plain_data_serves_for_nested_settings():

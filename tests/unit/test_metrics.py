@@ -44,20 +44,44 @@ def test_dict_round_trip_through_json() -> None:
 def test_summary_by_hand() -> None:
     perfect = Scores.from_predictions([0, 1, 1, 1], [0, 1, 1, 1], ("a", "b"))
     poor = Scores.from_predictions([0, 1], [1, 1], ("a", "b"))
-    summary = summarise([perfect, poor])
+    summary = summarise([[perfect], [poor]])
     assert summary.mean == {"uar": 0.75, "war": 0.75, "weighted_f1": pytest.approx((1 + (0 + 2 / 3) / 2) / 2)}
     assert summary.std["uar"] == 0.25  # of the population: divided by 2, not by 1
     assert summary.pooled.confusion == ((1, 1), (0, 4))
     assert summary.pooled.war == 5 / 6
     assert str(summary).startswith("UAR 75.00 ± 25.00  WAR 75.00 ± 25.00")
+    assert str(summary).endswith("(2 folds, n=6)")
     assert json.loads(json.dumps(summary.to_dict()))["pooled"]["n"] == 6
+
+
+def test_runs_of_a_fold_are_averaged_before_folds_are() -> None:
+    right = Scores.from_predictions([0, 0, 1, 1], [0, 0, 1, 1], ("a", "b"))
+    half = Scores.from_predictions([0, 0, 1, 1], [0, 1, 0, 1], ("a", "b"))
+    wrong = Scores.from_predictions([0, 1], [1, 0], ("a", "b"))
+    summary = summarise([[right, half, half, half], [wrong]])
+    # the folds' averages are (1 + 3 / 2) / 4 = 0.625 and 0; over the five runs it would be 0.5
+    assert summary.mean["uar"] == summary.mean["war"] == summary.mean["weighted_f1"] == 0.3125
+    assert summary.std["uar"] == 0.3125
+    assert summary.pooled.confusion == ((2 + 3, 3 + 1), (3 + 1, 2 + 3))
+    assert str(summary) == "UAR 31.25 ± 31.25  WAR 31.25 ± 31.25  F1 31.25 ± 31.25  (2 folds, 5 runs, n=18)"
+
+
+def test_a_summary_can_be_recomputed_from_its_plain_data() -> None:
+    runs = [Scores.from_predictions(TARGETS, np.roll(PREDICTIONS, shift), NAMES) for shift in range(5)]
+    summary = summarise([runs[:3], runs[3:]])
+    stored = json.loads(json.dumps(summary.to_dict()))
+    again = summarise([[Scores.from_dict(run) for run in fold] for fold in stored["folds"]])
+    assert again == summary
+    assert [[run["uar"] for run in fold] for fold in stored["folds"]] == [
+        [run.uar for run in fold] for fold in (runs[:3], runs[3:])
+    ]
 
 
 def test_pooling_gives_an_absent_class_its_recall_back() -> None:
     first = Scores.from_predictions([0, 0], [0, 0], ("a", "b"))
     second = Scores.from_predictions([0, 1], [0, 0], ("a", "b"))
     assert first.recall["b"] is None
-    assert summarise([first, second]).pooled.recall == {"a": 1.0, "b": 0.0}
+    assert summarise([[first], [second]]).pooled.recall == {"a": 1.0, "b": 0.0}
 
 
 labelled = st.integers(2, 6).flatmap(
@@ -131,7 +155,11 @@ def test_stored_scores_without_matrix_are_refused() -> None:
 def test_summary_refuses_nothing_and_mixed_classes() -> None:
     with pytest.raises(DataError, match="at least one"):
         summarise([])
+    with pytest.raises(DataError, match="each at least once"):
+        summarise([[Scores.from_predictions([0], [0], ("a", "b"))], []])
     first = Scores.from_predictions([0], [0], ("a", "b"))
     second = Scores.from_predictions([0], [0], ("b", "a"))
     with pytest.raises(DataError, match="different classes"):
-        summarise([first, second])
+        summarise([[first], [second]])
+    with pytest.raises(DataError, match="different classes"):
+        summarise([[first, second]])
