@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from serzoo.config import Recipe, TrainingConfig, load_recipe
     from serzoo.errors import SerzooError
     from serzoo.export import export
-    from serzoo.features.spec import MFCCSpec
+    from serzoo.features.spec import LogMelSpec, MFCCSpec
     from serzoo.training.cross_validate import cross_validate
     from serzoo.training.evaluate import evaluate
     from serzoo.training.fit import fit
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Classifier": "serzoo.classifier",
+    "LogMelSpec": "serzoo.features.spec",
     "MFCCSpec": "serzoo.features.spec",
     "Recipe": "serzoo.config",
     "SerzooError": "serzoo.errors",
@@ -39,8 +40,8 @@ _HOMES = {
 }
 
 __all__ = [
-    "Classifier", "MFCCSpec", "Recipe", "SerzooError", "TrainingConfig", "build", "cross_validate", "data",
-    "describe", "evaluate", "export", "fit", "list_models", "load", "load_recipe",
+    "Classifier", "LogMelSpec", "MFCCSpec", "Recipe", "SerzooError", "TrainingConfig", "build", "cross_validate",
+    "data", "describe", "evaluate", "export", "fit", "list_models", "load", "load_recipe",
 ]  # fmt: skip
 
 

@@ -20,11 +20,14 @@ from threadpoolctl import threadpool_limits
 
 from serzoo.data import audio
 from serzoo.data.corpora.base import natural_key
-from serzoo.errors import AudioError, ConfigError, FeatureError, WeightsError
+from serzoo.data.examples import network_inputs
+from serzoo.errors import AudioError, ConfigError, DataError, FeatureError, WeightsError
 from serzoo.features.reference import extract
-from serzoo.features.spec import MFCCSpec
+from serzoo.features.segments import cut_segments, pool_segments, segment_starts
+from serzoo.features.spec import FeatureSpec
 from serzoo.files import moved_into_place
-from serzoo.models.base import SERModel, check_choice, check_count
+from serzoo.labels import male_probability
+from serzoo.models.base import SERModel, check_choice, check_count, check_features_shape
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff")
 """The files that are taken from a folder; a file given by its own name may have any."""
@@ -42,10 +45,13 @@ _WORKERS = min(4, os.cpu_count() or 1)
 Windows = bool | Literal["auto"]
 """Whether long recordings are classified window by window; ``"auto"`` from twice the model's length on."""
 
+Gender = str | float | None
+"""A speaker's gender for models that take it: ``"male"``, ``"female"`` or the probability of male, in 0..1."""
+
 
 @dataclass(frozen=True)
 class Segment:
-    """What was heard in one window of a long recording.
+    """What was heard in one window or segment of a long recording.
 
     Args:
         start: in seconds from the beginning of the recording.
@@ -78,10 +84,11 @@ class Prediction:
 
     Args:
         name: the file's path, or ``"array"``.
-        probabilities: one per class name, in the model's order; the mean over the windows of a long recording.
+        probabilities: one per class name, in the model's order; of a long recording the mean over its windows,
+            or the maximum over its segments, scaled to a sum of 1.
         duration: in seconds.
-        timeline: the windows of a long recording, half overlapping, those that are digital silence left out;
-            empty for a recording that was classified in one piece.
+        timeline: the windows of a long recording, half overlapping, those that are digital silence left out, or
+            its segments, for a model that was trained on such; empty for a recording in one piece.
         warnings: why the answer may be worth less than usual.
     """
 
@@ -139,7 +146,8 @@ class Classifier:
     """Answers with an emotion to recordings; what :func:`serzoo.load` returns.
 
     A recipe of fixed length stays as published: a recording is centred in it, zero-padded or cut, as in
-    training. Recordings are classified independently of each other, whatever batch they come in.
+    training. One of segments hears a recording of any length whole, segment by segment. Recordings are
+    classified independently of each other, whatever batch they come in.
 
     Args:
         model: a model of the zoo that has class names and a feature spec.
@@ -148,12 +156,13 @@ class Classifier:
         model: as given.
         class_names: the names of the model's outputs, in order.
         feature_spec: the features the model takes.
-        network: maps features (batch, n_frames, n_features) to probabilities (batch, n_classes), also
-            where ``model`` gives logits; the weights are the model's.
+        network: maps the model's inputs to probabilities (batch, n_classes), also where ``model`` gives
+            logits; the weights are the model's.
 
     Raises:
         ConfigError: the model has no class names or no feature spec.
         FeatureError: the spec's features are not what the model takes.
+        WeightsError: the model normalises its features and has no statistics to do so.
     """
 
     def __init__(self, model: SERModel) -> None:
@@ -162,7 +171,9 @@ class Classifier:
             raise ConfigError(
                 f"{model.name} has no {missing}; build or load it with {missing}=... to classify with it."
             )
-        _check_features(model, model.feature_spec)
+        spec = model.feature_spec
+        check_features_shape(model, (spec.n_frames, *spec.frame_shape), "its feature spec gives")
+        model.check_statistics()
         self.model = model
         self.class_names = model.class_names
         self.feature_spec = model.feature_spec
@@ -173,6 +184,7 @@ class Classifier:
         source: str | Path | Iterable[str | Path] | np.ndarray,
         sample_rate: int | None = None,
         *,
+        gender: Gender | Sequence[Gender] = None,
         windows: Windows = "auto",
         batch_size: int = 32,
     ) -> Prediction | list[Prediction]:
@@ -182,9 +194,10 @@ class Classifier:
             source: a file that libsndfile decodes, a folder that is searched with its subfolders for
                 :data:`SUFFIXES`, a list of both, or one channel of samples, (n_samples,), floats in -1..1.
             sample_rate: of samples, in Hz; files say theirs.
+            gender: the speaker's, for a model that takes it: one for all recordings, or one for each.
             windows: True classifies recordings longer than ``feature_spec.n_samples`` in half-overlapping windows
                 of that length, False only their central part; ``"auto"`` takes windows for recordings
-                more than twice as long.
+                more than twice as long. A model of segments takes recordings whole, with ``"auto"``.
             batch_size: clips that the model takes at a time.
 
         Returns:
@@ -193,42 +206,54 @@ class Classifier:
         Raises:
             AudioError: a recording that cannot be read, is silent, or is shorter than :data:`MIN_SECONDS`;
                 :meth:`predict_files` can go on without it.
+            DataError: the model takes a gender and it is missing or out of range.
+            ConfigError: a gender for a model without, or windows where they mean nothing.
         """
         if isinstance(source, np.ndarray):
             if sample_rate is None:
                 raise AudioError("array has no sample rate; give the rate it was recorded at: predict(array, 16000).")
-            return self.predict_waveform(source, sample_rate, windows=windows, batch_size=batch_size)
+            return self.predict_waveform(source, sample_rate, gender=gender, windows=windows, batch_size=batch_size)
         if sample_rate is not None:
             raise AudioError("sample_rate goes with samples as a NumPy array (np.asarray(...)); files say their own.")
         if isinstance(source, (str, Path)) or not isinstance(source, Iterable):
-            found = self.predict_files([source], windows=windows, batch_size=batch_size)
+            found = self.predict_files([source], gender=gender, windows=windows, batch_size=batch_size)
             return found if Path(source).expanduser().is_dir() else found[0]
-        return self.predict_files(source, windows=windows, batch_size=batch_size)
+        return self.predict_files(source, gender=gender, windows=windows, batch_size=batch_size)
 
     def predict_waveform(
-        self, waveform: np.ndarray, sample_rate: int, *, windows: Windows = "auto", batch_size: int = 32
+        self,
+        waveform: np.ndarray,
+        sample_rate: int,
+        *,
+        gender: Gender | Sequence[Gender] = None,
+        windows: Windows = "auto",
+        batch_size: int = 32,
     ) -> Prediction:
         """Classify samples.
 
         Args:
             waveform: one channel, (n_samples,), floats, full scale at -1 and 1.
             sample_rate: in Hz.
+            gender: as in :meth:`predict`.
             windows: as in :meth:`predict`.
             batch_size: windows that the model takes at a time.
 
         Raises:
             AudioError: not one channel of finite floats, silent, or shorter than :data:`MIN_SECONDS`.
+            DataError, ConfigError: as in :meth:`predict`.
         """
         self._check_options(windows, batch_size)
+        (male,) = self._genders(gender, ["array"])
         samples = audio.check_waveform(waveform, sample_rate, "array")
         with _single_threaded_blas():
-            clip = _listen("array", samples, sample_rate, self.feature_spec, windows)
+            clip = _listen("array", samples, sample_rate, self.feature_spec, windows, male)
         return self._judge([clip], batch_size)[0]
 
     def predict_files(
         self,
         sources: Iterable[str | Path],
         *,
+        gender: Gender | Sequence[Gender] = None,
         windows: Windows = "auto",
         batch_size: int = 32,
         on_error: Callable[[AudioError], object] | None = None,
@@ -237,6 +262,7 @@ class Classifier:
 
         Args:
             sources: files, and folders that are searched with their subfolders.
+            gender: as in :meth:`predict`; one for each counts the recordings found in folders.
             windows: as in :meth:`predict`.
             batch_size: files that are read, and clips that the model takes, at a time.
             on_error: is called with the error of each recording that cannot be classified, which the
@@ -244,14 +270,17 @@ class Classifier:
 
         Raises:
             AudioError: as in :meth:`predict`, and a folder without recordings.
+            DataError, ConfigError: as in :meth:`predict`.
         """
         self._check_options(windows, batch_size)
         paths = [path for source in sources for path in _recordings(source)]
+        genders = self._genders(gender, paths)
         attempt = partial(_attempt, spec=self.feature_spec, windows=windows)
         predictions: list[Prediction] = []
         with _single_threaded_blas(), ThreadPoolExecutor(_WORKERS) as pool:
             for start in range(0, len(paths), batch_size):
-                outcomes = pool.map(attempt, paths[start : start + batch_size])
+                batch = slice(start, start + batch_size)
+                outcomes = pool.map(attempt, paths[batch], genders[batch])
                 predictions += self._judge(_clips(outcomes, on_error), batch_size)
         return predictions
 
@@ -276,30 +305,50 @@ class Classifier:
     def _check_options(self, windows: object, batch_size: object) -> None:
         check_choice("windows", windows, ("auto", True, False))
         check_count("batch_size", batch_size)
-        if windows != "auto" and windows and self.feature_spec.n_samples is None:
+        if windows is True and self.feature_spec.n_samples is None:
             raise ConfigError(
                 "windows=True needs a model of fixed length; this one takes recordings whole (windows='auto')."
             )
 
+    def _genders(self, gender: Gender | Sequence[Gender], names: Sequence[str | Path]) -> list[float | None]:
+        """Return each recording's probability of a male speaker; None for each where the model takes none."""
+        if not self.model.takes_gender:
+            if gender is not None:
+                raise ConfigError(f"{self.model.name} does not take the speaker's gender; leave gender out.")
+            return [None] * len(names)
+        one_for_all = gender is None or isinstance(gender, (str, int, float))
+        given = [gender] * len(names) if one_for_all else list(gender)  # type: ignore[arg-type]
+        if len(given) != len(names):
+            raise DataError(f"{len(given)} genders for {len(names)} recordings; give one for all, or one for each.")
+        pairs = zip(given, names, strict=True)
+        return [male_probability(each, f"{name}: the speaker's") for each, name in pairs]  # type: ignore[arg-type]
+
     def _judge(self, clips: Sequence[_Clip], batch_size: int) -> list[Prediction]:
-        """Run the model on all parts of all clips and average over the parts of each."""
+        """Run the model on all parts of all clips and put together those of each."""
         if not clips:
             return []
         # clips of different lengths go one by one: padding them to a common length would change the answers
         groups = [clip.features for clip in clips]
-        if self.feature_spec.n_samples is not None:
-            groups = [np.concatenate(groups)]
-        outputs = [np.asarray(self.network.predict(group, batch_size=batch_size, verbose=0)) for group in groups]
+        genders = [np.full(len(clip.features), clip.gender, np.float32) for clip in clips]
+        if self.feature_spec.n_frames is not None:
+            groups, genders = [np.concatenate(groups)], [np.concatenate(genders)]
+        outputs = [self._ask(*group, batch_size) for group in zip(groups, genders, strict=True)]
         probabilities = np.concatenate(outputs).astype(np.float64)
         if not np.isfinite(probabilities).all():
             raise WeightsError(f"{self.model.name} answers with NaN: its training diverged or its weights are damaged.")
         parts = np.split(probabilities, np.cumsum([len(clip.features) for clip in clips])[:-1])
         return [self._prediction(clip, part) for clip, part in zip(clips, parts, strict=True)]
 
+    def _ask(self, features: np.ndarray, genders: np.ndarray, batch_size: int) -> np.ndarray:
+        inputs = network_inputs(features, genders if self.model.takes_gender else None)
+        return np.asarray(self.network.predict(inputs, batch_size=batch_size, verbose=0))
+
     def _prediction(self, clip: _Clip, outputs: np.ndarray) -> Prediction:
-        windows = zip(clip.windows, outputs, strict=True) if clip.windows else ()  # one part alone is no timeline
-        timeline = [Segment(start, end, self._by_name(output)) for (start, end), output in windows]
-        return Prediction(clip.name, self._by_name(outputs.mean(axis=0)), clip.duration, tuple(timeline), clip.warnings)
+        spans = zip(clip.spans, outputs, strict=True) if clip.spans else ()
+        timeline = [Segment(start, end, self._by_name(output)) for (start, end), output in spans]
+        in_segments = self.feature_spec.segment_frames is not None
+        whole = pool_segments(outputs, np.array([len(outputs)]))[0] if in_segments else outputs.mean(axis=0)
+        return Prediction(clip.name, self._by_name(whole), clip.duration, tuple(timeline), clip.warnings)
 
     def _by_name(self, probabilities: np.ndarray) -> dict[str, float]:
         return dict(zip(self.class_names, probabilities.tolist(), strict=True))
@@ -312,16 +361,18 @@ class _Clip:
     Args:
         name: the file's path, or ``"array"``.
         duration: in seconds.
-        features: of each part, (n_parts, n_frames, n_features).
-        windows: start and end of each part in seconds; empty where the recording is one part.
+        features: of each window or segment, (n_parts, n_frames, ...).
+        spans: start and end of each part in seconds; empty where the recording is classified in one piece.
         warnings: why the answer may be worth less than usual.
+        gender: probability that the speaker is male, or None for a model that does not take it.
     """
 
     name: str
     duration: float
     features: np.ndarray
-    windows: tuple[tuple[float, float], ...]
+    spans: tuple[tuple[float, float], ...]
     warnings: tuple[str, ...]
+    gender: float | None
 
 
 def _single_threaded_blas() -> threadpool_limits:
@@ -329,10 +380,10 @@ def _single_threaded_blas() -> threadpool_limits:
     return threadpool_limits(1, user_api="blas")
 
 
-def _attempt(path: Path, spec: MFCCSpec, windows: Windows) -> _Clip | AudioError:
+def _attempt(path: Path, gender: float | None, spec: FeatureSpec, windows: Windows) -> _Clip | AudioError:
     try:
         waveform, sample_rate = audio.read(path)
-        return _listen(str(path), waveform, sample_rate, spec, windows)
+        return _listen(str(path), waveform, sample_rate, spec, windows, gender)
     except AudioError as error:
         return error
 
@@ -350,7 +401,9 @@ def _clips(outcomes: Iterable[_Clip | AudioError], on_error: Callable[[AudioErro
     return clips
 
 
-def _listen(name: str, waveform: np.ndarray, sample_rate: int, spec: MFCCSpec, windows: Windows) -> _Clip:
+def _listen(
+    name: str, waveform: np.ndarray, sample_rate: int, spec: FeatureSpec, windows: Windows, gender: float | None
+) -> _Clip:
     """Check a recording, cut it into the parts to classify and compute their features."""
     audio.check_audible(waveform, name)
     duration = len(waveform) / sample_rate
@@ -360,26 +413,42 @@ def _listen(name: str, waveform: np.ndarray, sample_rate: int, spec: MFCCSpec, w
         )
     warnings = _warnings(waveform, sample_rate, spec)
     waveform = audio.resample(waveform, sample_rate, spec.sample_rate)
-    spans = _spans(len(waveform), spec.n_samples, windows)
+    try:
+        if spec.segment_frames is not None:
+            features, spans = _in_segments(waveform, spec, spec.segment_frames)
+        else:
+            spans = _spans(len(waveform), spec.n_samples, windows)
+            warnings += _unheard(spans, len(waveform), spec.sample_rate)
+            features, spans = _in_windows(name, waveform, spec, spans)
+    except FeatureError as error:
+        raise AudioError(f"{name}: {error}") from None
+    seconds = [(start / spec.sample_rate, end / spec.sample_rate) for start, end in spans]
+    return _Clip(name, duration, features, tuple(seconds), tuple(warnings), gender)
+
+
+def _in_windows(
+    name: str, waveform: np.ndarray, spec: FeatureSpec, spans: Sequence[tuple[int, int]]
+) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """Return the features of a recording's windows and where these lie; silent ones are left out."""
     heard = [(start, end) for start, end in spans if waveform[start:end].any()]
     if not heard:
         raise AudioError(
             f"{name} is silent in its central {spec.n_samples} samples; use windows=True to hear all of it."
         )
-    if len(spans) == 1 and spans[0][1] - spans[0][0] < _HEARD_SHARE * len(waveform):
-        length = (spec.n_samples or 0) / spec.sample_rate
-        warnings.append(f"only its central {length:.2f} of {duration:.2f} s were heard; windows=True hears all of it")
-    return _Clip(
-        name,
-        duration,
-        np.stack([extract(waveform[start:end], spec) for start, end in heard]),
-        tuple((start / spec.sample_rate, end / spec.sample_rate) for start, end in heard) if len(spans) > 1 else (),
-        tuple(warnings),
-    )
+    return np.stack([extract(waveform[start:end], spec) for start, end in heard]), heard if len(spans) > 1 else []
+
+
+def _in_segments(waveform: np.ndarray, spec: FeatureSpec, length: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """Return the features of a recording's segments and where these lie."""
+    features = extract(waveform, spec)
+    segments = cut_segments(features, length)
+    starts = segment_starts(len(features), length) * spec.hop_length
+    ends = np.minimum(starts + length * spec.hop_length, len(waveform))
+    return segments, list(zip(starts.tolist(), ends.tolist(), strict=True)) if len(segments) > 1 else []
 
 
 def _spans(n_samples: int, length: int | None, windows: Windows) -> list[tuple[int, int]]:
-    """Return start and end of the parts of a recording that are classified, in samples."""
+    """Return start and end of the windows of a recording that are classified, in samples."""
     if length is None or n_samples <= length:
         return [(0, n_samples)]
     if not windows or (windows == "auto" and n_samples <= 2 * length):
@@ -390,7 +459,16 @@ def _spans(n_samples: int, length: int | None, windows: Windows) -> list[tuple[i
     return [(start, start + length) for start in starts]
 
 
-def _warnings(waveform: np.ndarray, sample_rate: int, spec: MFCCSpec) -> list[str]:
+def _unheard(spans: Sequence[tuple[int, int]], n_samples: int, sample_rate: int) -> list[str]:
+    """Return a warning where a recording's only window leaves much of it out."""
+    length = spans[0][1] - spans[0][0]
+    if len(spans) > 1 or length >= _HEARD_SHARE * n_samples:
+        return []
+    heard, duration = length / sample_rate, n_samples / sample_rate
+    return [f"only its central {heard:.2f} of {duration:.2f} s were heard; windows=True hears all of it"]
+
+
+def _warnings(waveform: np.ndarray, sample_rate: int, spec: FeatureSpec) -> list[str]:
     """Return what is unusual about a recording at its own sample rate."""
     found = []
     if sample_rate < spec.sample_rate:
@@ -432,26 +510,12 @@ def _recordings(source: str | Path) -> Iterator[Path]:
     yield from sorted(found, key=lambda file: natural_key(file.relative_to(path).as_posix()))
 
 
-def _check_features(model: SERModel, spec: MFCCSpec) -> None:
-    n_frames = model.input_shape[1]
-    if spec.n_features != model.n_features:
-        raise FeatureError(
-            f"{model.name} takes {model.n_features} values per frame, its feature spec gives {spec.n_features}; "
-            "give the spec it was trained with."
-        )
-    if n_frames not in (None, spec.n_frames):
-        raise FeatureError(
-            f"{model.name} takes {n_frames} frames per clip, its feature spec gives {spec.n_frames or 'any number'}; "
-            "give the spec it was trained with (n_samples)."
-        )
-
-
 def _probability_network(model: SERModel) -> keras.Model:
     """Return a model that shares the weights and always gives probabilities."""
     outputs = model.outputs[0]
     if model.classifier_activation is None:
         outputs = keras.layers.Softmax()(outputs)
-    network = keras.Model(model.inputs, outputs, name=f"{model.name}_probabilities")
+    network = keras.Model(model.input, outputs, name=f"{model.name}_probabilities")
     # TensorFlow's XLA compiles anew for every batch size, which takes seconds; JAX has no other fast way
     network.compile(jit_compile=keras.backend.backend() == "jax")
     return network

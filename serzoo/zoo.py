@@ -11,20 +11,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from serzoo.errors import ConfigError, SerzooError, UnknownNameError, WeightsError, unknown_name
+from serzoo.errors import ConfigError, FeatureError, SerzooError, UnknownNameError, WeightsError, unknown_name
 from serzoo.features.spec import spec_from_dict
 from serzoo.models import MODELS
 
 if TYPE_CHECKING:
     from serzoo.classifier import Classifier
     from serzoo.config import Recipe
-    from serzoo.features.spec import MFCCSpec
+    from serzoo.features.spec import FeatureSpec
     from serzoo.models.base import SERModel
 
 WEIGHT_FILES = {".hdf5": "timnet", ".npz": "tbdm"}
 """The papers' own weight files that :func:`load` reads: ending, and model whose weights they are."""
 
 _MAX_CONFIG_BYTES = 1_000_000
+
+_FRAME_SIZES = ("n_features", "n_channels")
+"""The arguments that say how large a frame is, as far as a model has them, axis by axis."""
 
 _COMMON = ("n_classes", "class_names", "feature_spec")
 
@@ -40,7 +43,7 @@ def build(
     n_classes: int | None = None,
     *,
     class_names: Sequence[str] | None = None,
-    feature_spec: MFCCSpec | Mapping[str, object] | None = None,
+    feature_spec: FeatureSpec | Mapping[str, object] | None = None,
     **arguments: Any,
 ) -> SERModel:
     """Build a model with fresh weights.
@@ -49,15 +52,17 @@ def build(
         name: one of :func:`list_models`.
         n_classes: width of the output; may be left out where ``class_names`` says it.
         class_names: names of the outputs, in order.
-        feature_spec: the features the model will take; they decide ``n_features`` unless it is given.
+        feature_spec: the features the model will take; they decide the size of a frame unless it is given.
         arguments: the architecture's own arguments; ``serzoo describe NAME`` lists them.
 
     Returns:
-        A Keras model that maps frames (batch, time, n_features) to probabilities (batch, n_classes).
+        A Keras model that maps frames (batch, time, n_features), or (batch, time, n_features, n_channels),
+        to probabilities (batch, n_classes).
 
     Raises:
         UnknownNameError: an unknown model or argument, with the nearest match.
         ConfigError: an argument out of range, or no number of classes.
+        FeatureError: features whose frames have another number of axes than the model's.
     """
     entry = MODELS.get(name)
     check_arguments(name, arguments)
@@ -69,9 +74,21 @@ def build(
     if isinstance(feature_spec, Mapping):
         feature_spec = spec_from_dict(feature_spec)
     if feature_spec is not None:
-        arguments.setdefault("n_features", feature_spec.n_features)
+        arguments = {**_frame_arguments(name, feature_spec), **arguments}
     model: Callable[..., SERModel] = entry.load()
     return model(n_classes=n_classes, class_names=class_names, feature_spec=feature_spec, **arguments)
+
+
+def _frame_arguments(name: str, spec: FeatureSpec) -> dict[str, Any]:
+    """Return the arguments that fit a model to the frames of its features."""
+    allowed = builder_arguments(name)
+    sizes = [argument for argument in _FRAME_SIZES if argument in allowed]
+    if len(sizes) != len(spec.frame_shape):
+        raise FeatureError(
+            f"{name} takes frames of {' x '.join(sizes)}, {spec.kind} features have frames of "
+            f"{' x '.join(map(str, spec.frame_shape))} values; choose features of another kind, or another model."
+        )
+    return dict(zip(sizes, spec.frame_shape, strict=True))
 
 
 def check_arguments(name: str, arguments: Iterable[str]) -> None:
@@ -116,7 +133,7 @@ def load(
     *,
     recipe: str | Path | Recipe | None = None,
     class_names: Sequence[str] | None = None,
-    feature_spec: MFCCSpec | Mapping[str, object] | None = None,
+    feature_spec: FeatureSpec | Mapping[str, object] | None = None,
 ) -> Classifier:
     """Load a trained model, ready to classify recordings. No code in a file is run.
 
@@ -180,8 +197,8 @@ def _model_in_folder(folder: Path) -> Path:
 
 
 def _from_recipe(
-    name: str | Path | Recipe, path: Path, class_names: Sequence[str] | None, spec: MFCCSpec | None
-) -> tuple[Sequence[str], MFCCSpec]:
+    name: str | Path | Recipe, path: Path, class_names: Sequence[str] | None, spec: FeatureSpec | None
+) -> tuple[Sequence[str], FeatureSpec]:
     """Return class names and features, taken from the recipe where they are not given."""
     from serzoo.config import load_recipe
     from serzoo.data.corpora import CORPORA
@@ -195,7 +212,7 @@ def _from_recipe(
     return class_names or recipe.class_names or CORPORA.get(recipe.corpus).class_names, spec or recipe.features
 
 
-def _convert(path: Path, class_names: Sequence[str], spec: MFCCSpec) -> SERModel:
+def _convert(path: Path, class_names: Sequence[str], spec: FeatureSpec) -> SERModel:
     from serzoo.weights.convert import tbdm_from_npz, timnet_from_hdf5
 
     convert = {"timnet": timnet_from_hdf5, "tbdm": tbdm_from_npz}[WEIGHT_FILES[path.suffix]]
@@ -233,7 +250,7 @@ def _check_is_ours(path: Path) -> None:
         )
 
 
-def _completed(model: SERModel, path: Path, class_names: Sequence[str] | None, spec: MFCCSpec | None) -> SERModel:
+def _completed(model: SERModel, path: Path, class_names: Sequence[str] | None, spec: FeatureSpec | None) -> SERModel:
     """Return the model with names and features added where it has none; those it has must be the given ones."""
     if class_names is None and spec is None:
         return model

@@ -119,8 +119,10 @@ def extract_features(
     manifest = load_manifest(recipe, data_root, test_data_root)
     cache = FeatureCache()
     clips = cache.features(manifest.paths, recipe.features, progress=not quiet)
-    frames, width = recipe.features.n_frames or "as many as each has", recipe.features.n_features
-    typer.echo(f"{len(clips)} clips, {frames} frames, {width} values per frame, in {cache.folder}")
+    lengths = sorted({len(clip) for clip in clips})
+    frames = f"{lengths[0]} frames" if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]} frames"
+    frame = " x ".join(map(str, recipe.features.frame_shape))
+    typer.echo(f"{len(clips)} clips, {frames}, {frame} values per frame, in {cache.folder}")
 
 
 @features.command("size")
@@ -151,8 +153,9 @@ def train_model(
     change: Changes = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train on one fold of a config's protocol, score its test part and keep the model."""
-    report = _cross_validate(config, data_root, test_data_root, [fold], run_folder, change, quiet)
+    """Train on one fold of a config's protocol, once, score its test part and keep the model."""
+    changes = ["repeats=1", *(change or [])]
+    report = _cross_validate(config, data_root, test_data_root, [fold], run_folder, changes, quiet)
     model = report.folder / report.chosen[0] / "model.keras"
     if not model.exists():
         raise WeightsError(
@@ -211,6 +214,9 @@ def predict_files(
         str, typer.Option("--model", "-m", help="A .keras file, a fold's folder, or the papers' .hdf5 or .npz.")
     ],
     config: RecipeOption = None,
+    gender: Annotated[
+        str | None, typer.Option(help="Speaker's gender where the model takes it: male, female or probability of male.")
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to a .json or .csv file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -222,7 +228,7 @@ def predict_files(
     if output is not None and output.suffix not in (".json", ".csv"):
         raise ConfigError(f"--output {output} ends in {output.suffix or 'nothing'}; use .json or .csv.")
     errors: list[AudioError] = []
-    predictions = _load(model, config).predict_files(sources, on_error=errors.append)
+    predictions = _load(model, config).predict_files(sources, gender=gender, on_error=errors.append)
     if output is not None:
         write_whole(output, to_csv(predictions) if output.suffix == ".csv" else to_json(predictions))
     typer.echo(to_json(predictions) if as_json else "\n".join(map(_prediction_text, predictions)))

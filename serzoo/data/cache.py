@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from serzoo.data import audio
-from serzoo.errors import DataError
+from serzoo.errors import AudioError, DataError, FeatureError
 from serzoo.features import reference
-from serzoo.features.spec import MFCCSpec
+from serzoo.features.spec import FeatureSpec
 from serzoo.files import write_whole
 
 _CHECKSUM_BYTES = hashlib.sha256().digest_size
@@ -39,7 +39,7 @@ class FeatureCache:
     def features(
         self,
         paths: Sequence[str | Path],
-        spec: MFCCSpec,
+        spec: FeatureSpec,
         *,
         progress: bool | None = None,
         workers: int | None = None,
@@ -53,8 +53,8 @@ class FeatureCache:
             workers: threads; None for one per CPU core. No more clips than that are decoded at a time.
 
         Returns:
-            (len(paths), n_frames, n_features) float32 if ``spec.n_samples`` is set, otherwise a list of
-            (n_frames, n_features) arrays; in the order of ``paths``.
+            (len(paths), n_frames, *spec.frame_shape) float32 if ``spec.n_samples`` is set, otherwise a list
+            of (n_frames, *spec.frame_shape) arrays; in the order of ``paths``. They are not cut into segments.
 
         Raises:
             AudioError: a recording cannot be read; the first such one in order is named.
@@ -66,18 +66,18 @@ class FeatureCache:
         with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers or os.cpu_count()) as pool:
             clips = pool.map(lambda path: self.clip(path, spec), paths)
             shown = _with_progress(clips, len(paths), sys.stderr.isatty() if progress is None else progress)
-            if spec.n_frames is None:
+            if spec.n_samples is None:
                 return list(shown)
-            stacked = np.empty((len(paths), spec.n_frames, spec.n_features), np.float32)
+            stacked = np.empty((len(paths), spec.frames_in(spec.n_samples), *spec.frame_shape), np.float32)
             for row, clip in zip(stacked, shown, strict=True):
                 row[:] = clip
             return stacked
 
-    def clip(self, path: str | Path, spec: MFCCSpec) -> np.ndarray:
-        """Return one recording's features, (n_frames, n_features) float32.
+    def clip(self, path: str | Path, spec: FeatureSpec) -> np.ndarray:
+        """Return one recording's features, (n_frames, *spec.frame_shape) float32.
 
         Raises:
-            AudioError: the recording cannot be read.
+            AudioError: the recording cannot be read, or is too short for a frame.
             DataError: the cache cannot be written.
         """
         audio.probe(path)
@@ -86,7 +86,10 @@ class FeatureCache:
         if kept is not None:
             return kept
         waveform, _ = audio.read(path, spec.sample_rate)
-        computed = reference.extract(waveform, spec)
+        try:
+            computed = reference.extract(waveform, spec)
+        except FeatureError as error:
+            raise AudioError(f"{path}: {error}") from None
         self._store(entry, computed)
         return computed
 
@@ -100,7 +103,7 @@ class FeatureCache:
         for entry in self.folder.glob(_ENTRIES):
             entry.unlink(missing_ok=True)
 
-    def _entry(self, path: Path, spec: MFCCSpec) -> Path:
+    def _entry(self, path: Path, spec: FeatureSpec) -> Path:
         with path.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
         return self.folder / content[:2] / f"{content}-{spec.digest()}.npy"

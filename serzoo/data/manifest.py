@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from serzoo.errors import DataError, unknown_name
-from serzoo.labels import check_class_names
+from serzoo.labels import check_class_names, male_probability
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,6 +73,16 @@ class Manifest:
         """Class indices, shape (N,), int64, each in ``0..len(class_names) - 1``."""
         lookup = {name: index for index, name in enumerate(self.class_names)}
         return np.array([lookup[label] for label in self.frame["label"]], dtype=np.int64)
+
+    @property
+    def genders(self) -> np.ndarray:
+        """Probabilities that the speakers are male, shape (N,), float32: 1 for ``male``, 0 for ``female``.
+
+        Raises:
+            DataError: a recording's gender is unknown, or is neither of these nor a number in 0..1.
+        """
+        rows = zip(self.frame["gender"], self.frame["path"], strict=True)
+        return np.array([male_probability(gender, f"{path}: the speaker's") for gender, path in rows], np.float32)
 
     def column(self, name: str) -> np.ndarray:
         """Return one column as an array of strings, shape (N,)."""

@@ -1,7 +1,7 @@
 """tf.data pipelines: from a manifest and a feature spec to batches.
 
 Two routes lead to the same batches. The usual one takes features from the cache
-(:func:`load_examples`) and draws batches from memory (:func:`training_dataset`). The other
+(:func:`serzoo.data.examples.load_examples`) and draws batches from memory (:func:`training_dataset`). The other
 decodes the recordings anew in every epoch (:func:`waveform_dataset`), which waveform augmentation
 needs. In both, the order of the clips and every random change are functions of the seed, the epoch
 and the clip alone: a training that resumes at epoch 100 sees what it would have seen.
@@ -10,7 +10,6 @@ and the clip alone: a training that resumes at epoch 100 sees what it would have
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +18,13 @@ import tensorflow as tf
 
 from serzoo.config import SpecAugmentConfig, TrainingConfig, WaveformAugmentConfig
 from serzoo.data import audio
-from serzoo.data.cache import FeatureCache
+from serzoo.data.examples import Examples, network_inputs
 from serzoo.data.manifest import Manifest
-from serzoo.errors import ConfigError, DataError, FeatureError, MissingExtraError
+from serzoo.errors import ConfigError, MissingExtraError
 from serzoo.features.reference import extract, fit_length
 
 if TYPE_CHECKING:
-    from serzoo.features.spec import MFCCSpec
+    from serzoo.features.spec import FeatureSpec
 
 DECODERS = ("soundfile", "tfio")
 
@@ -33,99 +32,36 @@ _NOISE, _MASKS = 0, 1
 """Random streams of one clip in one epoch, folded into its seed; the masks take all numbers from theirs on."""
 
 
-@dataclass(frozen=True)
-class Examples:
-    """Features and targets in memory.
-
-    Args:
-        features: (N, n_frames, n_features), float32.
-        targets: class indices, (N,), int64.
-        class_names: what the indices mean.
-    """
-
-    features: np.ndarray
-    targets: np.ndarray
-    class_names: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        if self.features.ndim != 3 or len(self.features) == 0:
-            raise FeatureError(
-                f"Features have shape {self.features.shape}; expected (clips, frames, values), not empty."
-            )
-        if self.targets.shape != (len(self.features),):
-            raise DataError(
-                f"{len(self.features)} clips but targets of shape {self.targets.shape}; "
-                "give one class index per clip (of one-hot rows, their argmax)."
-            )
-        if not np.isfinite(self.features).all():
-            bad = int(np.argmax(~np.isfinite(self.features).all(axis=(1, 2))))
-            raise FeatureError(f"The features of clip {bad} hold NaN or infinite values; check that recording.")
-        if self.targets.min() < 0 or self.targets.max() >= len(self.class_names):
-            raise DataError(
-                f"Targets run from {self.targets.min()} to {self.targets.max()}; "
-                f"{len(self.class_names)} classes allow 0..{len(self.class_names) - 1}."
-            )
-
-    def __len__(self) -> int:
-        return len(self.features)
-
-    def select(self, indices: Sequence[int] | np.ndarray) -> Examples:
-        """Return the clips at ``indices``, in that order."""
-        return Examples(self.features[indices], self.targets[indices], self.class_names)
-
-    def one_hot(self, smoothing: float = 0.0) -> np.ndarray:
-        """Return the targets as (N, n_classes) float32, smoothed towards the uniform distribution."""
-        n_classes = len(self.class_names)
-        hot = np.eye(n_classes, dtype=np.float32)[self.targets]
-        return hot * np.float32(1 - smoothing) + np.float32(smoothing / n_classes)
-
-
-def load_examples(
-    manifest: Manifest, spec: MFCCSpec, *, cache: FeatureCache | None = None, progress: bool = False
-) -> Examples:
-    """Extract the features of every recording, or take them from the cache.
-
-    Args:
-        manifest: the recordings.
-        spec: the features; ``n_samples`` must be set so that clips have equal length.
-        cache: where features are kept; None uses the default folder.
-        progress: show a progress bar.
-
-    Raises:
-        ConfigError: the spec keeps each clip's own length.
-        AudioError: a recording cannot be read; the message names it.
-    """
-    _fixed_length(spec)
-    features = (cache or FeatureCache()).features(manifest.paths, spec, progress=progress)
-    return Examples(np.asarray(features), manifest.targets, manifest.class_names)
-
-
 def training_dataset(examples: Examples, training: TrainingConfig, first_epoch: int = 0) -> tf.data.Dataset:
     """Return the batches of all epochs from ``first_epoch`` on, one after another.
 
-    Label smoothing applies here, and only here, so that scores on other parts are not smoothed.
+    What is shuffled and counted is segments; a clip that is not cut is one. Label smoothing applies
+    here, and only here, so that scores on other parts are not smoothed.
 
     Returns:
-        A dataset of ``training.epochs - first_epoch`` times ``ceil(N / batch_size)`` batches of
-        features (batch, n_frames, n_features) and targets (batch, n_classes).
+        A dataset of ``training.epochs - first_epoch`` times ``ceil(n_segments / batch_size)`` batches of
+        what :func:`serzoo.data.examples.network_inputs` gives, with targets (batch, n_classes).
     """
     features = tf.constant(examples.features)
-    targets = tf.constant(examples.one_hot(training.label_smoothing))
+    targets = tf.constant(np.repeat(examples.one_hot(training.label_smoothing), examples.counts, axis=0))
+    genders = None if examples.genders is None else tf.constant(np.repeat(examples.genders, examples.counts))
 
     def gather(indices: Any, epoch: Any) -> tuple[Any, Any]:
         batch = tf.gather(features, indices)
         if training.spec_augment is not None:
             batch = _spec_augment(batch, indices, epoch, training.seed, training.spec_augment)
-        return batch, tf.gather(targets, indices)
+        chosen = None if genders is None else tf.gather(genders, indices)
+        return network_inputs(batch, chosen), tf.gather(targets, indices)
 
-    return _prefetched(_index_batches(len(examples), training, first_epoch).map(gather))
+    return _prefetched(_index_batches(examples.n_segments, training, first_epoch).map(gather))
 
 
 def waveform_dataset(
     manifest: Manifest,
-    spec: MFCCSpec,
+    spec: FeatureSpec,
     training: TrainingConfig,
     *,
+    with_gender: bool = False,
     first_epoch: int = 0,
     decoder: str = "soundfile",
 ) -> tf.data.Dataset:
@@ -133,34 +69,40 @@ def waveform_dataset(
 
     Args:
         manifest: the recordings.
-        spec: the features; ``n_samples`` must be set.
+        spec: the features; ``n_samples`` must be set and ``segment_frames`` not.
         training: batch size, epochs, seed, smoothing and augmentation.
+        with_gender: give the speakers' genders too.
         first_epoch: where to start.
         decoder: ``"soundfile"`` (with soxr, as librosa does) or ``"tfio"``, tensorflow-io's in-graph
             decoding and resampling, whose samples differ slightly from librosa's.
 
     Raises:
-        ConfigError: the spec has no ``n_samples``, or an unknown decoder.
+        ConfigError: clips without a common length, or segments, or an unknown decoder.
+        DataError: a gender is asked for and unknown.
         MissingExtraError: ``"tfio"`` without tensorflow-io.
     """
-    examples = Examples(np.zeros((len(manifest), 1, 1), np.float32), manifest.targets, manifest.class_names)
-    targets = tf.constant(examples.one_hot(training.label_smoothing))
+    if spec.segment_frames is not None:
+        raise ConfigError("training.waveform_augment changes whole clips; leave features.segment_frames out.")
+    genders = tf.constant(manifest.genders) if with_gender else None
+    placeholder = Examples(np.zeros((len(manifest), 1, 1), np.float32), manifest.targets, manifest.class_names)
+    targets = tf.constant(placeholder.one_hot(training.label_smoothing))
     decode = _decoder(decoder, manifest.paths, spec)
 
-    def clip(index: Any, epoch: Any) -> tuple[Any, Any, Any, Any]:
+    def clip(index: Any, epoch: Any) -> tuple[Any, Any, Any]:
         waveform = decode(index)
         if training.waveform_augment is not None:
             seed = _stateless_seed(training.seed, epoch, index)
             waveform = _augment_waveform(waveform, seed, training.waveform_augment)
-        return waveform, targets[index], index, epoch
+        return waveform, index, epoch
 
     transform = _batch_features(spec)
 
-    def batch(waveforms: Any, hot: Any, indices: Any, epochs: Any) -> tuple[Any, Any]:
+    def batch(waveforms: Any, indices: Any, epochs: Any) -> tuple[Any, Any]:
         features = transform(waveforms)
         if training.spec_augment is not None:
             features = _spec_augment(features, indices, epochs[0], training.seed, training.spec_augment)
-        return features, hot
+        chosen = None if genders is None else tf.gather(genders, indices)
+        return network_inputs(features, chosen), tf.gather(targets, indices)
 
     order = _index_batches(len(manifest), training, first_epoch)
     # Epochs are batched one by one, so that each ends with its own, possibly smaller, batch.
@@ -174,18 +116,18 @@ def waveform_dataset(
     return _prefetched(dataset.map(batch))
 
 
-def steps_per_epoch(n_clips: int, batch_size: int) -> int:
+def steps_per_epoch(n_segments: int, batch_size: int) -> int:
     """Return the number of batches in an epoch; the last one may be smaller."""
-    return -(-n_clips // batch_size)
+    return -(-n_segments // batch_size)
 
 
-def _index_batches(n_clips: int, training: TrainingConfig, first_epoch: int) -> tf.data.Dataset:
+def _index_batches(n_segments: int, training: TrainingConfig, first_epoch: int) -> tf.data.Dataset:
     """Return (indices, epoch) per batch; each epoch is a permutation decided by the seed and the epoch."""
 
     def epoch_batches(epoch: Any) -> tf.data.Dataset:
-        positions = tf.range(n_clips, dtype=tf.int64)
+        positions = tf.range(n_segments, dtype=tf.int64)
         seed = tf.stack([tf.constant(training.seed, tf.int64), epoch])
-        order = tf.random.experimental.index_shuffle(positions, seed, n_clips - 1)
+        order = tf.random.experimental.index_shuffle(positions, seed, n_segments - 1)
         return tf.data.Dataset.from_tensor_slices(order).batch(training.batch_size).map(lambda part: (part, epoch))
 
     return tf.data.Dataset.range(first_epoch, training.epochs).flat_map(epoch_batches)
@@ -203,14 +145,14 @@ def _stateless_seed(seed: int, epoch: Any, index: Any) -> Any:
     return tf.stack([tf.cast(epoch, tf.int64) + (seed << 20), tf.cast(index, tf.int64)])
 
 
-def _fixed_length(spec: MFCCSpec) -> int:
+def _fixed_length(spec: FeatureSpec) -> int:
     """Return ``spec.n_samples``, or raise ConfigError where clips keep their own length."""
     if spec.n_samples is None:
-        raise ConfigError("features.n_samples is not set; training in batches needs one length for all clips.")
+        raise ConfigError("features.n_samples is not set; batches of waveforms need one length for all clips.")
     return spec.n_samples
 
 
-def _decoder(name: str, paths: Sequence[Path], spec: MFCCSpec) -> Any:
+def _decoder(name: str, paths: Sequence[Path], spec: FeatureSpec) -> Any:
     """Return the function from a clip's index to its waveform of ``spec.n_samples`` samples."""
     if name == "soundfile":
         return _soundfile_decoder(paths, spec)
@@ -219,7 +161,7 @@ def _decoder(name: str, paths: Sequence[Path], spec: MFCCSpec) -> Any:
     raise ConfigError(f"decoder is {name!r}; choose one of {', '.join(map(repr, DECODERS))}.")
 
 
-def _soundfile_decoder(paths: Sequence[Path], spec: MFCCSpec) -> Any:
+def _soundfile_decoder(paths: Sequence[Path], spec: FeatureSpec) -> Any:
     n_samples = _fixed_length(spec)
 
     def read(index: int) -> np.ndarray:
@@ -233,7 +175,7 @@ def _soundfile_decoder(paths: Sequence[Path], spec: MFCCSpec) -> Any:
     return decode
 
 
-def _tfio_decoder(paths: Sequence[Path], spec: MFCCSpec) -> Any:
+def _tfio_decoder(paths: Sequence[Path], spec: FeatureSpec) -> Any:
     """Return tensorflow-io's decoder: wav and flac, mixed to mono and resampled inside the graph.
 
     Its ``AudioIOTensor`` mixes up clips that are read in parallel, so the stateless decoding
@@ -276,7 +218,7 @@ def _fit_length_graph(waveform: Any, n_samples: int) -> Any:
     return waveform
 
 
-def _batch_features(spec: MFCCSpec) -> Any:
+def _batch_features(spec: FeatureSpec) -> Any:
     """Return the function from waveforms (batch, n_samples) to features.
 
     On TensorFlow it is the Keras front end, inside the graph; Keras layers of another backend
@@ -285,16 +227,16 @@ def _batch_features(spec: MFCCSpec) -> Any:
     import keras
 
     if keras.backend.backend() == "tensorflow":
-        from serzoo.features.frontend import MFCC
+        from serzoo.features.frontend import front_end
 
-        return MFCC(spec)
+        return front_end(spec)
 
     def reference(waveforms: np.ndarray) -> np.ndarray:
         return np.stack([extract(waveform, spec) for waveform in waveforms])
 
     def transform(waveforms: Any) -> Any:
         features = tf.numpy_function(reference, [waveforms], tf.float32, stateful=False)
-        features.set_shape([None, spec.n_frames, spec.n_features])
+        features.set_shape([None, spec.n_frames, *spec.frame_shape])
         return features
 
     return transform
@@ -317,16 +259,17 @@ def _augment_waveform(waveform: Any, seed: Any, config: WaveformAugmentConfig) -
 
 
 def _spec_augment(features: Any, indices: Any, epoch: Any, seed: int, config: SpecAugmentConfig) -> Any:
-    """Mask every clip of a batch (batch, n_frames, n_features) with its own random bands."""
+    """Mask every clip of a batch (batch, n_frames, n_features, ...) with its own random bands."""
 
     def mask(clip: Any, index: Any) -> Any:
         start = _stateless_seed(seed, epoch, index)
         n_frames, n_features = tf.shape(clip)[0], tf.shape(clip)[1]
+        kept = tf.ones((n_frames, n_features))
         for number in range(config.time_masks):
-            clip *= _band(tf.random.fold_in(start, _MASKS + 2 * number), n_frames, config.time_width)[:, None]
+            kept *= _band(tf.random.fold_in(start, _MASKS + 2 * number), n_frames, config.time_width)[:, None]
         for number in range(config.feature_masks):
-            clip *= _band(tf.random.fold_in(start, _MASKS + 2 * number + 1), n_features, config.feature_width)[None, :]
-        return clip
+            kept *= _band(tf.random.fold_in(start, _MASKS + 2 * number + 1), n_features, config.feature_width)[None, :]
+        return clip * tf.reshape(kept, [n_frames, n_features] + [1] * (clip.shape.rank - 2))
 
     return tf.map_fn(lambda pair: mask(*pair), (features, indices), fn_output_signature=features.dtype)
 

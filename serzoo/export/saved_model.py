@@ -9,9 +9,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from serzoo.data.examples import network_inputs
 from serzoo.errors import ExportError
 from serzoo.export.verify import check_answers
-from serzoo.features.frontend import MFCC
+from serzoo.features.frontend import front_end
+from serzoo.layers.segments import answer_by_segments
 
 if TYPE_CHECKING:
     from serzoo.classifier import Classifier
@@ -24,8 +26,12 @@ def write(classifier: Classifier, folder: Path) -> None:
 
     - ``serving_default`` takes ``waveform``, (batch, n_samples) float32 of any length at the model's sample
       rate, full scale at -1 and 1;
-    - ``features`` takes ``features``, (batch, n_frames, n_features) float32;
+    - ``features`` takes ``features``, (batch, n_frames, ...) float32, of whole recordings where the model
+      was trained on segments: the export cuts them;
     - ``class_names`` takes nothing and gives ``class_names``, (n_classes,).
+
+    For a model that takes the speaker's gender, both also take ``gender``, (batch,) float32, the
+    probability of male; anything outside 0..1 is refused.
 
     Args:
         classifier: what to export.
@@ -47,11 +53,16 @@ def write(classifier: Classifier, folder: Path) -> None:
 
 def describe(classifier: Classifier) -> dict[str, object]:
     """Return the signatures' inputs and TensorFlow's version, as plain data."""
-    rate, n_features = classifier.feature_spec.sample_rate, classifier.feature_spec.n_features
+    spec = classifier.feature_spec
+    shape = ", ".join("n_frames" if size is None else str(size) for size in _features_shape(classifier))
+    gender = {"gender": "float32 (batch,), probability of male, 0..1"} if classifier.model.takes_gender else {}
     return {
         "signatures": {
-            "serving_default": {"waveform": f"float32 (batch, n_samples), -1..1 at {rate} Hz, any length"},
-            "features": {"features": f"float32 (batch, n_frames, {n_features})"},
+            "serving_default": {
+                "waveform": f"float32 (batch, n_samples), -1..1 at {spec.sample_rate} Hz, any length",
+                **gender,
+            },
+            "features": {"features": f"float32 (batch, {shape})", **gender},
             "class_names": {},
         },
         "caution": "silence and clips too short to tell anything are answered like any other; check before asking",
@@ -61,21 +72,46 @@ def describe(classifier: Classifier) -> dict[str, object]:
 
 def _module(classifier: Classifier) -> tf.Module:
     """Return the functions to save, together with the variables they read."""
-    network, front_end = classifier.network, MFCC(classifier.feature_spec)
+    network, listen, spec = classifier.network, front_end(classifier.feature_spec), classifier.feature_spec
     class_names = tf.constant(classifier.class_names)
 
-    def answer(features: Any) -> dict[str, Any]:
-        probabilities = network(features, training=False)
+    def answer(features: Any, gender: Any = None) -> dict[str, Any]:
+        genders = None if gender is None else _checked(gender)
+        if spec.segment_frames is None:
+            probabilities = ask(network_inputs(features, genders))
+        else:
+            rows = None if genders is None else genders[:, None]
+            probabilities = answer_by_segments(ask, features, spec.segment_frames, rows)
         return {"probabilities": probabilities, "label": tf.gather(class_names, tf.argmax(probabilities, axis=-1))}
 
+    def ask(inputs: Any) -> Any:
+        return network(inputs, training=False)
+
     waveform = tf.TensorSpec((None, None), tf.float32, name="waveform")
-    features = tf.TensorSpec(network.input_shape, tf.float32, name="features")
+    features = tf.TensorSpec((None, *_features_shape(classifier)), tf.float32, name="features")
+    gender = [tf.TensorSpec((None,), tf.float32, name="gender")] if classifier.model.takes_gender else []
     module = tf.Module()
     module.weights = [variable.value for variable in network.variables]
-    module.waveform = tf.function(lambda waveform: answer(front_end(waveform)), input_signature=[waveform])
-    module.features = tf.function(answer, input_signature=[features])
+    module.waveform = tf.function(
+        lambda waveform, *gender: answer(listen(waveform), *gender), input_signature=[waveform, *gender]
+    )
+    module.features = tf.function(answer, input_signature=[features, *gender])
     module.class_names = tf.function(lambda: {"class_names": class_names}, input_signature=[])
     return module
+
+
+def _features_shape(classifier: Classifier) -> tuple[int | None, ...]:
+    """Return the shape of a recording's features, (n_frames or None, ...)."""
+    spec = classifier.feature_spec
+    return classifier.model.features_shape if spec.segment_frames is None else (None, *spec.frame_shape)
+
+
+def _checked(gender: Any) -> Any:
+    """Return ``gender`` (batch,) where all of it lies in 0..1; the graph fails otherwise, on NaN too."""
+    in_range = tf.reduce_all((gender >= 0) & (gender <= 1))
+    message = "gender holds a value outside 0..1; give the probability that the speaker is male"
+    with tf.control_dependencies([tf.debugging.Assert(in_range, [message, gender])]):
+        return tf.identity(gender)
 
 
 def _verify(classifier: Classifier, folder: Path) -> None:
@@ -85,8 +121,8 @@ def _verify(classifier: Classifier, folder: Path) -> None:
     if class_names != list(classifier.class_names):
         raise ExportError(f"The export names the classes {class_names}, the model {list(classifier.class_names)}.")
 
-    def ask(signature: str, name: str, values: np.ndarray) -> np.ndarray:
-        answers = signatures[signature](**{name: tf.constant(values)})
+    def ask(signature: str, **inputs: np.ndarray) -> np.ndarray:
+        answers = signatures[signature](**{name: tf.constant(values) for name, values in inputs.items()})
         probabilities = answers["probabilities"].numpy()
         if _decoded(answers["label"]) != [class_names[index] for index in probabilities.argmax(axis=1)]:
             raise ExportError(f"The labels of the exported endpoint {signature} are not those of its probabilities.")
@@ -94,8 +130,8 @@ def _verify(classifier: Classifier, folder: Path) -> None:
 
     check_answers(
         classifier,
-        by_waveforms=lambda waveforms: ask("serving_default", "waveform", waveforms),
-        by_features=lambda features: ask("features", "features", features),
+        by_waveforms=lambda waveforms, **gender: ask("serving_default", waveform=waveforms, **gender),
+        by_features=lambda features, **gender: ask("features", features=features, **gender),
     )
 
 

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from serzoo.data.examples import network_inputs
 from serzoo.errors import ExportError
 from serzoo.features.reference import extract
+from serzoo.features.segments import cut_segments, pool_segments
 
 if TYPE_CHECKING:
     from serzoo.classifier import Classifier
-    from serzoo.features.spec import MFCCSpec
+    from serzoo.features.spec import FeatureSpec
 
 FEATURES_TOLERANCE = 1e-5
 """Largest allowed difference of a probability, given the same features."""
@@ -27,30 +29,43 @@ _BATCH_SIZES = (1, 3)
 def check_answers(
     classifier: Classifier,
     *,
-    by_waveforms: Callable[[np.ndarray], np.ndarray],
-    by_features: Callable[[np.ndarray], np.ndarray],
+    by_waveforms: Callable[..., np.ndarray],
+    by_features: Callable[..., np.ndarray],
 ) -> None:
     """Compare an export's probabilities with the model's on noise of several lengths and batch sizes.
 
     Args:
         classifier: the model, whose features come from the reference.
-        by_waveforms: the export's answer to (batch, n_samples) float32, as (batch, n_classes).
-        by_features: the export's answer to (batch, n_frames, n_features) float32, as (batch, n_classes).
+        by_waveforms: the export's answer to (batch, n_samples) float32, as (batch, n_classes); a model that takes
+            genders gets them as the keyword ``gender``, (batch,).
+        by_features: the same for the features of whole recordings, (batch, n_frames, ...) float32.
 
     Raises:
         ExportError: a probability is off, or the answer has another shape.
     """
     for waveforms in _probes(classifier.feature_spec):
         features = np.stack([extract(waveform, classifier.feature_spec) for waveform in waveforms])
-        expected = np.asarray(classifier.network.predict_on_batch(features))
-        _compare("features", by_features(features), expected, FEATURES_TOLERANCE)
-        _compare(f"waveforms of {waveforms.shape[1]} samples", by_waveforms(waveforms), expected, WAVEFORM_TOLERANCE)
+        genders = np.linspace(1, 0, len(waveforms), dtype=np.float32)
+        expected = _answer(classifier, features, genders)
+        gender = {"gender": genders} if classifier.model.takes_gender else {}
+        _compare("features", by_features(features, **gender), expected, FEATURES_TOLERANCE)
+        answers = by_waveforms(waveforms, **gender)
+        _compare(f"waveforms of {waveforms.shape[1]} samples", answers, expected, WAVEFORM_TOLERANCE)
 
 
-def _probes(spec: MFCCSpec) -> Iterator[np.ndarray]:
+def _answer(classifier: Classifier, features: np.ndarray, genders: np.ndarray) -> np.ndarray:
+    """Return the model's probabilities for whole recordings, (batch, n_classes)."""
+    length = classifier.feature_spec.segment_frames
+    parts = [clip[None] if length is None else cut_segments(clip, length) for clip in features]
+    counts = np.array([len(part) for part in parts])
+    repeated = np.repeat(genders, counts) if classifier.model.takes_gender else None
+    return pool_segments(classifier.network.predict_on_batch(network_inputs(np.concatenate(parts), repeated)), counts)
+
+
+def _probes(spec: FeatureSpec) -> Iterator[np.ndarray]:
     """Yield noise that swells and fades, shorter than, equal to and longer than the model's length."""
     random = np.random.default_rng(0)
-    length = spec.n_samples or spec.sample_rate
+    length = spec.n_samples or (spec.segment_frames or 0) * spec.hop_length or spec.sample_rate
     for n_samples in (length // 3 + 1, length, 2 * length + 1):
         for batch_size in _BATCH_SIZES:
             noise = random.normal(0, 0.1, (batch_size, n_samples)) * np.hanning(n_samples)

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from serzoo.data.pipeline import Examples
+from serzoo.data.examples import Examples
 from serzoo.errors import DataError
 from serzoo.files import write_whole
 from serzoo.training.evaluate import evaluate

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from serzoo.classifier import Classifier
 from serzoo.data.cache import FeatureCache
+from serzoo.data.examples import Examples, load_examples
 from serzoo.data.manifest import Manifest
-from serzoo.data.pipeline import Examples, load_examples
 from serzoo.errors import DataError, FeatureError, WeightsError
+from serzoo.features.segments import pool_segments
 from serzoo.metrics import Scores
-from serzoo.models.base import SERModel
+from serzoo.models.base import SERModel, check_features_shape
 
-Data = Manifest | Examples | tuple[np.ndarray, np.ndarray]
-"""What :func:`evaluate` and :func:`serzoo.training.fit.fit` take: a manifest, examples, or (features, targets)."""
+Data = Manifest | Examples | tuple[np.ndarray | Mapping[str, np.ndarray], np.ndarray]
+"""What :func:`evaluate` and :func:`serzoo.training.fit.fit` take: a manifest, examples, or (features, targets).
+
+For a model with gender, ``{"features": ..., "gender": ...}`` stands in the place of the features alone.
+"""
 
 
 def as_examples(data: Data, model: SERModel, *, cache: FeatureCache | None = None, progress: bool = False) -> Examples:
@@ -23,14 +29,14 @@ def as_examples(data: Data, model: SERModel, *, cache: FeatureCache | None = Non
 
     Args:
         data: a manifest (its features are extracted by the model's spec), examples, or a pair of
-            features (N, n_frames, n_features) and targets (N,), class indices.
+            features (N, *model.features_shape) and targets (N,), class indices.
         model: the model that will take them.
         cache: where features are kept; None for the default folder.
         progress: show a progress bar while features are extracted.
 
     Raises:
-        FeatureError: the model has no feature spec, or features of another width.
-        DataError: other classes than the model's.
+        FeatureError: the model has no feature spec, or features of another shape.
+        DataError: other classes than the model's, or the speakers' genders are missing or out of range.
     """
     if isinstance(data, Manifest):
         if model.feature_spec is None:
@@ -39,28 +45,47 @@ def as_examples(data: Data, model: SERModel, *, cache: FeatureCache | None = Non
                 "build it with feature_spec=..., or give features and targets."
             )
         data = data if model.class_names is None else data.labelled(model.class_names)
-        examples = load_examples(data, model.feature_spec, cache=cache, progress=progress)
+        with_gender = model.takes_gender
+        examples = load_examples(data, model.feature_spec, with_gender=with_gender, cache=cache, progress=progress)
     elif isinstance(data, Examples):
         examples = data
     else:
         names = model.class_names or tuple(f"class {index}" for index in range(model.n_classes))
-        examples = Examples(np.asarray(data[0], np.float32), np.asarray(data[1], np.int64), names)
+        features, genders = _features_and_genders(data[0])
+        examples = Examples(features, np.asarray(data[1], np.int64), names, genders)
     _check_fit(examples, model)
     return examples
 
 
-def predict_outputs(model: SERModel, features: np.ndarray, batch_size: int = 64) -> np.ndarray:
-    """Return the model's outputs for features (N, n_frames, n_features) as an array (N, n_classes).
+def predict_probabilities(model: SERModel, examples: Examples, batch_size: int = 64) -> np.ndarray:
+    """Return the probabilities of clips, (N, n_classes), also where the model gives logits.
+
+    Those of a clip in several segments are the segments' maxima (:func:`serzoo.features.segments.pool_segments`).
+
+    Args:
+        model: a model of the zoo.
+        examples: clips that fit it.
+        batch_size: segments per prediction step; the result does not depend on it.
 
     Raises:
-        WeightsError: an output is NaN or infinite, which would pass for a prediction of some class.
+        WeightsError: an output is NaN or infinite, which would pass for a prediction of some class, or
+            the model normalises its features and has no statistics to do so.
     """
-    outputs = np.asarray(model.predict(features, batch_size=batch_size, verbose=0))
+    model.check_statistics()
+    outputs = np.asarray(model.predict(examples.inputs(), batch_size=batch_size, verbose=0))
     if not np.isfinite(outputs).all():
         raise WeightsError(
             f"{model.name} answers with NaN: its training diverged (lower learning_rate) or its weights are damaged."
         )
-    return outputs
+    posteriors = outputs if model.classifier_activation is not None else _softmax(outputs)
+    return pool_segments(posteriors, examples.counts)
+
+
+def embed(model: SERModel, examples: Examples, batch_size: int = 64) -> np.ndarray:
+    """Return the fused representation of clips, (N, width); of a clip in several segments their mean."""
+    outputs = np.asarray(model.embedding_model().predict(examples.inputs(), batch_size=batch_size, verbose=0))
+    starts = np.cumsum(examples.counts) - examples.counts
+    return np.add.reduceat(outputs, starts, axis=0) / examples.counts[:, None]
 
 
 def evaluate(model: SERModel | Classifier, data: Data, *, batch_size: int = 64, progress: bool = False) -> Scores:
@@ -69,24 +94,43 @@ def evaluate(model: SERModel | Classifier, data: Data, *, batch_size: int = 64, 
     Args:
         model: a model of the zoo, or what :func:`serzoo.load` returns.
         data: a manifest, examples, or (features, targets).
-        batch_size: clips per prediction step.
+        batch_size: segments per prediction step.
         progress: show a progress bar while features are extracted.
 
     Raises:
         FeatureError: the data's features are not the model's.
-        DataError, UnknownNameError: the data has classes that are not the model's.
-        WeightsError: the model answers with NaN.
+        DataError, UnknownNameError: the data has classes that are not the model's, or lacks the genders it takes.
+        WeightsError: the model answers with NaN, or has no statistics to normalise its features with.
     """
     model = model.model if isinstance(model, Classifier) else model
     examples = as_examples(data, model, progress=progress)
-    outputs = predict_outputs(model, examples.features, batch_size)
-    return Scores.from_predictions(examples.targets, outputs.argmax(axis=1), examples.class_names)
+    probabilities = predict_probabilities(model, examples, batch_size)
+    return Scores.from_predictions(examples.targets, probabilities.argmax(axis=1), examples.class_names)
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def _features_and_genders(given: np.ndarray | Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return features and, where they are given, genders as (N,) from the first of a pair of data."""
+    if not isinstance(given, Mapping):
+        return np.asarray(given, np.float32), None
+    if set(given) != {"features", "gender"}:
+        raise DataError(f"The inputs are named {', '.join(map(repr, given))}; name them 'features' and 'gender'.")
+    return np.asarray(given["features"], np.float32), np.asarray(given["gender"], np.float32).reshape(-1)
 
 
 def _check_fit(examples: Examples, model: SERModel) -> None:
-    width = examples.features.shape[-1]
-    if width != model.n_features:
-        raise FeatureError(f"{model.name} takes {model.n_features} values per frame, the data has {width}.")
+    check_features_shape(model, examples.features.shape[1:], "the data has")
+    if model.takes_gender != (examples.genders is not None):
+        given = "has none" if model.takes_gender else "has genders"
+        remedy = "give {'features': ..., 'gender': ...}" if model.takes_gender else "give the features alone"
+        raise DataError(
+            f"{model.name} {'takes' if model.takes_gender else 'does not take'} the speaker's gender, "
+            f"the data {given}; {remedy}."
+        )
     expected = model.class_names or examples.class_names
     if tuple(examples.class_names) != tuple(expected) or len(expected) != model.n_classes:
         raise DataError(

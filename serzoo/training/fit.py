@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from serzoo.classifier import Classifier
 from serzoo.config import OptimizerConfig, TrainingConfig
 from serzoo.data.cache import FeatureCache
+from serzoo.data.examples import Examples
 from serzoo.data.manifest import Manifest
-from serzoo.data.pipeline import Examples, steps_per_epoch, training_dataset, waveform_dataset
+from serzoo.data.pipeline import steps_per_epoch, training_dataset, waveform_dataset
 from serzoo.errors import ConfigError
 from serzoo.models.base import SERModel
 from serzoo.training.callbacks import Checkpoint, EpochScores, KeepBest, ProgressBar
@@ -60,6 +62,9 @@ def fit(
 ) -> History:
     """Train ``model`` in place.
 
+    A model that normalises its features takes their statistics from the training part, unless it has some
+    already, as one that was trained before has.
+
     Args:
         model: a model of the zoo, or what :func:`serzoo.load` returns.
         data: the training part: a manifest, examples, or (features, targets).
@@ -86,6 +91,8 @@ def fit(
     examples = as_examples(data, model, cache=cache, progress=progress)
     given = {"validation": validation_data, "test": test_data}
     held_out = {name: as_examples(part, model, cache=cache) for name, part in given.items() if part is not None}
+    if model.normalization is not None and not model.normalization.is_adapted:
+        model.normalization.adapt(examples.features)
     compile_model(model, training)
     keep_best, callbacks = _selection(training.selection, examples, held_out)
     folder = None if run_folder is None else Path(run_folder)
@@ -106,7 +113,8 @@ def fit(
                 _batches(data, examples, model, training, first_epoch),
                 epochs=training.epochs,
                 initial_epoch=first_epoch,
-                steps_per_epoch=steps_per_epoch(len(examples), training.batch_size),
+                steps_per_epoch=steps_per_epoch(examples.n_segments, training.batch_size),
+                class_weight=_class_weights(examples) if training.class_weights else None,
                 callbacks=[*callbacks, bar] if progress else callbacks,
                 shuffle=False,
                 verbose=0,
@@ -160,7 +168,15 @@ def _batches(data: Data, examples: Examples, model: SERModel, training: Training
         return training_dataset(examples, training, first_epoch)
     if not isinstance(data, Manifest) or model.feature_spec is None:
         raise ConfigError("training.waveform_augment needs recordings: give a manifest, not features.")
-    return waveform_dataset(data, model.feature_spec, training, first_epoch=first_epoch)
+    with_gender = model.takes_gender
+    return waveform_dataset(data, model.feature_spec, training, with_gender=with_gender, first_epoch=first_epoch)
+
+
+def _class_weights(examples: Examples) -> dict[int, float]:
+    """Return n / (n_classes x n of the class), counted in segments, as scikit-learn's ``"balanced"`` does."""
+    counts = np.bincount(np.repeat(examples.targets, examples.counts), minlength=len(examples.class_names))
+    weights = counts.sum() / (len(counts) * np.maximum(counts, 1))  # a class that does not occur is never asked for
+    return dict(enumerate(weights.tolist()))
 
 
 def _fingerprint(model: SERModel, training: TrainingConfig, parts: Iterable[Examples]) -> str:
@@ -168,6 +184,6 @@ def _fingerprint(model: SERModel, training: TrainingConfig, parts: Iterable[Exam
     settings = json.dumps([asdict(training), model.get_config(), keras.backend.backend()], sort_keys=True, default=str)
     content = hashlib.sha256(settings.encode())
     for examples in parts:
-        content.update(examples.features.tobytes())
-        content.update(examples.targets.tobytes())
+        for values in (examples.features, examples.targets, examples.counts, examples.genders):
+            content.update(b"" if values is None else values.tobytes())
     return content.hexdigest()

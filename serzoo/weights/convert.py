@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from serzoo.errors import WeightsError
-from serzoo.features.spec import MFCCSpec
+from serzoo.features.spec import FeatureSpec
 from serzoo.models.base import EMBEDDING, SERModel
 from serzoo.models.tbdm import TBDMNet
 from serzoo.models.timnet import TIMNet
@@ -34,7 +34,7 @@ def timnet_from_hdf5(
     path: str | Path,
     *,
     class_names: Sequence[str] | None = None,
-    feature_spec: MFCCSpec | None = None,
+    feature_spec: FeatureSpec | None = None,
     classifier_activation: str | None = "softmax",
 ) -> TIMNet:
     """Build the TIM-Net that a published weight file holds.
@@ -70,7 +70,7 @@ def tbdm_from_npz(
     path: str | Path,
     *,
     class_names: Sequence[str] | None = None,
-    feature_spec: MFCCSpec | None = None,
+    feature_spec: FeatureSpec | None = None,
     classifier_activation: str | None = "softmax",
 ) -> TBDMNet:
     """Build the TBDM-Net whose PyTorch state an ``.npz`` file holds.

@@ -10,8 +10,8 @@ from serzoo.config import SpecAugmentConfig, TrainingConfig, WaveformAugmentConf
 from serzoo.data import pipeline
 from serzoo.data.cache import FeatureCache
 from serzoo.data.corpora.base import Recording, build_manifest
-from serzoo.data.pipeline import Examples
-from serzoo.errors import ConfigError, DataError, FeatureError, MissingExtraError
+from serzoo.data.examples import Examples, load_examples
+from serzoo.errors import ConfigError, MissingExtraError
 from serzoo.features.reference import extract
 from serzoo.features.spec import MFCCSpec
 
@@ -82,7 +82,7 @@ def test_steps_per_epoch_counts_the_last_smaller_batch(epoch_batches):
 
 
 def test_both_routes_give_the_same_batches(manifest, tmp_path):
-    cached = pipeline.load_examples(manifest, SPEC, cache=FeatureCache(tmp_path))
+    cached = load_examples(manifest, SPEC, cache=FeatureCache(tmp_path))
     from_cache = pipeline.training_dataset(cached, training(epochs=1)).as_numpy_iterator()
     from_audio = pipeline.waveform_dataset(manifest, SPEC, training(epochs=1)).as_numpy_iterator()
     for (features, hot), (decoded, hot_too) in zip(from_cache, from_audio, strict=True):
@@ -93,7 +93,7 @@ def test_both_routes_give_the_same_batches(manifest, tmp_path):
 def test_cached_features_are_the_reference(manifest, tmp_path):
     from serzoo.data import audio
 
-    cached = pipeline.load_examples(manifest, SPEC, cache=FeatureCache(tmp_path))
+    cached = load_examples(manifest, SPEC, cache=FeatureCache(tmp_path))
     waveform, _ = audio.read(manifest.paths[3], SPEC.sample_rate)
     np.testing.assert_array_equal(cached.features[3], extract(waveform, SPEC))
 
@@ -121,6 +121,46 @@ def test_augmentation_does_what_it_says():
     noisy = pipeline._augment_waveform(tone, seed, WaveformAugmentConfig(noise_snr_db=10.0)).numpy()
     snr = 10 * np.log10(np.var(tone.numpy()) / np.var(noisy - tone.numpy()))
     assert 9.5 < snr < 30.5
+
+
+def test_batches_are_of_segments_with_their_clips_targets_and_genders():
+    counts = np.array([1, 3, 2])
+    clip = np.repeat(np.arange(3), counts)
+    features = np.zeros((6, 2, 5), np.float32) + np.arange(6, dtype=np.float32)[:, None, None]
+    cut = Examples(features, np.array([2, 0, 1]), CLASSES, np.array([0.0, 1.0, 0.3], np.float32), counts)
+    seen = []
+    for inputs, hot in pipeline.training_dataset(cut, training(epochs=1, label_smoothing=0.0)).as_numpy_iterator():
+        segments = inputs["features"][:, 0, 0].astype(int)
+        seen += segments.tolist()
+        np.testing.assert_array_equal(hot.argmax(axis=1), cut.targets[clip[segments]])
+        np.testing.assert_array_equal(inputs["gender"], cut.genders[clip[segments]][:, None])
+    assert sorted(seen) == list(range(6))
+
+
+def test_decoded_batches_carry_genders_too(manifest):
+    frame = manifest.frame.assign(gender=["male", "female"] * 5)
+    told = dataclasses.replace(manifest, frame=frame)
+    batches = pipeline.waveform_dataset(told, SPEC, training(epochs=1), with_gender=True).as_numpy_iterator()
+    plain = pipeline.waveform_dataset(manifest, SPEC, training(epochs=1)).as_numpy_iterator()
+    order = load_examples(manifest, SPEC).features
+    for (inputs, _), (features, _) in zip(batches, plain, strict=True):
+        np.testing.assert_array_equal(inputs["features"], features)
+        clips = [int(np.abs(order - clip).max(axis=(1, 2)).argmin()) for clip in features]
+        np.testing.assert_array_equal(inputs["gender"][:, 0], [1.0 if clip % 2 == 0 else 0.0 for clip in clips])
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (6, 5, 3)])
+def test_spec_augment_masks_all_channels_of_a_band(shape):
+    ones = Examples(np.ones((N_CLIPS, *shape), np.float32), np.arange(N_CLIPS) % 3, CLASSES)
+    config = SpecAugmentConfig(time_masks=1, time_width=2, feature_masks=1, feature_width=2)
+    dataset = pipeline.training_dataset(ones, training(spec_augment=config, epochs=1))
+    masked = np.concatenate([batch for batch, _ in dataset.as_numpy_iterator()])
+    flat = masked.reshape(N_CLIPS, 6, 5, -1)
+    assert (flat == flat[..., :1]).all()
+    frames, bands = flat[..., 0].any(axis=2), flat[..., 0].any(axis=1)
+    np.testing.assert_array_equal(flat[..., 0], frames[:, :, None] & bands[:, None, :])
+    assert not frames.all()
+    assert not bands.all()
 
 
 def test_spec_augment_masks_no_more_than_its_widths(examples):
@@ -151,25 +191,12 @@ def test_an_unknown_decoder_is_refused(manifest):
 
 
 def test_features_of_free_length_cannot_be_batched(manifest):
-    for route in (
-        lambda: pipeline.load_examples(manifest, MFCCSpec()),
-        lambda: pipeline.waveform_dataset(manifest, MFCCSpec(), training()),
-    ):
-        with pytest.raises(ConfigError, match="n_samples is not set"):
-            route()
+    with pytest.raises(ConfigError, match=r"n_samples and features\.segment_frames are not set"):
+        load_examples(manifest, MFCCSpec())
+    with pytest.raises(ConfigError, match="n_samples is not set"):
+        pipeline.waveform_dataset(manifest, MFCCSpec(), training())
 
 
-@pytest.mark.parametrize(
-    ("features", "targets", "error", "message"),
-    [
-        (np.zeros((2, 3)), [0, 1], FeatureError, r"shape \(2, 3\)"),
-        (np.zeros((0, 3, 5)), [], FeatureError, "not empty"),
-        (np.zeros((2, 3, 5)), [0], DataError, r"2 clips but targets of shape \(1,\)"),
-        (np.full((2, 3, 5), np.nan), [0, 1], FeatureError, "clip 0 hold NaN"),
-        (np.zeros((2, 3, 5)), [0, 3], DataError, "allow 0..2"),
-        (np.zeros((2, 3, 5)), [-1, 0], DataError, "from -1 to 0"),
-    ],
-)
-def test_examples_that_make_no_sense_are_refused(features, targets, error, message):
-    with pytest.raises(error, match=message):
-        Examples(features.astype(np.float32), np.array(targets, np.int64), CLASSES)
+def test_waveforms_are_not_augmented_in_segments(manifest):
+    with pytest.raises(ConfigError, match=r"leave features\.segment_frames out"):
+        pipeline.waveform_dataset(manifest, MFCCSpec(segment_frames=5), training())

@@ -1,0 +1,171 @@
+"""Examples: the features, targets and genders of recordings in memory, cut into segments where the features say so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from serzoo.data.cache import FeatureCache
+from serzoo.data.manifest import Manifest
+from serzoo.errors import ConfigError, DataError, FeatureError
+from serzoo.features.segments import cut_segments
+
+if TYPE_CHECKING:
+    from serzoo.features.spec import FeatureSpec
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Clips as a model takes them, one after another, each in one segment or several.
+
+    Args:
+        features: of all segments, (n_segments, n_frames, ...), float32; those of a clip are neighbours.
+        targets: class indices, one per clip, (N,), int64.
+        class_names: what the indices mean.
+        genders: for models that take them, the probability that each clip's speaker is male, (N,), in 0..1.
+        segment_counts: segments of each clip, (N,), each at least 1; None for one each.
+
+    Raises:
+        FeatureError: features that are empty, not one row per segment, or not finite.
+        DataError: targets, genders or counts of another length or out of range.
+    """
+
+    features: np.ndarray
+    targets: np.ndarray
+    class_names: tuple[str, ...]
+    genders: np.ndarray | None = None
+    segment_counts: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if self.features.ndim < 3 or len(self.features) == 0:
+            raise FeatureError(
+                f"Features have shape {self.features.shape}; expected (clips, frames, values), not empty."
+            )
+        self._check_counts()
+        if self.targets.shape != (len(self),):
+            raise DataError(
+                f"{len(self)} clips but targets of shape {self.targets.shape}; "
+                "give one class index per clip (of one-hot rows, their argmax)."
+            )
+        if self.targets.min() < 0 or self.targets.max() >= len(self.class_names):
+            raise DataError(
+                f"Targets run from {self.targets.min()} to {self.targets.max()}; "
+                f"{len(self.class_names)} classes allow 0..{len(self.class_names) - 1}."
+            )
+        self._check_genders()
+        finite = np.isfinite(self.features).all(axis=tuple(range(1, self.features.ndim)))
+        if not finite.all():
+            bad = int(np.repeat(np.arange(len(self)), self.counts)[np.argmin(finite)])
+            raise FeatureError(f"The features of clip {bad} hold NaN or infinite values; check that recording.")
+
+    def __len__(self) -> int:
+        """Return the number of clips."""
+        return len(self.counts)
+
+    @property
+    def n_segments(self) -> int:
+        """Number of segments of all clips."""
+        return len(self.features)
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """Segments of each clip, (N,), int64."""
+        if self.segment_counts is None:
+            return np.ones(len(self.features), np.int64)
+        return np.asarray(self.segment_counts, np.int64)
+
+    def inputs(self) -> Any:
+        """Return what the network takes, a row per segment; see :func:`network_inputs`."""
+        genders = None if self.genders is None else np.repeat(self.genders, self.counts)
+        return network_inputs(self.features, genders)
+
+    def select(self, indices: Sequence[int] | np.ndarray) -> Examples:
+        """Return the clips at ``indices``, in that order."""
+        starts = np.cumsum(self.counts) - self.counts
+        counts = self.counts[indices]
+        # of each chosen clip its first segment, then the following ones: 5 5 5 + 0 1 2
+        offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        return Examples(
+            self.features[np.repeat(starts[indices], counts) + offsets],
+            self.targets[indices],
+            self.class_names,
+            genders=None if self.genders is None else self.genders[indices],
+            segment_counts=None if self.segment_counts is None else counts,
+        )
+
+    def one_hot(self, smoothing: float = 0.0) -> np.ndarray:
+        """Return the targets as (N, n_classes) float32, smoothed towards the uniform distribution."""
+        n_classes = len(self.class_names)
+        hot = np.eye(n_classes, dtype=np.float32)[self.targets]
+        return hot * np.float32(1 - smoothing) + np.float32(smoothing / n_classes)
+
+    def _check_counts(self) -> None:
+        if self.segment_counts is None:
+            return
+        if self.counts.ndim != 1 or (self.counts < 1).any() or self.counts.sum() != len(self.features):
+            raise DataError(
+                f"Segment counts add up to {self.counts.sum()} for {len(self.features)} segments; "
+                "give each clip's number of segments, at least 1."
+            )
+
+    def _check_genders(self) -> None:
+        if self.genders is None:
+            return
+        if self.genders.shape != (len(self),) or not ((self.genders >= 0) & (self.genders <= 1)).all():
+            raise DataError(
+                f"Genders have shape {self.genders.shape} and run from {self.genders.min()} to {self.genders.max()}; "
+                f"give {len(self)} probabilities of male, each in 0..1."
+            )
+
+
+def network_inputs(features: Any, genders: Any | None) -> Any:
+    """Return the inputs of a network, for arrays and tensors alike.
+
+    Args:
+        features: (batch, n_frames, ...).
+        genders: (batch,), or None for a network that does not take them.
+
+    Returns:
+        The features alone, or a dictionary of ``features`` and ``gender``, (batch, 1).
+    """
+    return features if genders is None else {"features": features, "gender": genders[:, None]}
+
+
+def load_examples(
+    manifest: Manifest,
+    spec: FeatureSpec,
+    *,
+    with_gender: bool = False,
+    cache: FeatureCache | None = None,
+    progress: bool = False,
+) -> Examples:
+    """Extract the features of every recording, or take them from the cache, and cut them into segments.
+
+    Args:
+        manifest: the recordings.
+        spec: the features; ``n_samples`` or ``segment_frames`` must be set so that batches have one length.
+        with_gender: take the speakers' genders too.
+        cache: where features are kept; None uses the default folder.
+        progress: show a progress bar.
+
+    Raises:
+        ConfigError: the spec keeps each clip's own length.
+        DataError: a gender is asked for and unknown.
+        AudioError: a recording cannot be read; the message names it.
+    """
+    if spec.n_frames is None:
+        raise ConfigError(
+            "features.n_samples and features.segment_frames are not set; training in batches needs one length: "
+            "set one of them."
+        )
+    genders = manifest.genders if with_gender else None
+    clips = (cache or FeatureCache()).features(manifest.paths, spec, progress=progress)
+    if spec.segment_frames is None:
+        return Examples(np.asarray(clips), manifest.targets, manifest.class_names, genders)
+    segments = [cut_segments(clip, spec.segment_frames) for clip in clips]
+    counts = np.array([len(clip) for clip in segments])
+    return Examples(np.concatenate(segments), manifest.targets, manifest.class_names, genders, counts)
