@@ -34,8 +34,8 @@ def male_probability(gender: str | float | None, whose: str = "The speaker's") -
         pass
     given = repr(gender) if gender not in ("", None) else "unknown"
     raise DataError(
-        f"{whose} gender is {given}; give 'male', 'female' or the probability of male in 0..1, "
-        "or use a model that was built with gender=False."
+        f"{whose} gender is {given}; give 'male', 'female' or the probability of male in 0..1 "
+        "(gender=..., --gender or the corpus's column), or use a model that was built with gender=False."
     )
 
 

@@ -19,6 +19,7 @@ from serzoo.data.examples import Examples, load_examples
 from serzoo.errors import AudioError, ConfigError, DataError, FeatureError, WeightsError
 from serzoo.features.segments import pool_segments
 from serzoo.features.spec import LogMelSpec, MFCCSpec
+from serzoo.models import MODELS
 from serzoo.training import callbacks
 from serzoo.training.evaluate import embed, evaluate, predict_probabilities
 from serzoo.training.fit import fit
@@ -158,10 +159,12 @@ def test_gender_changes_the_answer_and_in_between_lies_in_between(trained, examp
     np.testing.assert_allclose(embedded(0.3), 0.7 * female + 0.3 * male, atol=1e-6)
 
 
-@pytest.mark.parametrize(("spec", "name"), [(MFCCSpec(n_mfcc=5, segment_frames=12), "timnet"), (SPEC, "acrnn")])
-def test_any_model_takes_segments(spec, name, manifest, cache):
+@pytest.mark.parametrize("name", MODELS.names())
+def test_any_model_takes_segments(name, manifest, cache):
+    spec, arguments = {
+        "acrnn": (SPEC, {**SMALL, "gender": False}),
+    }.get(name, (MFCCSpec(n_mfcc=5, segment_frames=40), {"n_blocks": 2, "filters": 4}))
     few = manifest.select(np.arange(0, len(manifest), 5))
-    arguments = {"n_blocks": 2, "filters": 4} if name == "timnet" else {**SMALL, "gender": False}
     model = serzoo.build(name, class_names=few.class_names, feature_spec=spec, **arguments)
     fit(model, few, training=dataclasses.replace(TRAINING, epochs=1), cache=cache, progress=False)
     assert evaluate(model, few).n == len(few)

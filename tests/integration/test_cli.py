@@ -15,7 +15,7 @@ import soundfile
 import serzoo
 from serzoo.classifier import Classifier
 from serzoo.cli import main
-from serzoo.features.spec import MFCCSpec
+from serzoo.features.spec import LogMelSpec, MFCCSpec
 
 CLASSES = ("angry", "calm", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 GOLDEN = Path(__file__).parents[1] / "parity" / "golden"
@@ -49,6 +49,14 @@ def run(monkeypatch, capsys):
 def model_file(tmp_path_factory):
     model = serzoo.build("timnet", class_names=CLASSES, feature_spec=MFCCSpec(n_samples=11_025), n_blocks=2, filters=4)
     return Classifier(model).save(tmp_path_factory.mktemp("model") / "tiny.keras")
+
+
+@pytest.fixture(scope="module")
+def gender_model_file(tmp_path_factory):
+    small = {"n_convs": 1, "filters": [2, 2], "projection": 4, "lstm_units": 2}
+    model = serzoo.build("acrnn", class_names=CLASSES, feature_spec=LogMelSpec(segment_frames=50), **small)
+    model.normalization.adapt(np.random.default_rng(0).normal(size=(2, 50, 40, 3)))
+    return Classifier(model).save(tmp_path_factory.mktemp("model") / "acrnn.keras")
 
 
 @pytest.fixture
@@ -90,6 +98,35 @@ def test_predict_prints_a_line_and_writes_json_and_csv(run, model_file, tone, tm
     assert out.startswith(f"{tone}: {row['label']} (")
     code, out, _ = run("predict", "--model", model_file, tone, "--json")
     assert json.loads(out)[0]["label"] == row["label"]
+
+
+@pytest.mark.parametrize("gender", ["female", "0.4"])
+def test_predict_is_told_the_gender(run, gender_model_file, tone, gender):
+    code, out, err = run("predict", "--model", gender_model_file, "--gender", gender, tone)
+    assert (code, err) == (0, "")
+    assert out.startswith(f"{tone}: ")
+    assert len(out.splitlines()) == 3, "a second has two segments of half a second"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "tone.wav: the speaker's gender is unknown; give 'male', 'female' or the probability of male in 0..1"),
+        (["--gender", "1.5"], "gender is '1.5'"),
+        (["--gender", "x"], "gender is 'x'"),
+    ],
+)
+def test_a_gender_that_is_missing_or_none_is_one_line(run, gender_model_file, tone, options, message):
+    code, out, err = run("predict", "--model", gender_model_file, tone, *options)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_a_gender_that_nobody_asks_for_is_refused(run, model_file, tone):
+    code, _, err = run("predict", "--model", model_file, tone, "--gender", "male")
+    assert code == 2
+    assert "timnet does not take the speaker's gender" in err
 
 
 def test_long_files_get_a_timeline(run, model_file, tmp_path):
