@@ -46,3 +46,11 @@ MODELS.register(
         "Striletchi, Striletchi and Stan, TBDM-Net, 2024",
     ),
 )
+MODELS.register(
+    "acrnn",
+    ModelEntry(
+        "serzoo.models.acrnn:ACRNN",
+        "convolutions, BiLSTM and self-attention on log-mels, with the speaker's gender, 9.3 M parameters",
+        "Bhushan et al., A Self-Attention Based Hybrid CNN-LSTM, 2022",
+    ),
+)

@@ -7,12 +7,16 @@ from typing import Any
 
 import keras
 
-from serzoo.errors import ConfigError, DataError
-from serzoo.features.spec import MFCCSpec, spec_from_dict
+from serzoo.errors import ConfigError, DataError, FeatureError, WeightsError
+from serzoo.features.spec import FeatureSpec, spec_from_dict
 from serzoo.labels import check_class_names
+from serzoo.layers.normalization import FrameNormalization
 
 EMBEDDING = "embedding"
 """Name of the layer whose output is the utterance's fused representation."""
+
+FEATURES, GENDER = "features", "gender"
+"""Names of the inputs of a model that is told the speaker's gender."""
 
 
 class SERModel(keras.Model):
@@ -22,12 +26,16 @@ class SERModel(keras.Model):
     :data:`EMBEDDING`, and adds its own arguments in :meth:`get_config`.
 
     Args:
-        inputs: symbolic inputs, (batch, time, n_features).
+        inputs: the symbolic features, (batch, time, ...); or, for a model with gender, a dictionary of
+            them (``"features"``) and of the probability that the speaker is male (``"gender"``, (batch, 1)).
         outputs: symbolic class probabilities (or logits), (batch, n_classes).
         class_names: names of the outputs in order, or None for a model without names yet.
         feature_spec: the features the model takes, or None; plain data is accepted too.
         name: Keras name of the model.
     """
+
+    min_frames = 1
+    """Fewest frames of a clip that the model can take."""
 
     def __init__(
         self,
@@ -35,7 +43,7 @@ class SERModel(keras.Model):
         outputs: Any,
         *,
         class_names: Sequence[str] | None = None,
-        feature_spec: MFCCSpec | Mapping[str, object] | None = None,
+        feature_spec: FeatureSpec | Mapping[str, object] | None = None,
         name: str | None = None,
     ) -> None:
         super().__init__(inputs, outputs, name=name)
@@ -54,9 +62,33 @@ class SERModel(keras.Model):
         return int(self.output_shape[-1])
 
     @property
-    def n_features(self) -> int:
-        """Values per frame that the model takes."""
-        return int(self.input_shape[-1])
+    def takes_gender(self) -> bool:
+        """Whether the inputs are a dictionary of features and gender instead of features alone."""
+        return isinstance(self.input, Mapping)
+
+    @property
+    def features_shape(self) -> tuple[int | None, ...]:
+        """Shape of a clip's features, (n_frames, ...); n_frames is None where any number will do."""
+        features = self.input[FEATURES] if self.takes_gender else self.input
+        return tuple(features.shape[1:])
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """Shape of one frame of the features, for example (39,) for MFCCs."""
+        return tuple(int(size) for size in self.features_shape[1:] if size is not None)
+
+    @property
+    def normalization(self) -> FrameNormalization | None:
+        """The layer that normalises the features by the training part's statistics, if the model has one."""
+        return next((layer for layer in self.layers if isinstance(layer, FrameNormalization)), None)
+
+    def check_statistics(self) -> None:
+        """Raise WeightsError if the model normalises its features and has no statistics to do it with."""
+        if self.normalization is not None and not self.normalization.is_adapted:
+            raise WeightsError(
+                f"{self.name} has no statistics of a training part to normalise features with; "
+                "train it with serzoo.fit, or load weights that hold them."
+            )
 
     @property
     def classifier_activation(self) -> str | None:
@@ -87,6 +119,26 @@ class SERModel(keras.Model):
         """Rebuild the model from :meth:`get_config`'s result."""
         del custom_objects
         return cls(**config)
+
+
+def check_features_shape(model: SERModel, shape: Sequence[int | None], given: str) -> None:
+    """Raise FeatureError unless clips of this shape are what the model takes.
+
+    Args:
+        model: a model of the zoo.
+        shape: (n_frames, ...) of a clip's features; n_frames is None where clips differ in length.
+        given: who gives them, for the error message: ``"the data has"``.
+    """
+    expected = model.features_shape
+    if len(shape) != len(expected) or any(
+        size not in (None, other) for size, other in zip(expected, shape, strict=True)
+    ):
+        wanted, found = (
+            " x ".join("any" if size is None else str(size) for size in sizes) for sizes in (expected, shape)
+        )
+        raise FeatureError(f"{model.name} takes {wanted} values (frames x values of a frame), {given} {found}.")
+    if shape[0] is not None and shape[0] < model.min_frames:
+        raise FeatureError(f"{model.name} takes clips of at least {model.min_frames} frames, {given} {shape[0]}.")
 
 
 def check_choice(name: str, value: object, allowed: Sequence[object]) -> None:

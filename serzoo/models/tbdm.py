@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from serzoo.features.spec import MFCCSpec
+from serzoo.features.spec import FeatureSpec
 from serzoo.layers.fusion import fuse_scales
 from serzoo.layers.temporal import DROPOUT_AXES, FRAMES, TemporalAwareBlock, sum_directions
 from serzoo.models.base import EMBEDDING, SERModel, check_choice, check_dilated_network
@@ -78,7 +78,7 @@ class TBDMNet(SERModel):
         dynamic_fusion: bool = True,
         classifier_activation: str | None = "softmax",
         class_names: Sequence[str] | None = None,
-        feature_spec: MFCCSpec | Mapping[str, object] | None = None,
+        feature_spec: FeatureSpec | Mapping[str, object] | None = None,
         name: str = "tbdm",
     ) -> None:
         settings: dict[str, Any] = {

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from serzoo.features.spec import MFCCSpec
+from serzoo.features.spec import FeatureSpec
 from serzoo.layers.fusion import fuse_scales
 from serzoo.layers.temporal import DilatedConvBlock, TemporalAwareBlock, sum_directions
 from serzoo.models.base import EMBEDDING, SERModel, check_choice, check_dilated_network
@@ -70,7 +70,7 @@ class TIMNet(SERModel):
         block: str = "tab",
         classifier_activation: str | None = "softmax",
         class_names: Sequence[str] | None = None,
-        feature_spec: MFCCSpec | Mapping[str, object] | None = None,
+        feature_spec: FeatureSpec | Mapping[str, object] | None = None,
         name: str = "timnet",
     ) -> None:
         settings: dict[str, Any] = {

@@ -293,6 +293,12 @@ def test_features_of_another_size_are_refused(trained, examples):
         evaluate(trained, narrow)
 
 
+def test_clips_of_too_few_frames_are_refused(trained, examples):
+    short = Examples(examples.features[:3, :1], np.arange(3), examples.class_names, np.zeros(3, np.float32))
+    with pytest.raises(FeatureError, match="acrnn takes clips of at least 2 frames, the data has 1"):
+        evaluate(trained, short)
+
+
 # Recordings -----------------------------------------------------------------------------------------------------------
 
 

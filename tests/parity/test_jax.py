@@ -15,7 +15,17 @@ TESTS = Path(__file__).resolve().parents[1]
 @pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="the other tests of this run are on JAX already")
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed (pip install serzoo[jax])")
-@pytest.mark.parametrize("file", ["parity/test_golden.py", "unit/test_layers.py", "contract/test_models.py"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "parity/test_golden.py",
+        "parity/test_acrnn.py",
+        "unit/test_layers.py",
+        "unit/test_attention.py",
+        "unit/test_normalization.py",
+        "contract/test_models.py",
+    ],
+)
 def test_backend_agnostic_tests_pass_on_jax(file):
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     run = subprocess.run(

@@ -6,6 +6,7 @@ import pytest
 from scipy.special import erf, expit
 
 from serzoo.layers.fusion import DynamicFusion, fuse_scales
+from serzoo.layers.gender import GenderEmbedding
 from serzoo.layers.temporal import DilatedConvBlock, TemporalAwareBlock
 
 N_FRAMES, N_CHANNELS = 24, 3
@@ -151,12 +152,41 @@ def test_scales_are_averaged_without_learned_weights():
     assert not model.weights
 
 
+def test_gender_embedding_at_its_ends_is_the_embedding_of_keras():
+    ours, keras_layer = GenderEmbedding(width=5), keras.layers.Embedding(2, 5)
+    ours.build((None, 1))
+    keras_layer.build((None, 1))
+    keras_layer.set_weights(ours.get_weights())
+    genders = np.array([[0], [1], [1]])
+    embedded = run(ours, genders.astype("float32"))
+    assert embedded.shape == (3, 1, 5)
+    np.testing.assert_array_equal(embedded, keras.ops.convert_to_numpy(keras_layer(genders)))
+    ours.set_weights(keras_layer.get_weights())
+
+
+def test_gender_embedding_is_linear_in_the_probability():
+    layer = GenderEmbedding(width=2)
+    layer.build((None, 1))
+    layer.embeddings.assign([[1.0, -2.0], [5.0, 6.0]])
+    np.testing.assert_allclose(run(layer, np.array([[0.25], [0.5]], "float32"))[:, 0], [[2, 0], [3, 2]], rtol=1e-6)
+
+
+def test_gender_embedding_starts_as_that_of_keras():
+    layer = GenderEmbedding(width=20_000)
+    layer.build((None, 1))
+    vectors = layer.embeddings.numpy()
+    assert vectors.shape == (2, 20_000)
+    assert np.abs(vectors).max() == pytest.approx(0.05, rel=0.01)
+    assert vectors.std() == pytest.approx(0.1 / np.sqrt(12), rel=0.02)
+
+
 @pytest.mark.parametrize(
     "layer",
     [
         DilatedConvBlock(kernel_size=3, dilation_rate=4, padding="same", use_bias=False, name="plain"),
         TemporalAwareBlock(activation="gelu", dropout=0.3, dropout_axis="frames", momentum=0.9, epsilon=1e-5),
         DynamicFusion(initializer="ones", name="fusion"),
+        GenderEmbedding(width=7, name="gender"),
     ],
     ids=lambda layer: type(layer).__name__,
 )

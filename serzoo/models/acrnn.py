@@ -1,0 +1,247 @@
+"""ACRNN with self-attention and the speaker's gender (Bhushan et al., 2022; Chen et al., 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from serzoo.errors import ConfigError
+from serzoo.features.spec import FeatureSpec
+from serzoo.layers.attention import AttentionPooling, DotProductAttention, SelfAttention
+from serzoo.layers.gender import GenderEmbedding
+from serzoo.layers.normalization import FrameNormalization
+from serzoo.models.base import (
+    EMBEDDING,
+    FEATURES,
+    GENDER,
+    SERModel,
+    check_choice,
+    check_count,
+    check_flag,
+    check_fraction,
+)
+
+KERNEL_SIZE = (5, 3)
+"""Frames and mel bands under every convolution."""
+
+TIME_POOL = 2
+"""Frames that the pooling after the first convolution makes one of."""
+
+SLOPE = 0.01
+"""Of the leaky ReLU below zero."""
+
+MOMENTUM = 0.9
+"""Of the batch normalisation's moving statistics: a batch holds thousands of frames, so a few batches say enough.
+
+The program normalises by the batch at hand in evaluation too, which makes an answer depend on its neighbours.
+"""
+
+GENDER_WIDTH, GENDER_UNITS = 300, 64
+"""Of the gender's embedding and of the dense layer behind it."""
+
+ATTENTIONS = ("self", "pooling", "dot_product")
+IMPLEMENTATIONS = ("native", "library")
+BATCH_NORMS = ("projection", "dense", None)
+NORMALIZATIONS = ("real-frames", "all-frames", None)
+
+
+@keras.saving.register_keras_serializable("serzoo")
+class ACRNN(SERModel):
+    """Convolutions over time and mel bands, a bidirectional LSTM, attention, and the gender beside it.
+
+    Takes log-mel frames with their deltas as channels, (batch, n_frames, n_features, n_channels), not
+    normalised: the first layer does it, by the statistics that the training has stored in it. With
+    ``gender``, the inputs are a dictionary of these ``features`` and of ``gender``, the probability that
+    the speaker is male, (batch, 1) in 0..1. Returns class probabilities, (batch, n_classes). Padding counts
+    as frames everywhere but in the normalisation.
+
+    Args:
+        n_classes: outputs, at least 2.
+        n_features: mel bands, at least ``pool_freq``.
+        n_channels: values per mel band: static, delta and delta-delta.
+        n_frames: frames per clip, at least 2; None takes any such number.
+        n_convs: convolutions of 5 frames x 3 bands.
+        filters: channels of the first convolution and of all others.
+        pool_freq: bands that the pooling after the first convolution makes one of; 2 in the papers, 4 in
+            the program. It always makes one frame of two.
+        projection: width of the linear layer between convolutions and LSTM.
+        lstm_units: of each direction.
+        attention: ``"self"`` (within a window, relu scores, then the mean over time; the paper's model 2),
+            ``"pooling"`` (a weighted mean over time; model 1) or ``"dot_product"`` (the paper's equations
+            4 to 7, then the mean over time).
+        attention_impl: of ``"self"``: ``"native"``, or ``"library"`` for the layer of keras-self-attention,
+            on TensorFlow only. Both compute the same, and their weights are interchangeable.
+        attention_width: frames (after pooling) in a window of ``"self"``; None takes all.
+        gender: False builds the model without that input.
+        dense_units: width of the dense layer before the classifier.
+        batch_norm: ``"projection"`` normalises the linear layer's output (as the program does), ``"dense"``
+            the dense layer's (as Chen et al. write), None neither.
+        dropout: share of values zeroed in training after each convolution and the dense layer, in [0, 1).
+        normalization: ``"real-frames"`` takes the statistics over real frames and keeps padding zero,
+            ``"all-frames"`` treats padding as frames (as the program does), None takes normalised features.
+        classifier_activation: ``"softmax"``, or None for logits.
+        class_names: names of the outputs in order.
+        feature_spec: the features the model takes.
+        name: Keras name of the model.
+
+    Raises:
+        ConfigError: an argument is out of range, or ``"library"`` was asked for on another backend.
+        DataError: the class names do not fit ``n_classes``.
+
+    Source: Bhushan et al., "A Self-Attention Based Hybrid CNN-LSTM for Speaker-Independent Speech Emotion
+    Recognition", 2022, on top of Chen, He, Yang and Zhang, "3-D Convolutional Recurrent Neural Networks with
+    Attention Model for Speech Emotion Recognition", 2018, and what its program computes where both are silent.
+    Kernels before a leaky ReLU start as He et al. (2015) have it, not with the program's fixed deviation of
+    0.1, under which the activations grow about fourfold per convolution.
+    """
+
+    min_frames = TIME_POOL
+
+    def __init__(
+        self,
+        *,
+        n_classes: int,
+        n_features: int = 40,
+        n_channels: int = 3,
+        n_frames: int | None = None,
+        n_convs: int = 6,
+        filters: Sequence[int] = (128, 256),
+        pool_freq: int = 2,
+        projection: int = 768,
+        lstm_units: int = 128,
+        attention: str = "self",
+        attention_impl: str = "native",
+        attention_width: int | None = 15,
+        gender: bool = True,
+        dense_units: int = 64,
+        batch_norm: str | None = "projection",
+        dropout: float = 0.0,
+        normalization: str | None = "real-frames",
+        classifier_activation: str | None = "softmax",
+        class_names: Sequence[str] | None = None,
+        feature_spec: FeatureSpec | Mapping[str, object] | None = None,
+        name: str = "acrnn",
+    ) -> None:
+        settings: dict[str, Any] = {
+            "n_features": n_features,
+            "n_channels": n_channels,
+            "n_frames": n_frames,
+            "n_convs": n_convs,
+            "filters": filters,
+            "pool_freq": pool_freq,
+            "projection": projection,
+            "lstm_units": lstm_units,
+            "attention": attention,
+            "attention_impl": attention_impl,
+            "attention_width": attention_width,
+            "gender": gender,
+            "dense_units": dense_units,
+            "batch_norm": batch_norm,
+            "dropout": dropout,
+            "normalization": normalization,
+            "classifier_activation": classifier_activation,
+        }
+        _check_settings({**settings, "n_classes": n_classes})
+
+        inputs = features = keras.Input((n_frames, n_features, n_channels), name=FEATURES)
+        if normalization is not None:
+            features = FrameNormalization(include_padding=normalization == "all-frames", name="normalization")(features)
+        frames = _convolve(features, n_convs, filters, pool_freq, dropout)
+        frames = _project(frames, projection, normalize=batch_norm == "projection")
+        lstm = keras.layers.LSTM(lstm_units, return_sequences=True, name="lstm")
+        frames = keras.layers.Bidirectional(lstm, name="bilstm")(frames)
+        utterance = _attend(frames, attention, attention_impl, attention_width)
+        if gender:
+            male = keras.Input((1,), name=GENDER)
+            inputs = {FEATURES: inputs, GENDER: male}
+            utterance = keras.layers.Concatenate(name="utterance_and_gender")([utterance, _embed_gender(male)])
+        hidden = keras.layers.Dense(dense_units, kernel_initializer="he_normal", name="dense")(utterance)
+        if batch_norm == "dense":
+            hidden = keras.layers.BatchNormalization(momentum=MOMENTUM, name="dense_norm")(hidden)
+        embedding = keras.layers.LeakyReLU(SLOPE, name=EMBEDDING)(hidden)
+        embedding = keras.layers.Dropout(dropout, name="dense_dropout")(embedding)
+        outputs = keras.layers.Dense(n_classes, activation=classifier_activation, name="classifier")(embedding)
+        super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
+        self.settings = {**settings, "filters": list(filters)}
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that rebuild the model."""
+        return {**super().get_config(), **self.settings}
+
+
+def _convolve(features: Any, n_convs: int, filters: Sequence[int], pool_freq: int, dropout: float) -> Any:
+    """Return the convolutions' output, (batch, n_frames // 2, n_features // pool_freq, filters[1])."""
+    hidden = features
+    for number in range(1, n_convs + 1):
+        channels = filters[0] if number == 1 else filters[1]
+        hidden = keras.layers.Conv2D(
+            channels, KERNEL_SIZE, padding="same", kernel_initializer="he_normal", name=f"conv_{number}"
+        )(hidden)
+        hidden = keras.layers.LeakyReLU(SLOPE, name=f"conv_{number}_activation")(hidden)
+        if number == 1:
+            hidden = keras.layers.MaxPooling2D((TIME_POOL, pool_freq), name="pool")(hidden)
+        hidden = keras.layers.Dropout(dropout, name=f"conv_{number}_dropout")(hidden)
+    return hidden
+
+
+def _project(hidden: Any, units: int, normalize: bool) -> Any:
+    """Return each frame's bands and channels brought to ``units`` values, (batch, time, units)."""
+    _, n_frames, n_bands, n_channels = hidden.shape
+    frames = keras.layers.Reshape((n_frames or -1, n_bands * n_channels), name="frames")(hidden)
+    frames = keras.layers.Dense(units, kernel_initializer="he_normal", name="projection")(frames)
+    if normalize:
+        frames = keras.layers.BatchNormalization(momentum=MOMENTUM, name="projection_norm")(frames)
+    return keras.layers.LeakyReLU(SLOPE, name="projection_activation")(frames)
+
+
+def _attend(frames: Any, attention: str, implementation: str, width: int | None) -> Any:
+    """Return one vector per utterance, (batch, channels), from its frames."""
+    if attention == "pooling":
+        return AttentionPooling(name="attention")(frames)
+    layer = _self_attention(implementation, width) if attention == "self" else DotProductAttention(name="attention")
+    return keras.layers.GlobalAveragePooling1D(name="mean")(layer(frames))
+
+
+def _self_attention(implementation: str, width: int | None) -> keras.layers.Layer:
+    """Return the layer the paper names, ours or the library's."""
+    if implementation == "native":
+        return SelfAttention(width=width, activation="relu", name="attention")
+    if keras.backend.backend() != "tensorflow":
+        raise ConfigError(
+            f"attention_impl is 'library', which runs on TensorFlow only, and Keras runs on {keras.backend.backend()}; "
+            "choose 'native', which takes the same weights."
+        )
+    from keras_self_attention import SeqSelfAttention
+
+    return SeqSelfAttention(attention_width=width, attention_activation="relu", name="attention")
+
+
+def _embed_gender(male: Any) -> Any:
+    """Return the vector of a probability that the speaker is male, (batch, 64)."""
+    embedded = GenderEmbedding(width=GENDER_WIDTH, name="gender_embedding")(male)
+    return keras.layers.Flatten(name="gender_vector")(keras.layers.Dense(GENDER_UNITS, name="gender_dense")(embedded))
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    """Raise ConfigError unless the arguments, by their names, are of the right types and in range."""
+    check_count("n_classes", settings["n_classes"], minimum=2)
+    for name in ("n_channels", "n_convs", "pool_freq", "projection", "lstm_units", "dense_units"):
+        check_count(name, settings[name])
+    check_count("n_features", settings["n_features"], minimum=settings["pool_freq"])
+    if settings["n_frames"] is not None:
+        check_count("n_frames", settings["n_frames"], minimum=TIME_POOL)
+    if settings["attention_width"] is not None:
+        check_count("attention_width", settings["attention_width"])
+    if not isinstance(settings["filters"], (list, tuple)) or len(settings["filters"]) != 2:
+        raise ConfigError(f"filters is {settings['filters']!r}; give those of the first convolution and of the others.")
+    for filters in settings["filters"]:
+        check_count("filters", filters)
+    check_flag("gender", settings["gender"])
+    check_fraction("dropout", settings["dropout"])
+    check_choice("attention", settings["attention"], ATTENTIONS)
+    check_choice("attention_impl", settings["attention_impl"], IMPLEMENTATIONS)
+    check_choice("batch_norm", settings["batch_norm"], BATCH_NORMS)
+    check_choice("normalization", settings["normalization"], NORMALIZATIONS)
+    check_choice("classifier_activation", settings["classifier_activation"], ("softmax", None))
