@@ -5,45 +5,29 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
+import numbers
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import keras
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from serzoo.data import audio
-from serzoo.data.corpora.base import natural_key
 from serzoo.data.examples import network_inputs
-from serzoo.errors import AudioError, ConfigError, DataError, FeatureError, WeightsError
-from serzoo.features.reference import extract
-from serzoo.features.segments import cut_segments, pool_segments, segment_starts
+from serzoo.data.listening import Clip, Windows, listen, recordings_in
+from serzoo.errors import AudioError, ConfigError, DataError, WeightsError
+from serzoo.features.segments import pool_segments
 from serzoo.features.spec import FeatureSpec
 from serzoo.files import moved_into_place
 from serzoo.labels import male_probability
 from serzoo.models.base import SERModel, check_choice, check_count, check_features_shape
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff")
-"""The files that are taken from a folder; a file given by its own name may have any."""
-
-MIN_SECONDS = 0.1
-"""Shorter recordings, less than a syllable, are refused."""
-
-_SHORT_SECONDS = 0.5
-_QUIET_DB = -70.0  # dB below full scale; the quietest recording of RAVDESS has an RMS of -61
-_FULL_SCALE = 0.999
-_CLIPPED_SHARE = 0.001  # of all samples; recordings normalised to full scale touch it far less often
-_HEARD_SHARE = 0.9
 _WORKERS = min(4, os.cpu_count() or 1)
-
-Windows = bool | Literal["auto"]
-"""Whether long recordings are classified window by window; ``"auto"`` from twice the model's length on."""
 
 Gender = str | float | None
 """A speaker's gender for models that take it: ``"male"``, ``"female"`` or the probability of male, in 0..1."""
@@ -192,7 +176,8 @@ class Classifier:
 
         Args:
             source: a file that libsndfile decodes, a folder that is searched with its subfolders for
-                :data:`SUFFIXES`, a list of both, or one channel of samples, (n_samples,), floats in -1..1.
+                :data:`~serzoo.data.listening.SUFFIXES`, a list of both, or one channel of samples, (n_samples,),
+                floats in -1..1.
             sample_rate: of samples, in Hz; files say theirs.
             gender: the speaker's, for a model that takes it: one for all recordings, or one for each.
             windows: True classifies recordings longer than ``feature_spec.n_samples`` in half-overlapping windows
@@ -204,8 +189,8 @@ class Classifier:
             A prediction for a file or for samples; a list for a folder or a list, in natural order or as given.
 
         Raises:
-            AudioError: a recording that cannot be read, is silent, or is shorter than :data:`MIN_SECONDS`;
-                :meth:`predict_files` can go on without it.
+            AudioError: a recording that cannot be read, is silent, or is shorter than
+                :data:`~serzoo.data.listening.MIN_SECONDS`; :meth:`predict_files` can go on without it.
             DataError: the model takes a gender and it is missing or out of range.
             ConfigError: a gender for a model without, or windows where they mean nothing.
         """
@@ -239,14 +224,15 @@ class Classifier:
             batch_size: windows that the model takes at a time.
 
         Raises:
-            AudioError: not one channel of finite floats, silent, or shorter than :data:`MIN_SECONDS`.
+            AudioError: not one channel of finite floats, silent, or shorter than
+                :data:`~serzoo.data.listening.MIN_SECONDS`.
             DataError, ConfigError: as in :meth:`predict`.
         """
         self._check_options(windows, batch_size)
         (male,) = self._genders(gender, ["array"])
         samples = audio.check_waveform(waveform, sample_rate, "array")
         with _single_threaded_blas():
-            clip = _listen("array", samples, sample_rate, self.feature_spec, windows, male)
+            clip = listen("array", samples, sample_rate, self.feature_spec, windows, male)
         return self._judge([clip], batch_size)[0]
 
     def predict_files(
@@ -273,7 +259,7 @@ class Classifier:
             DataError, ConfigError: as in :meth:`predict`.
         """
         self._check_options(windows, batch_size)
-        paths = [path for source in sources for path in _recordings(source)]
+        paths = [path for source in sources for path in recordings_in(source)]
         genders = self._genders(gender, paths)
         attempt = partial(_attempt, spec=self.feature_spec, windows=windows)
         predictions: list[Prediction] = []
@@ -305,7 +291,7 @@ class Classifier:
     def _check_options(self, windows: object, batch_size: object) -> None:
         check_choice("windows", windows, ("auto", True, False))
         check_count("batch_size", batch_size)
-        if windows is True and self.feature_spec.n_samples is None:
+        if windows not in ("auto", False) and self.feature_spec.n_samples is None:
             raise ConfigError(
                 "windows=True needs a model of fixed length; this one takes recordings whole (windows='auto')."
             )
@@ -316,14 +302,14 @@ class Classifier:
             if gender is not None:
                 raise ConfigError(f"{self.model.name} does not take the speaker's gender; leave gender out.")
             return [None] * len(names)
-        one_for_all = gender is None or isinstance(gender, (str, int, float))
+        one_for_all = gender is None or isinstance(gender, (str, numbers.Real))
         given = [gender] * len(names) if one_for_all else list(gender)  # type: ignore[arg-type]
         if len(given) != len(names):
             raise DataError(f"{len(given)} genders for {len(names)} recordings; give one for all, or one for each.")
         pairs = zip(given, names, strict=True)
         return [male_probability(each, f"{name}: the speaker's") for each, name in pairs]  # type: ignore[arg-type]
 
-    def _judge(self, clips: Sequence[_Clip], batch_size: int) -> list[Prediction]:
+    def _judge(self, clips: Sequence[Clip], batch_size: int) -> list[Prediction]:
         """Run the model on all parts of all clips and put together those of each."""
         if not clips:
             return []
@@ -343,7 +329,7 @@ class Classifier:
         inputs = network_inputs(features, genders if self.model.takes_gender else None)
         return np.asarray(self.network.predict(inputs, batch_size=batch_size, verbose=0))
 
-    def _prediction(self, clip: _Clip, outputs: np.ndarray) -> Prediction:
+    def _prediction(self, clip: Clip, outputs: np.ndarray) -> Prediction:
         spans = zip(clip.spans, outputs, strict=True) if clip.spans else ()
         timeline = [Segment(start, end, self._by_name(output)) for (start, end), output in spans]
         in_segments = self.feature_spec.segment_frames is not None
@@ -354,160 +340,30 @@ class Classifier:
         return dict(zip(self.class_names, probabilities.tolist(), strict=True))
 
 
-@dataclass(frozen=True)
-class _Clip:
-    """A recording as the model will hear it.
-
-    Args:
-        name: the file's path, or ``"array"``.
-        duration: in seconds.
-        features: of each window or segment, (n_parts, n_frames, ...).
-        spans: start and end of each part in seconds; empty where the recording is classified in one piece.
-        warnings: why the answer may be worth less than usual.
-        gender: probability that the speaker is male, or None for a model that does not take it.
-    """
-
-    name: str
-    duration: float
-    features: np.ndarray
-    spans: tuple[tuple[float, float], ...]
-    warnings: tuple[str, ...]
-    gender: float | None
-
-
 def _single_threaded_blas() -> threadpool_limits:
     """Keep BLAS to one thread: features are small products, which several threads slow down several times."""
     return threadpool_limits(1, user_api="blas")
 
 
-def _attempt(path: Path, gender: float | None, spec: FeatureSpec, windows: Windows) -> _Clip | AudioError:
+def _attempt(path: Path, gender: float | None, spec: FeatureSpec, windows: Windows) -> Clip | AudioError:
     try:
         waveform, sample_rate = audio.read(path)
-        return _listen(str(path), waveform, sample_rate, spec, windows, gender)
+        return listen(str(path), waveform, sample_rate, spec, windows, gender)
     except AudioError as error:
         return error
 
 
-def _clips(outcomes: Iterable[_Clip | AudioError], on_error: Callable[[AudioError], object] | None) -> list[_Clip]:
+def _clips(outcomes: Iterable[Clip | AudioError], on_error: Callable[[AudioError], object] | None) -> list[Clip]:
     """Return the clips among the outcomes and hand on the errors."""
     clips = []
     for outcome in outcomes:
-        if isinstance(outcome, _Clip):
+        if isinstance(outcome, Clip):
             clips.append(outcome)
         elif on_error is None:
             raise outcome
         else:
             on_error(outcome)
     return clips
-
-
-def _listen(
-    name: str, waveform: np.ndarray, sample_rate: int, spec: FeatureSpec, windows: Windows, gender: float | None
-) -> _Clip:
-    """Check a recording, cut it into the parts to classify and compute their features."""
-    audio.check_audible(waveform, name)
-    duration = len(waveform) / sample_rate
-    if duration < MIN_SECONDS:
-        raise AudioError(
-            f"{name} lasts {duration:.3f} s, too short to tell an emotion; give at least {MIN_SECONDS} s of speech."
-        )
-    warnings = _warnings(waveform, sample_rate, spec)
-    waveform = audio.resample(waveform, sample_rate, spec.sample_rate)
-    try:
-        if spec.segment_frames is not None:
-            features, spans = _in_segments(waveform, spec, spec.segment_frames)
-        else:
-            spans = _spans(len(waveform), spec.n_samples, windows)
-            warnings += _unheard(spans, len(waveform), spec.sample_rate)
-            features, spans = _in_windows(name, waveform, spec, spans)
-    except FeatureError as error:
-        raise AudioError(f"{name}: {error}") from None
-    seconds = [(start / spec.sample_rate, end / spec.sample_rate) for start, end in spans]
-    return _Clip(name, duration, features, tuple(seconds), tuple(warnings), gender)
-
-
-def _in_windows(
-    name: str, waveform: np.ndarray, spec: FeatureSpec, spans: Sequence[tuple[int, int]]
-) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """Return the features of a recording's windows and where these lie; silent ones are left out."""
-    heard = [(start, end) for start, end in spans if waveform[start:end].any()]
-    if not heard:
-        raise AudioError(
-            f"{name} is silent in its central {spec.n_samples} samples; use windows=True to hear all of it."
-        )
-    return np.stack([extract(waveform[start:end], spec) for start, end in heard]), heard if len(spans) > 1 else []
-
-
-def _in_segments(waveform: np.ndarray, spec: FeatureSpec, length: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """Return the features of a recording's segments and where these lie."""
-    features = extract(waveform, spec)
-    segments = cut_segments(features, length)
-    starts = segment_starts(len(features), length) * spec.hop_length
-    ends = np.minimum(starts + length * spec.hop_length, len(waveform))
-    return segments, list(zip(starts.tolist(), ends.tolist(), strict=True)) if len(segments) > 1 else []
-
-
-def _spans(n_samples: int, length: int | None, windows: Windows) -> list[tuple[int, int]]:
-    """Return start and end of the windows of a recording that are classified, in samples."""
-    if length is None or n_samples <= length:
-        return [(0, n_samples)]
-    if not windows or (windows == "auto" and n_samples <= 2 * length):
-        starts = [(n_samples - length) // 2]
-    else:
-        hop = (length + 1) // 2
-        starts = [*range(0, n_samples - length, hop), n_samples - length]
-    return [(start, start + length) for start in starts]
-
-
-def _unheard(spans: Sequence[tuple[int, int]], n_samples: int, sample_rate: int) -> list[str]:
-    """Return a warning where a recording's only window leaves much of it out."""
-    length = spans[0][1] - spans[0][0]
-    if len(spans) > 1 or length >= _HEARD_SHARE * n_samples:
-        return []
-    heard, duration = length / sample_rate, n_samples / sample_rate
-    return [f"only its central {heard:.2f} of {duration:.2f} s were heard; windows=True hears all of it"]
-
-
-def _warnings(waveform: np.ndarray, sample_rate: int, spec: FeatureSpec) -> list[str]:
-    """Return what is unusual about a recording at its own sample rate."""
-    found = []
-    if sample_rate < spec.sample_rate:
-        found.append(
-            f"recorded at {sample_rate} Hz, the model hears at {spec.sample_rate} Hz: "
-            f"above {sample_rate // 2} Hz there is nothing, which is fine only if it was trained on such recordings"
-        )
-    duration = len(waveform) / sample_rate
-    if duration < _SHORT_SECONDS:
-        found.append(f"only {duration:.2f} s long, little to tell an emotion from")
-    peak = float(np.abs(waveform).max())
-    level = 10 * math.log10(np.mean(np.square(waveform, dtype=np.float64)))
-    if level < _QUIET_DB:
-        found.append(f"very quiet: {level:.0f} dB RMS below full scale")
-    if peak > 2:
-        found.append(f"samples reach {peak:.0f} where full scale is 1; divide 16-bit samples by 32768")
-    elif (clipped := np.mean(np.abs(waveform) >= _FULL_SCALE)) > _CLIPPED_SHARE:
-        found.append(f"clipped: {clipped:.1%} of the samples are at full scale")
-    return found
-
-
-def _recordings(source: str | Path) -> Iterator[Path]:
-    """Yield a file, or the recordings below a folder in natural order, hidden ones left out."""
-    if not isinstance(source, (str, Path)) or not str(source):
-        raise AudioError(f"{source!r} is no path; give file names, or samples as a NumPy array with their sample rate.")
-    path = Path(source).expanduser()
-    if not path.is_dir():
-        yield path
-        return
-    found = [
-        file
-        for file in path.rglob("*")
-        if file.suffix.lower() in SUFFIXES
-        and not any(part.startswith(".") for part in file.relative_to(path).parts)
-        and file.is_file()
-    ]
-    if not found:
-        raise AudioError(f"Folder {path} holds no recordings; looked for {', '.join(SUFFIXES)}.")
-    yield from sorted(found, key=lambda file: natural_key(file.relative_to(path).as_posix()))
 
 
 def _probability_network(model: SERModel) -> keras.Model:

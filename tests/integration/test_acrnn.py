@@ -341,6 +341,8 @@ def test_gender_may_be_a_name_or_its_probability(classifier):
         return values(classifier.predict(noise(), RATE, gender=gender))
 
     np.testing.assert_array_equal(answer("male"), answer(1))
+    np.testing.assert_array_equal(answer("male"), answer(np.float32(1)))
+    np.testing.assert_array_equal(answer("male"), answer(np.array([1.0])))
     np.testing.assert_array_equal(answer("female"), answer(0.0))
     assert np.abs(answer("male") - answer("female")).max() > 1e-5
 
