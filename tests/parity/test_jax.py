@@ -23,6 +23,7 @@ TESTS = Path(__file__).resolve().parents[1]
         "unit/test_layers.py",
         "unit/test_attention.py",
         "unit/test_normalization.py",
+        "unit/test_quaternion.py",
         "contract/test_models.py",
     ],
 )
