@@ -8,12 +8,8 @@ its own, since a process's peak never falls; what loading TensorFlow and a first
 """
 
 import argparse
-import os
-import resource
-import subprocess
-import sys
-import time
-from collections.abc import Callable
+
+from measuring import peak_memory, run_apart, timed
 
 CHANNELS, WIDTH = 256, 15
 LAYERS = ("library", "native")
@@ -46,14 +42,9 @@ def print_table(options: argparse.Namespace) -> None:
 
 def measure_apart(layer: str, n_frames: int, options: argparse.Namespace) -> tuple[float, float]:
     """Return what :func:`measure` returns in a fresh process."""
-    command = [sys.executable, __file__, "--layer", layer, "--frames", str(n_frames)]
-    command += ["--batch", str(options.batch), "--repeats", str(options.repeats), *["--xla"] * options.xla]
-    environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
-    answer = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if answer.returncode:
-        sys.exit(f"{' '.join(command)} ended with {answer.returncode}:\n{answer.stderr}")
-    seconds, megabytes = answer.stdout.split()
-    return float(seconds), float(megabytes)
+    settings = ("--frames", n_frames, "--batch", options.batch, "--repeats", options.repeats, *["--xla"] * options.xla)
+    seconds, megabytes = run_apart(__file__, "--layer", layer, *settings)
+    return seconds, megabytes
 
 
 def measure(layer: str, batch: int, n_frames: int, repeats: int, xla: bool) -> tuple[float, float]:
@@ -86,18 +77,6 @@ def make_layer(layer: str):
     from serzoo.layers.attention import SelfAttention
 
     return SelfAttention(width=WIDTH, activation="relu")
-
-
-def timed(function: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
-
-
-def peak_memory() -> float:
-    """Return the most memory this process has held so far, in MB."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 if __name__ == "__main__":

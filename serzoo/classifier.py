@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import numbers
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -291,9 +290,10 @@ class Classifier:
     def _check_options(self, windows: object, batch_size: object) -> None:
         check_choice("windows", windows, ("auto", True, False))
         check_count("batch_size", batch_size)
-        if windows not in ("auto", False) and self.feature_spec.n_samples is None:
+        in_segments = self.feature_spec.segment_frames is not None
+        if windows != "auto" and (in_segments or (windows and self.feature_spec.n_samples is None)):
             raise ConfigError(
-                "windows=True needs a model of fixed length; this one takes recordings whole (windows='auto')."
+                f"windows={windows} is for models of fixed length; this one takes recordings whole (windows='auto')."
             )
 
     def _genders(self, gender: Gender | Sequence[Gender], names: Sequence[str | Path]) -> list[float | None]:
@@ -302,12 +302,14 @@ class Classifier:
             if gender is not None:
                 raise ConfigError(f"{self.model.name} does not take the speaker's gender; leave gender out.")
             return [None] * len(names)
-        one_for_all = gender is None or isinstance(gender, (str, numbers.Real))
-        given = [gender] * len(names) if one_for_all else list(gender)  # type: ignore[arg-type]
-        if len(given) != len(names):
-            raise DataError(f"{len(given)} genders for {len(names)} recordings; give one for all, or one for each.")
-        pairs = zip(given, names, strict=True)
-        return [male_probability(each, f"{name}: the speaker's") for each, name in pairs]  # type: ignore[arg-type]
+        given = np.asarray(gender, object)
+        if given.ndim == 0:
+            given = np.full(len(names), gender, object)
+        if given.shape not in ((len(names),), (len(names), 1)):
+            found = " x ".join(map(str, given.shape))
+            raise DataError(f"{found} genders for {len(names)} recordings; give one for all, or one for each.")
+        pairs = zip(given.ravel(), names, strict=True)
+        return [male_probability(each, f"{name}: the speaker's") for each, name in pairs]
 
     def _judge(self, clips: Sequence[Clip], batch_size: int) -> list[Prediction]:
         """Run the model on all parts of all clips and put together those of each."""
@@ -315,7 +317,7 @@ class Classifier:
             return []
         # clips of different lengths go one by one: padding them to a common length would change the answers
         groups = [clip.features for clip in clips]
-        genders = [np.full(len(clip.features), clip.gender, np.float32) for clip in clips]
+        genders = [np.full(len(clip.features), clip.gender or 0.0, np.float32) for clip in clips]
         if self.feature_spec.n_frames is not None:
             groups, genders = [np.concatenate(groups)], [np.concatenate(genders)]
         outputs = [self._ask(*group, batch_size) for group in zip(groups, genders, strict=True)]

@@ -82,7 +82,8 @@ class WaveformAugmentConfig:
 
 @dataclass(frozen=True)
 class SpecAugmentConfig:
-    """SpecAugment (Park et al., 2019): bands of frames and of coefficients set to zero.
+    """SpecAugment (Park et al., 2019): bands of frames and of coefficients set to zero, or to the mean that a model
+    subtracts.
 
     Args:
         time_masks: number of time masks.
@@ -108,7 +109,7 @@ class TrainingConfig:
 
     Args:
         optimizer: the optimiser and its settings.
-        batch_size: clips per step.
+        batch_size: segments per step; a clip that is not cut is one.
         epochs: passes over the training part.
         label_smoothing: applied to training targets only.
         selection: one of :data:`SELECTION_RULES`.
@@ -209,6 +210,8 @@ class Recipe:
         values = self.to_dict()
         for key, value in changes.items():
             *parents, last = key.split(".")
+            if key == "features.kind" and value != values["features"]["kind"]:
+                values["features"] = {}  # the settings of another kind mean nothing
             target = values
             for parent in parents:
                 if not isinstance(target.get(parent), dict):

@@ -1,4 +1,4 @@
-"""The emotion names used throughout, whatever a corpus calls them."""
+"""The names of emotions and genders used throughout, whatever a corpus calls them."""
 
 from collections.abc import Sequence
 
@@ -13,30 +13,32 @@ SHARED_LABELS = ("angry", "fear", "happy", "neutral", "sad")
 """The five classes that CASIA, EMO-DB, EMOVO, RAVDESS and SAVEE share (TIM-Net, section 3.2)."""
 
 MALE, FEMALE = "male", "female"
-_MALE_PROBABILITIES = {MALE: 1.0, FEMALE: 0.0}
+_MALE_PROBABILITIES = {MALE: 1.0, "m": 1.0, FEMALE: 0.0, "f": 0.0}
 
 
-def male_probability(gender: str | float | None, whose: str = "The speaker's") -> float:
+def male_probability(gender: object, whose: str = "The speaker's") -> float:
     """Return a gender as models take it: the probability that the speaker is male.
 
     Args:
-        gender: ``"male"``, ``"female"``, or a number in 0..1 (also as text) from somebody who is not sure.
+        gender: ``"male"``, ``"female"``, their first letters, in capitals or not; or a number in 0..1 (also as text)
+            from somebody who is not sure.
         whose: what the error message puts before the word gender.
 
     Raises:
         DataError: anything else; an unknown gender, NaN, None or the empty text, is refused too.
     """
+    named = gender.strip().lower() if isinstance(gender, str) else None
     try:
-        probability = _MALE_PROBABILITIES.get(gender, gender)  # type: ignore[arg-type]
-        if 0 <= (number := float(probability)) <= 1:  # type: ignore[arg-type]
-            return number
+        probability = _MALE_PROBABILITIES[named] if named in _MALE_PROBABILITIES else float(gender)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        pass
-    given = repr(gender) if gender not in ("", None) else "unknown"
-    raise DataError(
-        f"{whose} gender is {given}; give 'male', 'female' or the probability of male in 0..1 "
-        "(gender=..., --gender or the corpus's column), or use a model that was built with gender=False."
-    )
+        probability = float("nan")
+    if isinstance(gender, bool) or not 0 <= probability <= 1:
+        given = "unknown" if gender is None or named == "" else repr(gender)
+        raise DataError(
+            f"{whose} gender is {given}; give 'male', 'female' or the probability of male in 0..1, "
+            "or use a model without gender."
+        )
+    return probability
 
 
 def check_class_names(class_names: Sequence[str]) -> tuple[str, ...]:

@@ -43,7 +43,7 @@ class Examples:
     def __post_init__(self) -> None:
         if self.features.ndim < 3 or len(self.features) == 0:
             raise FeatureError(
-                f"Features have shape {self.features.shape}; expected (clips, frames, values), not empty."
+                f"Features have shape {self.features.shape}; expected (segments, frames, values of a frame), not empty."
             )
         self._check_counts()
         if self.targets.shape != (len(self),):
@@ -106,19 +106,27 @@ class Examples:
     def _check_counts(self) -> None:
         if self.segment_counts is None:
             return
-        if self.counts.ndim != 1 or (self.counts < 1).any() or self.counts.sum() != len(self.features):
+        given = np.asarray(self.segment_counts)
+        if not np.issubdtype(given.dtype, np.integer) or given.ndim != 1 or (given < 1).any():
             raise DataError(
-                f"Segment counts add up to {self.counts.sum()} for {len(self.features)} segments; "
-                "give each clip's number of segments, at least 1."
+                f"Segment counts are {given.dtype} of shape {given.shape}; give whole numbers, 1 or more, one per clip."
+            )
+        if given.sum() != len(self.features):
+            raise DataError(
+                f"Segment counts add up to {given.sum()} for {len(self.features)} segments; make them agree."
             )
 
     def _check_genders(self) -> None:
         if self.genders is None:
             return
-        if self.genders.shape != (len(self),) or not ((self.genders >= 0) & (self.genders <= 1)).all():
+        genders = np.asarray(self.genders)
+        if genders.shape != (len(self),):
             raise DataError(
-                f"Genders have shape {self.genders.shape} and run from {self.genders.min()} to {self.genders.max()}; "
-                f"give {len(self)} probabilities of male, each in 0..1."
+                f"Genders have shape {genders.shape}; give {len(self)} probabilities of male, one per clip."
+            )
+        if not ((genders >= 0) & (genders <= 1)).all():
+            raise DataError(
+                f"Genders run from {genders.min()} to {genders.max()}; give probabilities of male, each in 0..1."
             )
 
 

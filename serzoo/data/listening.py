@@ -108,6 +108,7 @@ def listen(
     try:
         if spec.segment_frames is not None:
             features, spans = _in_segments(waveform, spec, spec.segment_frames)
+            warnings += _silent(spans, waveform)
         else:
             spans = _spans(len(waveform), spec.n_samples, windows)
             warnings += _unheard(spans, len(waveform), spec.sample_rate)
@@ -158,6 +159,12 @@ def _unheard(spans: Sequence[tuple[int, int]], n_samples: int, sample_rate: int)
         return []
     heard, duration = length / sample_rate, n_samples / sample_rate
     return [f"only its central {heard:.2f} of {duration:.2f} s were heard; windows=True hears all of it"]
+
+
+def _silent(spans: Sequence[tuple[int, int]], waveform: np.ndarray) -> list[str]:
+    """Return a warning where segments are digital silence: they are answered to, and may hold the maximum."""
+    n_silent = sum(not waveform[start:end].any() for start, end in spans)
+    return [f"{n_silent} of {len(spans)} segments are digital silence, which counts like speech"] if n_silent else []
 
 
 def _warnings(waveform: np.ndarray, sample_rate: int, spec: FeatureSpec) -> list[str]:

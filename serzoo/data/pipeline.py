@@ -32,11 +32,19 @@ _NOISE, _MASKS = 0, 1
 """Random streams of one clip in one epoch, folded into its seed; the masks take all numbers from theirs on."""
 
 
-def training_dataset(examples: Examples, training: TrainingConfig, first_epoch: int = 0) -> tf.data.Dataset:
+def training_dataset(
+    examples: Examples, training: TrainingConfig, first_epoch: int = 0, *, neutral: np.ndarray | float = 0.0
+) -> tf.data.Dataset:
     """Return the batches of all epochs from ``first_epoch`` on, one after another.
 
     What is shuffled and counted is segments; a clip that is not cut is one. Label smoothing applies
     here, and only here, so that scores on other parts are not smoothed.
+
+    Args:
+        examples: the training part.
+        training: batch size, epochs, seed, smoothing and masks.
+        first_epoch: where to start.
+        neutral: what masks put in the place of features, of a shape that goes with a frame's.
 
     Returns:
         A dataset of ``training.epochs - first_epoch`` times ``ceil(n_segments / batch_size)`` batches of
@@ -49,7 +57,7 @@ def training_dataset(examples: Examples, training: TrainingConfig, first_epoch: 
     def gather(indices: Any, epoch: Any) -> tuple[Any, Any]:
         batch = tf.gather(features, indices)
         if training.spec_augment is not None:
-            batch = _spec_augment(batch, indices, epoch, training.seed, training.spec_augment)
+            batch = _spec_augment(batch, indices, epoch, training.seed, training.spec_augment, neutral)
         chosen = None if genders is None else tf.gather(genders, indices)
         return network_inputs(batch, chosen), tf.gather(targets, indices)
 
@@ -63,6 +71,7 @@ def waveform_dataset(
     *,
     with_gender: bool = False,
     first_epoch: int = 0,
+    neutral: np.ndarray | float = 0.0,
     decoder: str = "soundfile",
 ) -> tf.data.Dataset:
     """Return the batches of :func:`training_dataset`, decoded and augmented anew in every epoch.
@@ -73,6 +82,7 @@ def waveform_dataset(
         training: batch size, epochs, seed, smoothing and augmentation.
         with_gender: give the speakers' genders too.
         first_epoch: where to start.
+        neutral: as :func:`training_dataset` takes it.
         decoder: ``"soundfile"`` (with soxr, as librosa does) or ``"tfio"``, tensorflow-io's in-graph
             decoding and resampling, whose samples differ slightly from librosa's.
 
@@ -100,7 +110,7 @@ def waveform_dataset(
     def batch(waveforms: Any, indices: Any, epochs: Any) -> tuple[Any, Any]:
         features = transform(waveforms)
         if training.spec_augment is not None:
-            features = _spec_augment(features, indices, epochs[0], training.seed, training.spec_augment)
+            features = _spec_augment(features, indices, epochs[0], training.seed, training.spec_augment, neutral)
         chosen = None if genders is None else tf.gather(genders, indices)
         return network_inputs(features, chosen), tf.gather(targets, indices)
 
@@ -258,7 +268,9 @@ def _augment_waveform(waveform: Any, seed: Any, config: WaveformAugmentConfig) -
     return waveform
 
 
-def _spec_augment(features: Any, indices: Any, epoch: Any, seed: int, config: SpecAugmentConfig) -> Any:
+def _spec_augment(
+    features: Any, indices: Any, epoch: Any, seed: int, config: SpecAugmentConfig, neutral: np.ndarray | float
+) -> Any:
     """Mask every clip of a batch (batch, n_frames, n_features, ...) with its own random bands."""
 
     def mask(clip: Any, index: Any) -> Any:
@@ -269,7 +281,8 @@ def _spec_augment(features: Any, indices: Any, epoch: Any, seed: int, config: Sp
             kept *= _band(tf.random.fold_in(start, _MASKS + 2 * number), n_frames, config.time_width)[:, None]
         for number in range(config.feature_masks):
             kept *= _band(tf.random.fold_in(start, _MASKS + 2 * number + 1), n_features, config.feature_width)[None, :]
-        return clip * tf.reshape(kept, [n_frames, n_features] + [1] * (clip.shape.rank - 2))
+        kept = tf.reshape(kept, [n_frames, n_features] + [1] * (clip.shape.rank - 2))
+        return tf.where(kept > 0, clip, neutral)
 
     return tf.map_fn(lambda pair: mask(*pair), (features, indices), fn_output_signature=features.dtype)
 

@@ -35,7 +35,8 @@ def export(
 
     The export is loaded again and compared with the model before it is moved into place: its answers to
     features must agree within 1e-5, its answers to waveforms within the front end's tolerance. It
-    answers to whole waveforms, centred in the model's length; windows over long recordings are the caller's.
+    answers to whole waveforms: a model of fixed length hears their centre, and windows over long recordings are the
+    caller's; one of segments hears all, cut in the graph.
 
     Args:
         model: what :func:`serzoo.load` returns, or a model with class names and a feature spec.
@@ -49,6 +50,7 @@ def export(
     Raises:
         UnknownNameError: no such format.
         ConfigError: the model has no class names or no feature spec.
+        WeightsError: the model normalises its features and has no statistics to do so.
         ExportError: the folder is in use, the Keras backend cannot write the format, or the export
             does not reproduce the model; nothing is left behind.
     """

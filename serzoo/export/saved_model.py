@@ -65,9 +65,19 @@ def describe(classifier: Classifier) -> dict[str, object]:
             "features": {"features": f"float32 (batch, {shape})", **gender},
             "class_names": {},
         },
-        "caution": "silence and clips too short to tell anything are answered like any other; check before asking",
+        "caution": _caution(classifier),
         "tensorflow": tf.__version__,
     }
+
+
+def _caution(classifier: Classifier) -> str:
+    """Return what whoever asks the export must know."""
+    caution = "silence and clips too short to tell anything are answered like any other; check before asking"
+    if classifier.feature_spec.segment_frames is not None:
+        caution += "; zeros behind a recording count as sound, so pad none; memory grows with a recording's length"
+    elif classifier.feature_spec.n_samples is None and classifier.model.min_frames > 1:
+        caution += f"; a recording must have {classifier.model.min_frames} frames"
+    return caution
 
 
 def _module(classifier: Classifier) -> tf.Module:
@@ -76,7 +86,7 @@ def _module(classifier: Classifier) -> tf.Module:
     class_names = tf.constant(classifier.class_names)
 
     def answer(features: Any, gender: Any = None) -> dict[str, Any]:
-        genders = None if gender is None else _checked(gender)
+        genders = None if gender is None else _checked(gender, features)
         if spec.segment_frames is None:
             probabilities = ask(network_inputs(features, genders))
         else:
@@ -106,11 +116,14 @@ def _features_shape(classifier: Classifier) -> tuple[int | None, ...]:
     return classifier.model.features_shape if spec.segment_frames is None else (None, *spec.frame_shape)
 
 
-def _checked(gender: Any) -> Any:
-    """Return ``gender`` (batch,) where all of it lies in 0..1; the graph fails otherwise, on NaN too."""
+def _checked(gender: Any, features: Any) -> Any:
+    """Return ``gender`` (batch,) if it is one number in 0..1 per recording; the graph fails otherwise, on NaN too."""
     in_range = tf.reduce_all((gender >= 0) & (gender <= 1))
     message = "gender holds a value outside 0..1; give the probability that the speaker is male"
-    with tf.control_dependencies([tf.debugging.Assert(in_range, [message, gender])]):
+    as_many = tf.debugging.assert_equal(
+        tf.shape(gender)[0], tf.shape(features)[0], "gender must hold one number per recording"
+    )
+    with tf.control_dependencies([tf.debugging.Assert(in_range, [message, gender]), as_many]):
         return tf.identity(gender)
 
 

@@ -14,7 +14,6 @@ from serzoo.features.segments import cut_segments, pool_segments
 
 if TYPE_CHECKING:
     from serzoo.classifier import Classifier
-    from serzoo.features.spec import FeatureSpec
 
 FEATURES_TOLERANCE = 1e-5
 """Largest allowed difference of a probability, given the same features."""
@@ -43,7 +42,7 @@ def check_answers(
     Raises:
         ExportError: a probability is off, or the answer has another shape.
     """
-    for waveforms in _probes(classifier.feature_spec):
+    for waveforms in _probes(classifier):
         features = np.stack([extract(waveform, classifier.feature_spec) for waveform in waveforms])
         genders = np.linspace(1, 0, len(waveforms), dtype=np.float32)
         expected = _answer(classifier, features, genders)
@@ -62,11 +61,12 @@ def _answer(classifier: Classifier, features: np.ndarray, genders: np.ndarray) -
     return pool_segments(classifier.network.predict_on_batch(network_inputs(np.concatenate(parts), repeated)), counts)
 
 
-def _probes(spec: FeatureSpec) -> Iterator[np.ndarray]:
+def _probes(classifier: Classifier) -> Iterator[np.ndarray]:
     """Yield noise that swells and fades, shorter than, equal to and longer than the model's length."""
-    random = np.random.default_rng(0)
+    random, spec = np.random.default_rng(0), classifier.feature_spec
     length = spec.n_samples or (spec.segment_frames or 0) * spec.hop_length or spec.sample_rate
-    for n_samples in (length // 3 + 1, length, 2 * length + 1):
+    shortest = spec.min_samples + (classifier.model.min_frames - 1) * spec.hop_length
+    for n_samples in (max(length // 3 + 1, shortest), max(length, shortest), 2 * length + shortest):
         for batch_size in _BATCH_SIZES:
             noise = random.normal(0, 0.1, (batch_size, n_samples)) * np.hanning(n_samples)
             yield noise.astype(np.float32)

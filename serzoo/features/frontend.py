@@ -11,8 +11,8 @@ import numpy as np
 from keras import ops
 
 from serzoo.errors import unknown_name
-from serzoo.features.reference import FULL_SCALE, LOG_MEL_FLOOR, frame_window, mel_triangles
-from serzoo.features.spec import FeatureSpec, LogMelSpec, MFCCSpec, spec_from_dict
+from serzoo.features.reference import FULL_SCALE, LOG_MEL_FLOOR, MAGNITUDE_FLOOR, frame_window, mel_triangles
+from serzoo.features.spec import FeatureSpec, LogMelSpec, MFCCSpec, STFTSpec, spec_from_dict
 
 _POWER_FLOOR = 1e-10  # librosa.power_to_db's amin
 
@@ -114,7 +114,37 @@ class LogMel(FrontEnd):
         return ops.stack([static, difference, _differences(difference, spec.delta_width)], axis=-1)
 
 
-FRONT_ENDS: dict[str, type[FrontEnd]] = {MFCCSpec.kind: MFCC, LogMelSpec.kind: LogMel}
+@keras.saving.register_keras_serializable("serzoo")
+class MagnitudeSTFT(FrontEnd):
+    """Waveforms to magnitude spectra, equal to :func:`serzoo.features.reference.magnitude_stft`.
+
+    Arguments, input and output are those of :class:`FrontEnd`.
+    """
+
+    spec: STFTSpec
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Make the window, divided by its sum; ``input_shape`` is (batch, n_samples)."""
+        del input_shape
+        import librosa
+
+        window = librosa.filters.get_window("hamming", self.spec.window_length)
+        self._window = (window / window.sum()).astype(np.float32)
+
+    def call(self, waveforms: Any) -> Any:
+        """Return the magnitudes of ``waveforms``, with frames centred on the multiples of the hop."""
+        spec = self.spec
+        samples = _fit_length(waveforms, spec.n_samples)
+        beyond = spec.window_length // 2
+        lacking = (spec.window_length % 2 - ops.shape(samples)[1]) % spec.hop_length  # of the last frame
+        padded = ops.pad(samples, ((0, 0), (beyond, beyond + lacking)))
+        frames = _cut_frames(padded, spec.window_length, spec.hop_length)
+        powers = _powers(frames * self._window, spec.window_length)[..., : spec.n_bins]
+        # The floor comes before the root, whose slope at 0 is infinite.
+        return ops.sqrt(ops.maximum(powers, MAGNITUDE_FLOOR**2))[..., None]
+
+
+FRONT_ENDS: dict[str, type[FrontEnd]] = {MFCCSpec.kind: MFCC, LogMelSpec.kind: LogMel, STFTSpec.kind: MagnitudeSTFT}
 """The layer that computes each kind of feature."""
 
 

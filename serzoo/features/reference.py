@@ -8,10 +8,16 @@ from functools import partial
 import numpy as np
 
 from serzoo.errors import FeatureError
-from serzoo.features.spec import FeatureSpec, LogMelSpec, MFCCSpec
+from serzoo.features.spec import FeatureSpec, LogMelSpec, MFCCSpec, STFTSpec
 
 LOG_MEL_FLOOR = float(np.finfo(float).eps)
 """The least power of a log-mel band, so that a band without any is worth -36.04."""
+
+MAGNITUDE_FLOOR = 1e-10
+"""The least magnitude of a Fourier transform: far below what any recording resolves, but not zero.
+
+A frame of zeros is padding to the models. With the floor, digital silence stays sound.
+"""
 
 FULL_SCALE = 32_768
 """The unit of a waveform in -1..1 that is not standardised is that of 16-bit samples."""
@@ -56,7 +62,7 @@ def mfcc(waveform: np.ndarray, spec: MFCCSpec) -> np.ndarray:
     """
     import librosa
 
-    waveform = _clip(waveform, spec, shortest=1)
+    waveform = _clip(waveform, spec)
     # librosa's own centring is the same but warns about clips shorter than a window
     padded = np.pad(waveform.astype(np.float32, copy=False), spec.n_fft // 2)
     powers = librosa.feature.melspectrogram(
@@ -90,7 +96,7 @@ def log_mel(waveform: np.ndarray, spec: LogMelSpec) -> np.ndarray:
     """
     import librosa
 
-    samples = _clip(waveform, spec, shortest=spec.window_length).astype(np.float64)
+    samples = _clip(waveform, spec).astype(np.float64)
     samples = _standardized(samples) if spec.standardize_waveform else FULL_SCALE * samples
     samples[1:] -= spec.preemphasis * samples[:-1]
     n_padded = (spec.frames_in(len(samples)) - 1) * spec.hop_length + spec.window_length
@@ -125,7 +131,43 @@ def mel_triangles(spec: LogMelSpec) -> np.ndarray:
     return triangles
 
 
-EXTRACTORS: dict[str, Callable[..., np.ndarray]] = {MFCCSpec.kind: mfcc, LogMelSpec.kind: log_mel}
+def magnitude_stft(waveform: np.ndarray, spec: STFTSpec) -> np.ndarray:
+    """Compute the magnitudes of ``scipy.signal.stft``, time forwards.
+
+    All that the spec does not name is that function's default: a periodic Hamming window, frames centred on
+    multiples of the hop with zeros beyond both ends, the last one zero-padded, and division by the window's sum,
+    so that a sine of full scale peaks at 0.5. Magnitudes below :data:`MAGNITUDE_FLOOR` are raised to it.
+
+    Args:
+        waveform: (n,) float32 at ``spec.sample_rate``, full scale at -1 and 1; any n >= 1.
+        spec: the features.
+
+    Returns:
+        (n_frames, n_bins, 1) float32, 1e-10..1.
+
+    Raises:
+        FeatureError: the waveform is not one channel with at least one sample.
+    """
+    import scipy.signal
+
+    samples = _clip(waveform, spec).astype(np.float64)
+    # scipy's own zeros beyond the ends are the same, but it narrows the window for clips shorter than one
+    *_, spectra = scipy.signal.stft(
+        np.pad(samples, spec.window_length // 2),
+        window="hamming",
+        nperseg=spec.window_length,
+        noverlap=spec.window_length - spec.hop_length,
+        boundary=None,
+    )
+    magnitudes = np.abs(spectra[: spec.n_bins]).T
+    return np.maximum(magnitudes, MAGNITUDE_FLOOR).astype(np.float32)[..., np.newaxis]
+
+
+EXTRACTORS: dict[str, Callable[..., np.ndarray]] = {
+    MFCCSpec.kind: mfcc,
+    LogMelSpec.kind: log_mel,
+    STFTSpec.kind: magnitude_stft,
+}
 """The function that defines each kind of feature."""
 
 
@@ -145,14 +187,14 @@ def extract(waveform: np.ndarray, spec: FeatureSpec) -> np.ndarray:
     return EXTRACTORS[spec.kind](waveform, spec)
 
 
-def _clip(waveform: np.ndarray, spec: FeatureSpec, shortest: int) -> np.ndarray:
+def _clip(waveform: np.ndarray, spec: FeatureSpec) -> np.ndarray:
     """Return the one channel that ``waveform`` must be, brought to ``spec.n_samples``."""
     if waveform.ndim != 1 or len(waveform) == 0:
         raise FeatureError(f"Features need one channel with samples, (n_samples,); got the shape {waveform.shape}.")
-    if len(waveform) < shortest:
+    if len(waveform) < spec.min_samples:
         raise FeatureError(
-            f"{len(waveform)} samples are less than one frame, which takes {shortest} at {spec.sample_rate} Hz; "
-            "use a longer recording."
+            f"{len(waveform)} samples are less than one frame, which takes {spec.min_samples} "
+            f"at {spec.sample_rate} Hz; use a longer recording."
         )
     return waveform if spec.n_samples is None else fit_length(waveform, spec.n_samples)
 

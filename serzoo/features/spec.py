@@ -66,6 +66,11 @@ class FeatureSpec(ABC):
             return self.segment_frames
         return None if self.n_samples is None else self.frames_in(self.n_samples)
 
+    @property
+    def min_samples(self) -> int:
+        """Samples of the shortest waveform that has features."""
+        return 1
+
     def to_dict(self) -> dict[str, object]:
         """Return the spec as plain data, ``kind`` first; :func:`spec_from_dict` reads it back."""
         return {"kind": self.kind, **asdict(self)}
@@ -181,6 +186,11 @@ class LogMelSpec(FeatureSpec):
             raise ConfigError(f"standardize_waveform is {self.standardize_waveform!r}; it must be true or false.")
 
     @property
+    def min_samples(self) -> int:
+        """One frame."""
+        return self.window_length
+
+    @property
     def frame_shape(self) -> tuple[int, ...]:
         """(n_mels, 3): the band's logarithm, its difference and the difference's difference."""
         return (self.n_mels, 3)
@@ -191,7 +201,59 @@ class LogMelSpec(FeatureSpec):
         return 1 + -(-beyond_the_first // self.hop_length)
 
 
-SPECS: dict[str, type[FeatureSpec]] = {spec.kind: spec for spec in (MFCCSpec, LogMelSpec)}
+@dataclass(frozen=True)
+class STFTSpec(FeatureSpec):
+    """Magnitudes of the short-time Fourier transform as ``scipy.signal.stft`` computes it.
+
+    The defaults are what the quaternion networks and RH-Emo take: 16 ms Hamming windows, half overlapping, at
+    16 kHz, without the highest of the 129 bins. The papers' 4 seconds are ``segment_frames=501``.
+
+    Args:
+        sample_rate: as in :class:`FeatureSpec`.
+        n_samples: as in :class:`FeatureSpec`.
+        segment_frames: as in :class:`FeatureSpec`.
+        hop_length: as in :class:`FeatureSpec`; at most ``window_length``.
+        window_length: samples of a frame, and of its Fourier transform.
+        n_bins: frequencies from 0 Hz on, ``sample_rate / window_length`` apart; at most ``window_length // 2 + 1``.
+
+    Raises:
+        ConfigError: a value out of range.
+
+    Source: Guizzo et al., "Quaternion Anti-Transfer Learning for Speech Emotion Recognition", WASPAA 2023,
+    section 3.1.
+    """
+
+    sample_rate: int = 16_000
+    hop_length: int = 128
+    window_length: int = 256
+    n_bins: int = 128
+
+    kind = "stft"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_positive(self, "window_length", "n_bins")
+        length = self.window_length
+        if self.hop_length > length:
+            raise ConfigError(
+                f"hop_length is {self.hop_length} but window_length is {length}; use hop_length <= window_length."
+            )
+        if self.n_bins > length // 2 + 1:
+            raise ConfigError(
+                f"n_bins is {self.n_bins} but a window of {length} samples has {length // 2 + 1}; use at most as many."
+            )
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """(n_bins, 1): a picture with one channel."""
+        return (self.n_bins, 1)
+
+    def frames_in(self, n_samples: int) -> int:
+        """Return how many frames, centred on the multiples of the hop, cover a waveform of ``n_samples``."""
+        return 1 + -(-(n_samples - self.window_length % 2) // self.hop_length)
+
+
+SPECS: dict[str, type[FeatureSpec]] = {spec.kind: spec for spec in (MFCCSpec, LogMelSpec, STFTSpec)}
 """Feature kinds by the name a recipe uses."""
 
 

@@ -11,18 +11,118 @@ import numpy as np
 from serzoo.errors import DataError, FeatureError
 
 EPSILON = 1e-5
-"""Added to the standard deviation, as the program of ACRNN does."""
+"""Added to the standard deviation of a value of a frame, as the program of ACRNN does."""
 
 _CLIPS_AT_ONCE = 32
 
 
+class Normalization(keras.layers.Layer):
+    """What the layers have in common that normalise features by the training part's statistics, their weights.
+
+    They take (batch, time, ...) and return the same shape. A frame whose values are all exactly zero is
+    padding: it is in no statistics and stays zero. Until :meth:`adapt` has been called or weights with
+    statistics have been loaded, features pass as they are. They compute in float32 whatever the dtype policy:
+    fewer digits would be lost on a feature's mean.
+
+    Args:
+        name: Keras name of the layer.
+    """
+
+    include_padding = False
+    """Whether padding is treated as any other frame."""
+
+    def __init__(self, *, name: str | None = None) -> None:
+        super().__init__(name=name, dtype="float32")
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Create the statistics for frames of ``input_shape[2:]``."""
+        self.frame_shape = tuple(input_shape[2:])
+        self._add_statistics()
+        self.n_frames = self.add_weight(shape=(), initializer="zeros", trainable=False, dtype="int32", name="n_frames")
+
+    @property
+    def is_adapted(self) -> bool:
+        """Whether there are statistics: of how many frames they are is a weight, too."""
+        return int(self.n_frames.numpy()) > 0
+
+    @property
+    def neutral(self) -> np.ndarray:
+        """The features that come out as zero, which tell the network nothing; of a shape that goes with a frame's."""
+        return np.zeros((), np.float32)
+
+    def adapt(self, features: np.ndarray) -> None:
+        """Take the statistics of ``features``, in double precision, and forget those before.
+
+        Args:
+            features: (N, n_frames, ...) numbers, padded with zero frames; at least one real frame.
+
+        Raises:
+            FeatureError: a frame has another shape than the layer's input.
+            DataError: there is no frame to count, or a value is not finite.
+        """
+        if not self.built:
+            self.build(features.shape)
+        if features.shape[2:] != self.frame_shape:
+            frame = ", ".join(str(size) for size in self.frame_shape)
+            raise FeatureError(f"features of shape {features.shape} were given; give (N, n_frames, {frame}).")
+        count = 0
+        for frames in self._counted_frames(features):
+            if not np.isfinite(frames).all():
+                raise DataError("the features hold values that are not finite; find the damaged recordings.")
+            count += len(frames)
+        if count == 0:
+            raise DataError("the features hold no frame but padding; give recordings that hold sound.")
+        self._take_statistics(features)
+        self.n_frames.assign(count)
+
+    def call(self, inputs: Any) -> Any:
+        """Return the normalised frames, in the shape of ``inputs``."""
+        normalized = self._normalized(inputs)
+        if self.include_padding:
+            return normalized
+        real = keras.ops.any(inputs != 0, axis=tuple(range(2, len(inputs.shape))), keepdims=True)
+        return keras.ops.where(real, normalized, 0.0)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Return ``input_shape``."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that rebuild the layer."""
+        return {"name": self.name}
+
+    def _add_statistics(self) -> None:
+        """Create the weights that hold the statistics, with values that change no feature."""
+        raise NotImplementedError
+
+    def _take_statistics(self, features: np.ndarray) -> None:
+        """Set the statistics to those of ``features``, which hold a frame that counts and are finite."""
+        raise NotImplementedError
+
+    def _normalized(self, inputs: Any) -> Any:
+        """Return ``inputs`` normalised, padding like any other frame."""
+        raise NotImplementedError
+
+    def _counted_frames(self, features: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield the frames that count, (n, ...) float64, of a few clips at a time to keep the memory low."""
+        for start in range(0, len(features), _CLIPS_AT_ONCE):
+            clips = np.asarray(features[start : start + _CLIPS_AT_ONCE], np.float64)
+            frames = clips.reshape(-1, *clips.shape[2:])
+            yield frames if self.include_padding else frames[frames.any(axis=tuple(range(1, frames.ndim)))]
+
+    def _moments(self, features: np.ndarray, axis: int | None) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and population standard deviation over the frames (axis 0), or over all values (None)."""
+        count = sum(np.size(frames, axis) for frames in self._counted_frames(features))
+        mean = sum(frames.sum(axis=axis) for frames in self._counted_frames(features)) / count
+        variance = sum(((frames - mean) ** 2).sum(axis=axis) for frames in self._counted_frames(features)) / count
+        return mean, np.sqrt(variance)
+
+
 @keras.saving.register_keras_serializable("serzoo")
-class FrameNormalization(keras.layers.Layer):
+class FrameNormalization(Normalization):
     """Each value of a frame minus its mean, over its standard deviation: ``(x - mean) / (std + 1e-5)``.
 
-    Takes (batch, time, ...) and returns the same shape. A frame whose values are all exactly zero is
-    padding and stays zero, which is the mean of the real frames. Until :meth:`adapt` has been called
-    or weights with statistics have been loaded, the mean is 0 and the standard deviation 1.
+    Input, output and padding are those of :class:`Normalization`.
 
     Args:
         include_padding: True treats padding as any other frame, in the statistics and in the output,
@@ -37,64 +137,72 @@ class FrameNormalization(keras.layers.Layer):
         super().__init__(name=name)
         self.include_padding = include_padding
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Create the statistics, one mean and one standard deviation per value of a frame."""
-        shape = tuple(input_shape[2:])
-        self.mean = self.add_weight(shape=shape, initializer="zeros", trainable=False, name="mean")
-        self.std = self.add_weight(shape=shape, initializer="ones", trainable=False, name="std")
-        self.n_frames = self.add_weight(shape=(), initializer="zeros", trainable=False, dtype="int32", name="n_frames")
-
-    @property
-    def is_adapted(self) -> bool:
-        """Whether there are statistics: of how many frames they are is a weight, too."""
-        return int(self.n_frames.numpy()) > 0
-
-    def adapt(self, features: np.ndarray) -> None:
-        """Take the mean and the population standard deviation of each value of a frame.
-
-        Args:
-            features: (N, n_frames, ...) numbers, padded with zero frames; at least one real frame.
-
-        Raises:
-            FeatureError: a frame has another shape than the layer's input.
-            DataError: there is no frame to count, or a value is not finite.
-        """
-        if not self.built:
-            self.build(features.shape)
-        if features.shape[2:] != tuple(self.mean.shape):
-            frame = ", ".join(str(size) for size in self.mean.shape)
-            raise FeatureError(f"features of shape {features.shape} were given; give (N, n_frames, {frame}).")
-        count = sum(len(frames) for frames in self._counted_frames(features))
-        if count == 0:
-            raise DataError("the features hold no frame but padding; give recordings that hold sound.")
-        with np.errstate(invalid="ignore"):  # infinities of both signs
-            mean = sum(frames.sum(axis=0) for frames in self._counted_frames(features)) / count
-        if not np.isfinite(mean).all():
-            raise DataError("the features hold values that are not finite; find the damaged recordings.")
-        variance = sum(((frames - mean) ** 2).sum(axis=0) for frames in self._counted_frames(features)) / count
-        self.mean.assign(mean)
-        self.std.assign(np.sqrt(variance))
-        self.n_frames.assign(count)
-
-    def call(self, inputs: Any) -> Any:
-        """Return the normalised frames, in the shape of ``inputs``."""
-        normalized = (inputs - self.mean) / (self.std + EPSILON)
-        if self.include_padding:
-            return normalized
-        real = keras.ops.any(inputs != 0, axis=tuple(range(2, len(inputs.shape))), keepdims=True)
-        return keras.ops.where(real, normalized, 0.0)
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return ``input_shape``."""
-        return input_shape
-
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that rebuild the layer."""
-        return {"name": self.name, "include_padding": self.include_padding}
+        return {**super().get_config(), "include_padding": self.include_padding}
 
-    def _counted_frames(self, features: np.ndarray) -> Iterator[np.ndarray]:
-        """Yield the frames that count, (n, ...) float64, of a few clips at a time to keep the memory low."""
-        for start in range(0, len(features), _CLIPS_AT_ONCE):
-            clips = np.asarray(features[start : start + _CLIPS_AT_ONCE], np.float64)
-            frames = clips.reshape(-1, *clips.shape[2:])
-            yield frames if self.include_padding else frames[frames.any(axis=tuple(range(1, frames.ndim)))]
+    @property
+    def neutral(self) -> np.ndarray:
+        """The mean."""
+        return self.mean.numpy()
+
+    def _add_statistics(self) -> None:
+        self.mean = self.add_weight(shape=self.frame_shape, initializer="zeros", trainable=False, name="mean")
+        self.std = self.add_weight(shape=self.frame_shape, initializer="ones", trainable=False, name="std")
+
+    def _take_statistics(self, features: np.ndarray) -> None:
+        mean, std = self._moments(features, axis=0)
+        self.mean.assign(mean)
+        self.std.assign(std)
+
+    def _normalized(self, inputs: Any) -> Any:
+        return (inputs - self.mean) / (self.std + EPSILON)
+
+
+@keras.saving.register_keras_serializable("serzoo")
+class GlobalNormalization(Normalization):
+    """All values minus their one mean, over their one standard deviation (1 where they do not vary).
+
+    Input, output, padding and arguments are those of :class:`Normalization`.
+
+    Source: Guizzo et al., "Quaternion Anti-Transfer Learning for Speech Emotion Recognition", WASPAA 2023,
+    section 3.1, for its real networks.
+    """
+
+    @property
+    def neutral(self) -> np.ndarray:
+        """The mean."""
+        return self.mean.numpy()
+
+    def _add_statistics(self) -> None:
+        self.mean = self.add_weight(shape=(), initializer="zeros", trainable=False, name="mean")
+        self.std = self.add_weight(shape=(), initializer="ones", trainable=False, name="std")
+
+    def _take_statistics(self, features: np.ndarray) -> None:
+        mean, std = self._moments(features, axis=None)
+        self.mean.assign(mean)
+        self.std.assign(std or 1.0)
+
+    def _normalized(self, inputs: Any) -> Any:
+        return (inputs - self.mean) / self.std
+
+
+@keras.saving.register_keras_serializable("serzoo")
+class MaximumNormalization(Normalization):
+    """All values over the largest size of one: magnitudes of the training part come to lie in 0..1.
+
+    Those of other recordings may be larger. Input, output, padding and arguments are those of
+    :class:`Normalization`.
+
+    Source: Guizzo et al., "Quaternion Anti-Transfer Learning for Speech Emotion Recognition", WASPAA 2023,
+    section 3.1, for its quaternion networks.
+    """
+
+    def _add_statistics(self) -> None:
+        self.maximum = self.add_weight(shape=(), initializer="ones", trainable=False, name="maximum")
+
+    def _take_statistics(self, features: np.ndarray) -> None:
+        self.maximum.assign(max(np.abs(frames).max(initial=0) for frames in self._counted_frames(features)))
+
+    def _normalized(self, inputs: Any) -> Any:
+        return inputs / self.maximum

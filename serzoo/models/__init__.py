@@ -54,3 +54,27 @@ MODELS.register(
         "Bhushan et al., A Self-Attention Based Hybrid CNN-LSTM, 2022",
     ),
 )
+MODELS.register(
+    "vgg16",
+    ModelEntry(
+        "serzoo.models.vgg16:VGG16",
+        "thirteen convolutions on magnitude spectrograms, 165.7 M parameters",
+        "Guizzo et al., Quaternion Anti-Transfer Learning, WASPAA 2023",
+    ),
+)
+MODELS.register(
+    "qvgg16",
+    ModelEntry(
+        "serzoo.models.qvgg16:QVGG16",
+        "VGG16 of quaternions behind the embedding of RH-Emo, 10.0 M parameters",
+        "Guizzo et al., Quaternion Anti-Transfer Learning, WASPAA 2023",
+    ),
+)
+MODELS.register(
+    "rh_emo",
+    ModelEntry(
+        "serzoo.models.rh_emo:RHEmo",
+        "encoder of spectrograms to four channels, one per axis of emotion, with 33.6 M parameters in its head",
+        "Guizzo et al., Learning Speech Emotion Representations in the Quaternion Domain, 2023",
+    ),
+)

@@ -165,6 +165,7 @@ class ACRNN(SERModel):
         outputs = keras.layers.Dense(n_classes, activation=classifier_activation, name="classifier")(embedding)
         super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
         self.settings = {**settings, "filters": list(filters)}
+        self.feature_layers = tuple(f"conv_{number}_activation" for number in range(1, n_convs + 1))
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that rebuild the model."""

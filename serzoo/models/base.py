@@ -10,7 +10,7 @@ import keras
 from serzoo.errors import ConfigError, DataError, FeatureError, WeightsError
 from serzoo.features.spec import FeatureSpec, spec_from_dict
 from serzoo.labels import check_class_names
-from serzoo.layers.normalization import FrameNormalization
+from serzoo.layers.normalization import Normalization
 
 EMBEDDING = "embedding"
 """Name of the layer whose output is the utterance's fused representation."""
@@ -36,6 +36,12 @@ class SERModel(keras.Model):
 
     min_frames = 1
     """Fewest frames of a clip that the model can take."""
+
+    max_frames: int | None = None
+    """Most frames of a clip that the model can take, or None for any number."""
+
+    feature_layers: tuple[str, ...] = ()
+    """Names of the layers whose maps, (batch, ..., channels), can be compared between networks, in their order."""
 
     def __init__(
         self,
@@ -78,9 +84,9 @@ class SERModel(keras.Model):
         return tuple(int(size) for size in self.features_shape[1:] if size is not None)
 
     @property
-    def normalization(self) -> FrameNormalization | None:
+    def normalization(self) -> Normalization | None:
         """The layer that normalises the features by the training part's statistics, if the model has one."""
-        return next((layer for layer in self.layers if isinstance(layer, FrameNormalization)), None)
+        return next((layer for layer in self.layers if isinstance(layer, Normalization)), None)
 
     def check_statistics(self) -> None:
         """Raise WeightsError if the model normalises its features and has no statistics to do it with."""
@@ -98,6 +104,22 @@ class SERModel(keras.Model):
     def embedding_model(self) -> keras.Model:
         """Return a model that shares the weights and gives the fused representation, (batch, width)."""
         return keras.Model(self.input, self.get_layer(EMBEDDING).output, name=f"{self.name}_embedding")
+
+    def feature_map(self, number: int) -> Any:
+        """Return the symbolic output of a feature layer, (batch, ..., channels).
+
+        ``keras.Model(model.input, model.feature_map(2))`` computes it, with the model's weights.
+
+        Args:
+            number: of the layer in :attr:`feature_layers`, from 1 on.
+
+        Raises:
+            ConfigError: there is no feature layer of that number.
+        """
+        count = len(self.feature_layers)
+        if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= count:
+            raise ConfigError(f"feature layer {number!r} was asked for; {self.name} has {count}, numbered from 1.")
+        return self.get_layer(self.feature_layers[number - 1]).output
 
     def without_training_state(self) -> SERModel:
         """Return a copy with the same weights and no optimiser, whose variables are twice the model's size."""
@@ -136,9 +158,19 @@ def check_features_shape(model: SERModel, shape: Sequence[int | None], given: st
         wanted, found = (
             " x ".join("any" if size is None else str(size) for size in sizes) for sizes in (expected, shape)
         )
-        raise FeatureError(f"{model.name} takes {wanted} values (frames x values of a frame), {given} {found}.")
+        raise FeatureError(
+            f"{model.name} takes {wanted} values (frames x values of a frame), {given} {found}; "
+            "use the features it was built for."
+        )
     if shape[0] is not None and shape[0] < model.min_frames:
-        raise FeatureError(f"{model.name} takes clips of at least {model.min_frames} frames, {given} {shape[0]}.")
+        raise FeatureError(
+            f"{model.name} takes clips of at least {model.min_frames} frames, {given} {shape[0]}; use longer ones."
+        )
+    if None not in (shape[0], model.max_frames) and shape[0] > model.max_frames:  # type: ignore[operator]
+        raise FeatureError(
+            f"{model.name} takes clips of at most {model.max_frames} frames, {given} {shape[0]}; "
+            "cut recordings into segments (features.segment_frames)."
+        )
 
 
 def check_choice(name: str, value: object, allowed: Sequence[object]) -> None:
@@ -154,6 +186,21 @@ def check_count(name: str, value: object, minimum: int = 1) -> None:
         raise ConfigError(f"{name} is {value!r}; it must be an integer of at least {minimum}.")
 
 
+def check_multiple(name: str, value: object, factor: int) -> None:
+    """Raise ConfigError unless ``value`` is a positive multiple of ``factor``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value <= 0 or value % factor:
+        raise ConfigError(f"{name} is {value!r}; it must be a positive multiple of {factor}.")
+
+
+def check_frames(n_frames: object, n_frames_padded: int) -> None:
+    """Raise ConfigError unless clips of ``n_frames``, or of any number if None, fit into the padded length."""
+    if n_frames is None:
+        return
+    check_count("n_frames", n_frames)
+    if n_frames > n_frames_padded:  # type: ignore[operator]
+        raise ConfigError(f"n_frames is {n_frames}; it must be at most n_frames_padded, {n_frames_padded}.")
+
+
 def check_fraction(name: str, value: object) -> None:
     """Raise ConfigError unless ``value`` is a number of at least 0 and below 1."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
@@ -164,6 +211,14 @@ def check_flag(name: str, value: object) -> None:
     """Raise ConfigError unless ``value`` is True or False."""
     if not isinstance(value, bool):
         raise ConfigError(f"{name} is {value!r}; it must be True or False.")
+
+
+def dilated_blocks(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of a network's dilated blocks, all of the forward direction before the backward one's."""
+    directions = ("forward", "backward") if settings["backward"] else ("forward",)
+    return tuple(
+        f"{direction}_block_{number + 1}" for direction in directions for number in range(settings["n_blocks"])
+    )
 
 
 def check_dilated_network(settings: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ import keras
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.fusion import fuse_scales
 from serzoo.layers.temporal import DROPOUT_AXES, FRAMES, TemporalAwareBlock, sum_directions
-from serzoo.models.base import EMBEDDING, SERModel, check_choice, check_dilated_network
+from serzoo.models.base import EMBEDDING, SERModel, check_choice, check_dilated_network, dilated_blocks
 
 MOMENTUM, EPSILON = 0.9, 1e-5
 """Of every batch normalisation: PyTorch's defaults in Keras terms."""
@@ -122,6 +122,7 @@ class TBDMNet(SERModel):
         )(embedding)
         super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
         self.settings = settings
+        self.feature_layers = dilated_blocks(settings)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that rebuild the model."""

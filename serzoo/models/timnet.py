@@ -11,7 +11,7 @@ import keras
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.fusion import fuse_scales
 from serzoo.layers.temporal import DilatedConvBlock, TemporalAwareBlock, sum_directions
-from serzoo.models.base import EMBEDDING, SERModel, check_choice, check_dilated_network
+from serzoo.models.base import EMBEDDING, SERModel, check_choice, check_dilated_network, dilated_blocks
 
 BLOCKS = {"tab": TemporalAwareBlock, "tcn": DilatedConvBlock}
 """The blocks a direction can be made of; ``"tcn"`` is the paper's first ablation."""
@@ -102,6 +102,7 @@ class TIMNet(SERModel):
         outputs = keras.layers.Dense(n_classes, activation=classifier_activation, name="classifier")(embedding)
         super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
         self.settings = settings
+        self.feature_layers = dilated_blocks(settings)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that rebuild the model."""

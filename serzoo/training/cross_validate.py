@@ -21,7 +21,7 @@ from serzoo.data.splits import Fold, Protocol, get_protocol, with_validation
 from serzoo.errors import ConfigError
 from serzoo.files import moved_into_place, write_whole
 from serzoo.metrics import Summary, summarise
-from serzoo.models.base import SERModel
+from serzoo.models.base import SERModel, check_features_shape
 from serzoo.report.plots import plot_confusion, plot_embedding, plot_history
 from serzoo.training.evaluate import embed, predict_probabilities
 from serzoo.training.fit import History, fit
@@ -143,18 +143,28 @@ def cross_validate(
     protocol = get_protocol(recipe.protocol)
     all_folds = _folds(recipe, protocol, manifest)
     chosen = choose_folds(all_folds, folds, protocol.name)
-    model = build_model(recipe, manifest)  # a wrong argument shows here, before anything is computed or written
+    model = _checked_model(recipe, manifest)
     hashes = hash_contents(manifest)
     check_leakage(manifest, chosen, hashes, protocol)
     with_gender = model.takes_gender
     examples = load_examples(manifest, recipe.features, with_gender=with_gender, cache=cache, progress=progress)
-    run = RunFolder.open(run_folder or Path("runs") / recipe.name, recipe, describe_data(manifest, hashes))
+    once = _with_seed(recipe, recipe.training.seed)  # a run folder takes further seeds later
+    run = RunFolder.open(run_folder or Path("runs") / recipe.name, once, describe_data(manifest, hashes))
     for seed, fold in product(recipe.seeds, chosen):
         named = replace(fold, name=_run_name(recipe, fold, seed))
         if not run.read_scores([named.name], manifest.class_names):
             train_fold(_with_seed(recipe, seed), manifest, examples, named, run, cache=cache, progress=progress)
             _write_report(recipe, manifest, all_folds, chosen, hashes, run)
     return _write_report(recipe, manifest, all_folds, chosen, hashes, run)
+
+
+def _checked_model(recipe: Recipe, manifest: Manifest) -> SERModel:
+    """Return the recipe's model; whatever does not fit it shows here, before anything is computed or written."""
+    if recipe.training.waveform_augment is not None and recipe.features.n_samples is None:
+        raise ConfigError("training.waveform_augment changes clips of one length; set features.n_samples.")
+    model = build_model(recipe, manifest)
+    check_features_shape(model, (recipe.features.n_frames, *recipe.features.frame_shape), "the recipe's features have")
+    return model
 
 
 def _write_report(
@@ -196,8 +206,8 @@ def _folds(recipe: Recipe, protocol: Protocol, manifest: Manifest) -> list[Fold]
 
 
 def _run_name(recipe: Recipe, fold: Fold, seed: int) -> str:
-    """Return the name of the folder in which a fold is trained with a seed."""
-    return fold.name if recipe.repeats == 1 else f"{fold.name}-seed{seed}"
+    """Return the name of the folder in which a fold is trained with a seed; further seeds come beside the first."""
+    return fold.name if seed == recipe.training.seed else f"{fold.name}-seed{seed}"
 
 
 def _with_seed(recipe: Recipe, seed: int) -> Recipe:

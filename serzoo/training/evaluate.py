@@ -12,6 +12,7 @@ from serzoo.data.examples import Examples, load_examples
 from serzoo.data.manifest import Manifest
 from serzoo.errors import DataError, FeatureError, WeightsError
 from serzoo.features.segments import pool_segments
+from serzoo.labels import male_probability
 from serzoo.metrics import Scores
 from serzoo.models.base import SERModel, check_features_shape
 
@@ -119,7 +120,9 @@ def _features_and_genders(given: np.ndarray | Mapping[str, np.ndarray]) -> tuple
         return np.asarray(given, np.float32), None
     if set(given) != {"features", "gender"}:
         raise DataError(f"The inputs are named {', '.join(map(repr, given))}; name them 'features' and 'gender'.")
-    return np.asarray(given["features"], np.float32), np.asarray(given["gender"], np.float32).reshape(-1)
+    rows = enumerate(np.asarray(given["gender"]).reshape(-1))
+    genders = [male_probability(gender, f"Clip {row}: the speaker's") for row, gender in rows]
+    return np.asarray(given["features"], np.float32), np.array(genders, np.float32)
 
 
 def _check_fit(examples: Examples, model: SERModel) -> None:

@@ -91,10 +91,10 @@ def fit(
     examples = as_examples(data, model, cache=cache, progress=progress)
     given = {"validation": validation_data, "test": test_data}
     held_out = {name: as_examples(part, model, cache=cache) for name, part in given.items() if part is not None}
-    if model.normalization is not None and not model.normalization.is_adapted:
-        model.normalization.adapt(examples.features)
-    compile_model(model, training)
+    if training.waveform_augment is not None and not isinstance(data, Manifest):
+        raise ConfigError("training.waveform_augment needs recordings: give a manifest, not features.")
     keep_best, callbacks = _selection(training.selection, examples, held_out)
+    compile_model(model, training)
     folder = None if run_folder is None else Path(run_folder)
     state = Checkpoint(
         None if folder is None else folder / "state.npz",
@@ -103,6 +103,10 @@ def fit(
         keep_best,
     )
     first_epoch = state.restore(model)
+    if model.normalization is not None and not model.normalization.is_adapted:
+        model.normalization.adapt(
+            examples.features
+        )  # after all that can be refused: statistics stay once they are there
     callbacks.append(state)
     if folder is not None:
         callbacks.append(keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False))
@@ -133,7 +137,7 @@ def compile_model(model: SERModel, training: TrainingConfig) -> None:
         optimizer=_optimizer(training.optimizer),
         loss=keras.losses.CategoricalCrossentropy(from_logits=model.classifier_activation is None),
         metrics=[keras.metrics.CategoricalAccuracy(name="war")],
-        jit_compile=training.jit_compile,
+        jit_compile=training.jit_compile or keras.backend.backend() == "jax",  # which is 30 times slower without
     )
     model.optimizer.build(model.trainable_variables)
 
@@ -164,12 +168,17 @@ def _selection(
 
 def _batches(data: Data, examples: Examples, model: SERModel, training: TrainingConfig, first_epoch: int) -> Any:
     """Return the training batches, decoded anew only where the waveform is augmented."""
-    if training.waveform_augment is None:
-        return training_dataset(examples, training, first_epoch)
-    if not isinstance(data, Manifest) or model.feature_spec is None:
-        raise ConfigError("training.waveform_augment needs recordings: give a manifest, not features.")
-    with_gender = model.takes_gender
-    return waveform_dataset(data, model.feature_spec, training, with_gender=with_gender, first_epoch=first_epoch)
+    neutral = 0.0 if model.normalization is None else model.normalization.neutral
+    if training.waveform_augment is None or not isinstance(data, Manifest) or model.feature_spec is None:
+        return training_dataset(examples, training, first_epoch, neutral=neutral)
+    return waveform_dataset(
+        data,
+        model.feature_spec,
+        training,
+        with_gender=model.takes_gender,
+        first_epoch=first_epoch,
+        neutral=neutral,
+    )
 
 
 def _class_weights(examples: Examples) -> dict[int, float]:

@@ -2,9 +2,9 @@
 
 ::
 
-    recipe.yaml        the recipe with every value spelt out
-    data.json          which recordings: corpus, number, classes and a hash of labels, speakers and audio
-    fold01/            one folder per fold, or per fold and seed: fold01-seed46, fold01-seed47, ...
+    recipe.yaml        the recipe with every value spelt out, but for how often each fold is trained
+    data.json          which recordings: corpus, number, classes and a hash of what is known of them and of their audio
+    fold01/            one folder per fold; with further seeds also fold01-seed47, fold01-seed48, ...
       state.npz        to resume from; gone when the training is done
       tensorboard/     its logs
       history.csv      loss and scores of each epoch
@@ -128,7 +128,8 @@ def describe_data(manifest: Manifest, content_hashes: Sequence[str]) -> dict[str
         manifest: the recordings.
         content_hashes: of each recording's audio, in order.
     """
-    rows = zip(manifest.names, manifest.column("label"), manifest.column("speaker"), content_hashes, strict=True)
+    columns = [manifest.column(name) for name in ("label", "speaker", "gender", "session")]
+    rows = zip(manifest.names, *columns, content_hashes, strict=True)
     digest = hashlib.sha256("\n".join("\t".join(map(str, row)) for row in rows).encode())
     return {
         "corpus": manifest.corpus,

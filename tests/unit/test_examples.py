@@ -79,8 +79,10 @@ def test_inputs_repeat_a_clips_gender_for_each_segment():
     ("changes", "message"),
     [
         ({"segment_counts": np.array([1, 3, 2, 2])}, "add up to 8 for 7 segments"),
-        ({"segment_counts": np.array([0, 4, 2, 1])}, "at least 1"),
-        ({"genders": np.array([0, 1], np.float32)}, r"shape \(2,\).*give 4 probabilities"),
+        ({"segment_counts": np.array([0, 4, 2, 1])}, "1 or more, one per clip"),
+        ({"segment_counts": COUNTS + 0.5}, "are float64"),
+        ({"genders": np.array([0, 1], np.float32)}, r"shape \(2,\); give 4 probabilities"),
+        ({"genders": np.array([], np.float32)}, r"shape \(0,\)"),
         ({"genders": np.array([0, 1, 1.5, 0], np.float32)}, r"to 1.5; .* in 0\.\.1"),
         ({"genders": np.array([0, 1, -0.1, 0], np.float32)}, "from -0.1"),
         ({"genders": np.array([0, 1, np.nan, 0], np.float32)}, r"in 0\.\.1"),
@@ -149,7 +151,7 @@ def test_a_recording_shorter_than_a_frame_is_named(manifest, tmp_path):
         FeatureCache(tmp_path).clip(path, LogMelSpec())
 
 
-@pytest.mark.parametrize(("gender", "shown"), [("", "unknown"), ("f", "'f'"), ("1.2", "'1.2'"), ("nan", "'nan'")])
+@pytest.mark.parametrize(("gender", "shown"), [("", "unknown"), ("x", "'x'"), ("1.2", "'1.2'"), ("nan", "'nan'")])
 def test_a_missing_gender_names_the_recording(manifest, gender, shown):
     frame = manifest.frame.assign(gender=["male", gender, "female"])
     with pytest.raises(DataError, match=rf"1\.wav: the speaker's gender is {shown}; give 'male', 'female'"):

@@ -7,13 +7,15 @@ import pytest
 from serzoo.data import audio
 from serzoo.errors import UnknownNameError
 from serzoo.features import reference
-from serzoo.features.frontend import MFCC, LogMel, front_end
-from serzoo.features.spec import LogMelSpec, MFCCSpec
+from serzoo.features.frontend import MFCC, LogMel, MagnitudeSTFT, front_end
+from serzoo.features.spec import LogMelSpec, MFCCSpec, STFTSpec
 
 on_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="needs the TensorFlow backend")
 on_jax = pytest.mark.skipif(keras.backend.backend() != "jax", reason="needs the JAX backend")
 
-TOLERANCES = {"mfcc": 1e-3, "logmel": 2e-3}
+TOLERANCES = {"mfcc": 1e-3, "logmel": 2e-3, "stft": 1e-6}
+"""Of magnitudes, which are no logarithms, as a share of the largest one."""
+
 SMALL = MFCCSpec(sample_rate=16_000, n_mfcc=13, n_fft=400, hop_length=160, n_mels=40)
 ODD = MFCCSpec(sample_rate=16_000, n_samples=5001, n_mfcc=13, n_fft=501, hop_length=160, n_mels=40, top_db=40.0)
 PAPERS = LogMelSpec()
@@ -21,9 +23,15 @@ PROGRAM = LogMelSpec(window="rectangular", preemphasis=0.97, standardize_wavefor
 ODD_MELS = LogMelSpec(
     n_samples=5001, n_mels=23, window_length=399, hop_length=77, n_fft=501, preemphasis=0.5, delta_width=3
 )
+PICTURE = STFTSpec()
+ODD_PICTURE = STFTSpec(n_samples=5001, window_length=399, hop_length=77, n_bins=200)
 
-full_size = pytest.mark.parametrize("spec", [MFCCSpec(), PAPERS, PROGRAM], ids=["mfcc", "papers", "program"])
-every_kind = pytest.mark.parametrize("spec", [SMALL, ODD, PAPERS, PROGRAM, ODD_MELS], ids=lambda spec: spec.kind)
+full_size = pytest.mark.parametrize(
+    "spec", [MFCCSpec(), PAPERS, PROGRAM, PICTURE], ids=["mfcc", "papers", "program", "stft"]
+)
+every_kind = pytest.mark.parametrize(
+    "spec", [SMALL, ODD, PAPERS, PROGRAM, ODD_MELS, PICTURE, ODD_PICTURE], ids=lambda spec: spec.kind
+)
 
 
 def tone(n_samples, frequency, rate=22_050):
@@ -48,7 +56,8 @@ def check(spec, waveforms, computed):
     """Hold the features of ``waveforms`` to the reference."""
     expected = np.stack([reference.extract(waveform, spec) for waveform in waveforms])
     assert computed.dtype == np.float32
-    np.testing.assert_allclose(computed, expected, rtol=0, atol=TOLERANCES[spec.kind], strict=True)
+    unit = expected.max() if spec.kind == "stft" else 1
+    np.testing.assert_allclose(computed, expected, rtol=0, atol=TOLERANCES[spec.kind] * unit, strict=True)
 
 
 SIGNALS = {
@@ -80,10 +89,10 @@ def test_equals_the_reference_for_other_settings_and_lengths(spec, n_samples):
     check(spec, [noise(n_samples)], compute(front_end(spec), [noise(n_samples)]))
 
 
-@pytest.mark.parametrize("spec", [SMALL, ODD], ids=["small", "odd"])
-@pytest.mark.parametrize("n_samples", [1, 160, 399])
-def test_mfccs_of_less_than_a_window(spec, n_samples):
-    check(spec, [noise(n_samples)], compute(MFCC(spec), [noise(n_samples)]))
+@pytest.mark.parametrize("spec", [SMALL, ODD, PICTURE, ODD_PICTURE], ids=lambda spec: spec.kind)
+@pytest.mark.parametrize("n_samples", [1, 128, 160, 255, 399])
+def test_less_than_a_window(spec, n_samples):
+    check(spec, [noise(n_samples)], compute(front_end(spec), [noise(n_samples)]))
 
 
 @pytest.mark.parametrize("n_samples", [1, 160, 399])
@@ -126,6 +135,9 @@ def test_a_clip_does_not_depend_on_its_neighbours(spec):
         (PAPERS, 1, (None, 1, 40, 3)),
         (PAPERS, 48_000, (None, 299, 40, 3)),
         (ODD_MELS, None, (None, 61, 23, 3)),
+        (PICTURE, None, (None, None, 128, 1)),
+        (PICTURE, 64_000, (None, 501, 128, 1)),
+        (ODD_PICTURE, None, (None, 66, 200, 1)),
     ],
 )
 def test_symbolic_shape(spec, n_samples, shape):
@@ -140,7 +152,7 @@ def test_any_length_in_one_model(spec):
         check(spec, [noise(n_samples)], model.predict(noise(n_samples)[None], verbose=0))
 
 
-@pytest.mark.parametrize("spec", [SMALL, PAPERS], ids=["mfcc", "logmel"])
+@pytest.mark.parametrize("spec", [SMALL, PAPERS, PICTURE], ids=lambda spec: spec.kind)
 def test_survives_saving(spec, tmp_path):
     inputs = keras.Input((None,))
     model = keras.Model(inputs, type(front_end(spec))(spec, name="front")(inputs))
@@ -151,7 +163,7 @@ def test_survives_saving(spec, tmp_path):
     np.testing.assert_array_equal(loaded.predict(waveforms, verbose=0), model.predict(waveforms, verbose=0))
 
 
-@pytest.mark.parametrize(("layer", "spec"), [(MFCC, SMALL), (LogMel, PROGRAM)])
+@pytest.mark.parametrize(("layer", "spec"), [(MFCC, SMALL), (LogMel, PROGRAM), (MagnitudeSTFT, ODD_PICTURE)])
 def test_config_is_plain_data(layer, spec):
     config = layer(spec, name="front").get_config()
     assert config == {"name": "front", "spec": spec.to_dict()}
@@ -163,7 +175,7 @@ def test_a_kind_without_a_layer_is_refused():
     class Cepstrogram(MFCCSpec):
         kind = "cepstrogram"
 
-    with pytest.raises(UnknownNameError, match=r"Unknown front end 'cepstrogram'.* Known: logmel, mfcc\.$"):
+    with pytest.raises(UnknownNameError, match=r"Unknown front end 'cepstrogram'.* Known: logmel, mfcc, stft\.$"):
         front_end(Cepstrogram())
 
 

@@ -163,6 +163,16 @@ def test_spec_augment_masks_all_channels_of_a_band(shape):
     assert not bands.all()
 
 
+def test_masks_put_the_neutral_value_in_the_place_of_features():
+    ones = Examples(np.ones((N_CLIPS, 6, 5, 3), np.float32), np.arange(N_CLIPS) % 3, CLASSES)
+    neutral = np.arange(15, dtype=np.float32).reshape(5, 3) + 2
+    config = SpecAugmentConfig(time_masks=1, time_width=2, feature_masks=1, feature_width=2)
+    dataset = pipeline.training_dataset(ones, training(spec_augment=config, epochs=1), neutral=neutral)
+    masked = np.concatenate([batch for batch, _ in dataset.as_numpy_iterator()])
+    assert ((masked == 1) | (masked == neutral)).all()
+    assert (masked != 1).any()
+
+
 def test_spec_augment_masks_no_more_than_its_widths(examples):
     config = SpecAugmentConfig(time_masks=1, time_width=2, feature_masks=1, feature_width=1)
     ones = Examples(np.ones((N_CLIPS, 6, 5), np.float32), examples.targets, CLASSES)

@@ -4,13 +4,14 @@ from dataclasses import replace
 import librosa
 import numpy as np
 import pytest
+import scipy.signal
 from hypothesis import given
 from hypothesis import strategies as st
 
 from serzoo.data import audio
 from serzoo.errors import FeatureError
 from serzoo.features import reference
-from serzoo.features.spec import LogMelSpec, MFCCSpec
+from serzoo.features.spec import LogMelSpec, MFCCSpec, STFTSpec
 
 PAPERS = LogMelSpec()
 PROGRAM = LogMelSpec(window="rectangular", preemphasis=0.97, standardize_waveform=False)
@@ -88,7 +89,7 @@ def test_silence_is_the_floor():
 
 
 @pytest.mark.parametrize("waveform", [np.zeros((2, 100), np.float32), np.zeros(0, np.float32)])
-@pytest.mark.parametrize("spec", [MFCCSpec(), PAPERS])
+@pytest.mark.parametrize("spec", [MFCCSpec(), PAPERS, STFTSpec()])
 def test_other_shapes_are_refused(waveform, spec):
     with pytest.raises(FeatureError, match=r"one channel with samples.*got the shape \("):
         reference.extract(waveform, spec)
@@ -227,18 +228,19 @@ def test_log_mel_of_silence_is_its_floor(waveform, spec):
     np.testing.assert_allclose(features[..., 1:], 0, rtol=0, atol=1e-12)
 
 
-def test_log_mel_fits_the_length_first():
-    spec = LogMelSpec(n_samples=3000)
+@pytest.mark.parametrize("spec", [LogMelSpec(n_samples=3000), STFTSpec(n_samples=3000)])
+def test_length_is_fitted_first(spec):
     for n_samples in (400, 2999, 3001, 5000):
         waveform = noise(n_samples)
         expected = reference.extract(reference.fit_length(waveform, 3000), replace(spec, n_samples=None))
         np.testing.assert_array_equal(reference.extract(waveform, spec), expected)
 
 
-def test_log_mel_leaves_the_waveform_alone():
+@pytest.mark.parametrize("spec", [PROGRAM, STFTSpec()])
+def test_waveform_stays_as_it_is(spec):
     waveform = noise(1000).astype(np.float64)
     before = waveform.copy()
-    reference.extract(waveform, PROGRAM)
+    reference.extract(waveform, spec)
     np.testing.assert_array_equal(waveform, before)
 
 
@@ -249,3 +251,59 @@ def test_less_than_a_frame_is_refused(n_samples):
     assert str(error.value) == (
         "399 samples are less than one frame, which takes 400 at 16000 Hz; use a longer recording."
     )
+
+
+@pytest.mark.parametrize("n_samples", [256, 257, 384, 385, 5000, 64_000])
+def test_stft_is_scipys(n_samples):
+    waveform = noise(n_samples)
+    _, times, spectra = scipy.signal.stft(waveform.astype(float), 16_000, window="hamming", nperseg=256, noverlap=128)
+    features = reference.extract(waveform, STFTSpec())
+    assert features.dtype == np.float32
+    np.testing.assert_allclose(features[..., 0], np.abs(spectra[:128]).T, rtol=1e-6)
+    np.testing.assert_allclose(times, np.arange(len(features)) * 0.008)
+
+
+@pytest.mark.parametrize(
+    "spec", [STFTSpec(), STFTSpec(n_bins=129), STFTSpec(window_length=101, hop_length=37, n_bins=51)]
+)
+@pytest.mark.parametrize("n_samples", [1, 100, 255, 256, 1000])
+def test_stft_follows_its_definition(spec, n_samples):
+    """Each frame's sum over its samples; zeros beyond the ends, a periodic Hamming window."""
+    waveform, length = noise(n_samples), spec.window_length
+    times = np.arange(length)
+    window = 0.54 - 0.46 * np.cos(2 * np.pi * times / length)
+    waves = np.exp(-2j * np.pi * np.outer(times, np.arange(spec.n_bins)) / length)
+    padded = np.pad(waveform.astype(float), (length // 2, 2 * length))
+    starts = np.arange(spec.frames_in(n_samples)) * spec.hop_length
+    frames = padded[starts[:, None] + times] * window / window.sum()
+    assert not padded[starts[-1] + length :].any()  # the frames cover the clip
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        features = reference.extract(waveform, spec)
+    np.testing.assert_allclose(features[..., 0], np.abs(frames @ waves), rtol=1e-5, atol=1e-10)
+
+
+def test_stft_of_a_full_scale_sine_peaks_at_a_half():
+    waveform = np.sin(2 * np.pi * 1000 * np.arange(16_000) / 16_000)
+    inner = reference.extract(waveform, STFTSpec())[1:-2, :, 0]
+    np.testing.assert_array_equal(inner.argmax(axis=1), 1000 / (16_000 / 256))
+    np.testing.assert_allclose(inner.max(axis=1), 0.5, rtol=1e-4)
+
+
+def test_stft_runs_forwards():
+    waveform = np.append(np.zeros(8000, np.float32), noise(8000))
+    loudness = reference.extract(waveform, STFTSpec()).sum(axis=(1, 2))
+    assert loudness[:60].max() < 1e-3 * loudness[65:].min()
+
+
+def test_silence_is_sound_to_the_stft():
+    """No frame of a recording is all zeros, which is what tells padding from sound."""
+    features = reference.extract(np.zeros(1000, np.float32), STFTSpec())
+    np.testing.assert_array_equal(features, np.float32(1e-10))
+    features = reference.extract(np.append(np.zeros(1000, np.float32), noise(1000)), STFTSpec())
+    assert features.min() == np.float32(1e-10)
+
+
+def test_four_seconds_are_a_segment_of_501_frames():
+    spec = STFTSpec(segment_frames=501)
+    assert reference.extract(noise(64_000), spec).shape == (spec.n_frames, *spec.frame_shape) == (501, 128, 1)

@@ -3,7 +3,7 @@ from dataclasses import fields, replace
 import pytest
 
 from serzoo.errors import ConfigError, UnknownNameError
-from serzoo.features.spec import SPECS, LogMelSpec, MFCCSpec, spec_from_dict
+from serzoo.features.spec import SPECS, LogMelSpec, MFCCSpec, STFTSpec, spec_from_dict
 
 PROGRAM = LogMelSpec(window="rectangular", preemphasis=0.97, standardize_waveform=False)
 
@@ -19,12 +19,12 @@ def test_digests_of_cached_features(spec, digest):
     assert spec.digest() == digest
 
 
-@pytest.mark.parametrize("spec", [MFCCSpec(), LogMelSpec()])
+@pytest.mark.parametrize("spec", [MFCCSpec(), LogMelSpec(), STFTSpec()])
 def test_segments_are_cut_from_what_is_cached(spec):
     assert replace(spec, segment_frames=300).digest() == spec.digest()
 
 
-@pytest.mark.parametrize("kind", [MFCCSpec, LogMelSpec])
+@pytest.mark.parametrize("kind", [MFCCSpec, LogMelSpec, STFTSpec])
 def test_a_recording_is_fitted_to_a_length_or_cut_into_segments(kind):
     with pytest.raises(ConfigError, match="n_samples is 96000 and segment_frames is 300; set one of them"):
         kind(n_samples=96_000, segment_frames=300)
@@ -47,6 +47,10 @@ def test_a_recording_is_fitted_to_a_length_or_cut_into_segments(kind):
                 "window": "rectangular", "preemphasis": 0.9, "standardize_waveform": False, "delta_width": 9,
             },
         ),
+        (
+            STFTSpec(),
+            {"sample_rate": 8_000, "n_samples": 999, "window_length": 999, "hop_length": 9, "n_bins": 9},
+        ),
     ],
 )  # fmt: skip
 def test_every_setting_is_in_the_digest(spec, changes):
@@ -55,7 +59,7 @@ def test_every_setting_is_in_the_digest(spec, changes):
     assert len(digests | {spec.digest()}) == len(changes) + 1
 
 
-@pytest.mark.parametrize("spec", [MFCCSpec(segment_frames=300), LogMelSpec(), PROGRAM])
+@pytest.mark.parametrize("spec", [MFCCSpec(segment_frames=300), LogMelSpec(), PROGRAM, STFTSpec(n_bins=129)])
 def test_plain_data_and_back(spec):
     values = spec.to_dict()
     assert list(values)[:5] == ["kind", "sample_rate", "n_samples", "segment_frames", "hop_length"]
@@ -66,6 +70,7 @@ def test_plain_data_and_back(spec):
 def test_kind_is_mfcc_unless_given():
     assert spec_from_dict({"n_mfcc": 13}) == MFCCSpec(n_mfcc=13)
     assert spec_from_dict({"kind": "logmel", "n_mels": 64}) == LogMelSpec(n_mels=64)
+    assert spec_from_dict({"kind": "stft", "n_bins": 64}) == STFTSpec(n_bins=64)
 
 
 @pytest.mark.parametrize(
@@ -83,8 +88,18 @@ def test_unknown_names(values, message):
     assert str(error.value).startswith(message)
 
 
-@pytest.mark.parametrize("kind", ["mfcc", "logmel"])
-@pytest.mark.parametrize("name", ["sample_rate", "n_samples", "segment_frames", "n_mels", "hop_length", "n_fft"])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (kind, name)
+        for kind, own in {
+            "mfcc": ["n_mels", "n_fft"],
+            "logmel": ["n_mels", "n_fft"],
+            "stft": ["window_length", "n_bins"],
+        }.items()
+        for name in ("sample_rate", "n_samples", "segment_frames", "hop_length", *own)
+    ],
+)
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "9"])
 def test_counts_are_positive_whole_numbers(kind, name, value):
     with pytest.raises(ConfigError) as error:
@@ -109,6 +124,11 @@ def test_counts_are_positive_whole_numbers(kind, name, value):
         ({"preemphasis": float("nan")}, "preemphasis is nan; it must be at least 0 and below 1."),
         ({"preemphasis": True}, "preemphasis is True; it must be at least 0 and below 1."),
         ({"standardize_waveform": 1}, "standardize_waveform is 1; it must be true or false."),
+        (
+            {"kind": "stft", "hop_length": 257},
+            "hop_length is 257 but window_length is 256; use hop_length <= window_length.",
+        ),
+        ({"kind": "stft", "n_bins": 130}, "n_bins is 130 but a window of 256 samples has 129; use at most as many."),
     ],
 )
 def test_values_out_of_range(values, message):
@@ -125,9 +145,17 @@ def test_log_mel_frames(n_samples, n_frames):
     assert LogMelSpec().frames_in(n_samples) == n_frames
 
 
+@pytest.mark.parametrize(
+    ("n_samples", "n_frames"), [(1, 2), (128, 2), (129, 3), (63_872, 500), (63_873, 501), (64_000, 501), (64_001, 502)]
+)
+def test_stft_frames(n_samples, n_frames):
+    assert STFTSpec().frames_in(n_samples) == n_frames
+
+
 def test_what_the_network_hears():
     assert (MFCCSpec().frame_shape, MFCCSpec(n_mfcc=13).frame_shape) == ((39,), (13,))
     assert (LogMelSpec().frame_shape, LogMelSpec(n_mels=64).frame_shape) == ((40, 3), (64, 3))
+    assert (STFTSpec().frame_shape, STFTSpec(n_bins=129).frame_shape) == ((128, 1), (129, 1))
     assert LogMelSpec().n_frames is None
     assert LogMelSpec(n_samples=48_000).n_frames == 299
     assert LogMelSpec(segment_frames=300).n_frames == 300

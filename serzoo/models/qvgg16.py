@@ -1,0 +1,131 @@
+"""Quaternion VGG16 behind the embedding of RH-Emo (Guizzo et al., 2023)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import keras
+
+from serzoo.errors import ConfigError
+from serzoo.features.spec import FeatureSpec
+from serzoo.layers.quaternion import QuaternionConv2D, QuaternionDense, QuaternionFlatten, QuaternionInitializer
+from serzoo.models.base import FEATURES, SERModel, check_choice, check_flag
+from serzoo.models.rh_emo import POOLED_BINS, POOLED_FRAMES, RHEmoEncoder
+from serzoo.models.vgg16 import CONVOLUTIONS, POOLED, check_vgg, connect, convolve, make_picture
+
+RH_EMO = "rh_emo"
+"""The embedding by that model's encoder."""
+
+
+@keras.saving.register_keras_serializable("serzoo")
+class QVGG16(SERModel):
+    """VGG16 with quaternions in all layers but the last, which takes RH-Emo's four axes of emotion as one.
+
+    Takes magnitude spectra, (batch, n_frames, n_features, n_channels), not normalised: the first layer does
+    it, by the statistics that the training has stored in it. Frames of zeros bring each clip to
+    ``n_frames_padded``. Returns class probabilities, (batch, n_classes). Its feature layers are the quaternion
+    convolutions 1 to 13.
+
+    Args:
+        n_classes: outputs, at least 2.
+        n_features: frequency bins, a multiple of 32; of 64 with the embedding.
+        n_channels: values per bin: 1 with the embedding; without, a multiple of 4, blocks [r | i | j | k].
+        n_frames: frames per clip, at most ``n_frames_padded``; None takes any such number.
+        n_frames_padded: frames that the network sees, a multiple of 32; of 256 with the embedding.
+        embedding: ``"rh_emo"`` puts RH-Emo's encoder before the first convolution: four channels with an eighth of
+            the frames and half the bins. Its weights start afresh; ``get_layer("encoder").set_weights`` takes those
+            of the layer of the same name in a trained RH-Emo. None takes quaternions as features.
+        train_embedding: False freezes the encoder, whose batch normalisation then takes its stored statistics
+            in training, too.
+        width: factor of all channels and of both hidden dense layers; a multiple of 1/16, so that the numbers of
+            channels stay divisible by 4.
+        dropout: share of values zeroed in training after each hidden dense layer, in [0, 1); of single values, not
+            of whole quaternions.
+        normalization: ``"maximum"`` (0..1, as RH-Emo needs it), ``"global"`` (mean 0 and variance 1 over all
+            values), or None for normalised features.
+        classifier_activation: ``"softmax"``, or None for logits.
+        class_names: names of the outputs in order.
+        feature_spec: the features the model takes.
+        name: Keras name of the model.
+
+    Raises:
+        ConfigError: an argument is out of range.
+        DataError: the class names do not fit ``n_classes``.
+
+    Source: Guizzo, Weyde, Tarroni and Comminiello, "Quaternion Anti-Transfer Learning for Speech Emotion
+    Recognition", WASPAA 2023, section 3.1, whose 1e7 parameters are those without the encoder's 256. Activations and
+    poolings look at each component on its own, as in the program. Unlike there, where convolutions start by Glorot's
+    criterion, all quaternion kernels start by He's: without batch normalisation, the signal halves with every
+    convolution otherwise.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_classes: int,
+        n_features: int = 128,
+        n_channels: int = 1,
+        n_frames: int | None = None,
+        n_frames_padded: int = 512,
+        embedding: str | None = RH_EMO,
+        train_embedding: bool = True,
+        width: float = 1.0,
+        dropout: float = 0.5,
+        normalization: str | None = "maximum",
+        classifier_activation: str | None = "softmax",
+        class_names: Sequence[str] | None = None,
+        feature_spec: FeatureSpec | Mapping[str, object] | None = None,
+        name: str = "qvgg16",
+    ) -> None:
+        settings: dict[str, Any] = {
+            "n_features": n_features,
+            "n_channels": n_channels,
+            "n_frames": n_frames,
+            "n_frames_padded": n_frames_padded,
+            "embedding": embedding,
+            "train_embedding": train_embedding,
+            "width": width,
+            "dropout": dropout,
+            "normalization": normalization,
+            "classifier_activation": classifier_activation,
+        }
+        _check_settings({**settings, "n_classes": n_classes})
+
+        he = QuaternionInitializer("he")
+        inputs = keras.Input((n_frames, n_features, n_channels), name=FEATURES)
+        picture = make_picture(inputs, normalization, n_frames_padded)
+        if embedding is not None:
+            encoder = RHEmoEncoder()
+            encoder.trainable = train_embedding
+            picture = encoder(picture)
+        maps = convolve(picture, width, partial(QuaternionConv2D, kernel_initializer=he))
+        flat = QuaternionFlatten(name="flat")(maps)
+        hidden = connect(flat, width, dropout, partial(QuaternionDense, kernel_initializer=he))
+        outputs = keras.layers.Dense(n_classes, activation=classifier_activation, name="classifier")(hidden)
+        super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
+        self.settings = settings
+        self.feature_layers = CONVOLUTIONS
+        self.max_frames = n_frames_padded
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that rebuild the model."""
+        return {**super().get_config(), **self.settings}
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    """Raise ConfigError unless the arguments, by their names, are of the right types and in range."""
+    check_choice("embedding", settings["embedding"], (RH_EMO, None))
+    check_flag("train_embedding", settings["train_embedding"])
+    if settings["embedding"] is None:
+        check_vgg(settings)
+        if settings["n_channels"] % 4:
+            raise ConfigError(
+                f"n_channels is {settings['n_channels']}; without an embedding it must be a multiple of 4, "
+                "the parts of quaternions."
+            )
+    else:
+        check_vgg(settings, pooled_frames=POOLED * POOLED_FRAMES, pooled_bins=POOLED * POOLED_BINS)
+        if settings["n_channels"] != 1:
+            raise ConfigError(f"n_channels is {settings['n_channels']}; the embedding takes 1, or set it to None.")

@@ -1,0 +1,271 @@
+"""RH-Emo: an embedding of spectrograms with one channel per axis of emotion (Guizzo et al., 2023)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import keras
+from keras import ops
+
+from serzoo.features.spec import FeatureSpec
+from serzoo.layers.normalization import MaximumNormalization
+from serzoo.layers.padding import PadFrames
+from serzoo.layers.quaternion import QuaternionBatchNormalization, QuaternionConv2DTranspose
+from serzoo.models.base import (
+    EMBEDDING,
+    FEATURES,
+    SERModel,
+    check_choice,
+    check_count,
+    check_fraction,
+    check_frames,
+    check_multiple,
+)
+
+ENCODER = "encoder"
+"""Name of the layer that makes the embedding."""
+
+POOLED_FRAMES, POOLED_BINS = 8, 2
+"""Frames and bins of a spectrogram that the encoder makes one of."""
+
+DIMENSIONS = ("valence", "arousal", "dominance")
+"""Outputs of the training network beside the classes, in the order of the embedding's channels behind the first."""
+
+SPECTROGRAM, RECONSTRUCTION, EMOTION = "spectrogram", "reconstruction", "emotion"
+"""The training network's other outputs."""
+
+MOMENTUM, EPSILON = 0.9, 1e-5
+"""Of every batch normalisation: PyTorch's defaults in Keras terms."""
+
+
+@keras.saving.register_keras_serializable("serzoo")
+class RHEmo(SERModel):
+    """An encoder to four channels, of which the first one is classified.
+
+    Takes magnitude spectra, (batch, n_frames, n_features, 1), not normalised: the first layer scales them to
+    0..1, by the maximum that the training has stored in it. Frames of zeros bring each clip to
+    ``n_frames_padded``. Returns class probabilities, (batch, n_classes), by the head on the embedding's first
+    channel. :meth:`training_network` has what the embedding is trained with beside.
+
+    The layer ``"encoder"`` gives the embedding, (batch, n_frames_padded / 8, n_features / 2, 4), whose channels
+    are trained to tell discrete emotion, valence, arousal and dominance.
+
+    Args:
+        n_classes: outputs, at least 2.
+        n_features: frequency bins, a multiple of 2.
+        n_channels: values per bin: 1.
+        n_frames: frames per clip, at most ``n_frames_padded``; None takes any such number.
+        n_frames_padded: frames that the encoder sees, a multiple of 8.
+        head_width: size of both hidden dense layers of every head.
+        dropout: share of values zeroed in training after each hidden dense layer, in [0, 1).
+        normalization: ``"maximum"``, or None for features in 0..1.
+        classifier_activation: ``"softmax"``, or None for logits.
+        class_names: names of the outputs in order.
+        feature_spec: the features the model takes.
+        name: Keras name of the model.
+
+    Raises:
+        ConfigError: an argument is out of range.
+        DataError: the class names do not fit ``n_classes``.
+
+    Source: Guizzo, Weyde, Scardapane and Comminiello, "Learning Speech Emotion Representations in the Quaternion
+    Domain", IEEE/ACM Transactions on Audio, Speech, and Language Processing 31, 2023, and its program.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_classes: int,
+        n_features: int = 128,
+        n_channels: int = 1,
+        n_frames: int | None = None,
+        n_frames_padded: int = 512,
+        head_width: int = 4096,
+        dropout: float = 0.5,
+        normalization: str | None = "maximum",
+        classifier_activation: str | None = "softmax",
+        class_names: Sequence[str] | None = None,
+        feature_spec: FeatureSpec | Mapping[str, object] | None = None,
+        name: str = "rh_emo",
+    ) -> None:
+        settings: dict[str, Any] = {
+            "n_features": n_features,
+            "n_channels": n_channels,
+            "n_frames": n_frames,
+            "n_frames_padded": n_frames_padded,
+            "head_width": head_width,
+            "dropout": dropout,
+            "normalization": normalization,
+            "classifier_activation": classifier_activation,
+        }
+        _check_settings({**settings, "n_classes": n_classes})
+
+        inputs = spectrogram = keras.Input((n_frames, n_features, n_channels), name=FEATURES)
+        if normalization is not None:
+            spectrogram = MaximumNormalization(name="normalization")(spectrogram)
+        spectrogram = PadFrames(n_frames_padded, name=SPECTROGRAM)(spectrogram)
+        embedding = RHEmoEncoder()(spectrogram)
+        hidden = _hidden_layers(embedding[..., 0], head_width, dropout, names=("dense", EMBEDDING))
+        outputs = _dense(n_classes, activation=classifier_activation, name="classifier")(hidden)
+        super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
+        self.settings = settings
+        self.max_frames = n_frames_padded
+
+    def training_network(self) -> keras.Model:
+        """Return a model that shares the weights, with a fresh decoder and fresh heads for the other axes.
+
+        Its outputs are a dictionary: ``"spectrogram"``, the clip as the encoder takes it, and
+        ``"reconstruction"``, both (batch, n_frames_padded, n_features, 1); ``"emotion"``, what this model gives;
+        ``"valence"``, ``"arousal"`` and ``"dominance"``, probabilities of a high one, (batch, 1).
+        """
+        embedding = self.get_layer(ENCODER).output
+        outputs = {
+            SPECTROGRAM: self.get_layer(SPECTROGRAM).output,
+            RECONSTRUCTION: _decode(embedding),
+            EMOTION: self.output,
+        }
+        for channel, dimension in enumerate(DIMENSIONS, 1):
+            names = (f"{dimension}_dense_1", f"{dimension}_dense_2")
+            hidden = _hidden_layers(
+                embedding[..., channel], self.settings["head_width"], self.settings["dropout"], names
+            )
+            outputs[dimension] = _dense(1, activation="sigmoid", name=dimension)(hidden)
+        return keras.Model(self.input, outputs, name=f"{self.name}_training")
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that rebuild the model."""
+        return {**super().get_config(), **self.settings}
+
+
+@keras.saving.register_keras_serializable("serzoo")
+class RHEmoEncoder(keras.layers.Layer):
+    """Three real convolutions, each with ReLU and pooling behind it, and batch normalisation between them.
+
+    Takes spectrograms in 0..1, (batch, frames, bins, 1), and returns their embedding, (batch, frames / 8,
+    bins / 2, 4), not negative. A layer that is not trainable normalises by its stored statistics in training, too.
+
+    Args:
+        name: Keras name of the layer.
+    """
+
+    def __init__(self, *, name: str = ENCODER) -> None:
+        super().__init__(name=name)
+        self.stages: list[keras.layers.Layer] = []
+        for number, (channels, pool) in enumerate(((2, (2, 2)), (4, (2, 1)), (4, (2, 1))), 1):
+            if number > 1:
+                norm = keras.layers.BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, name=f"norm_{number - 1}")
+                self.stages.append(norm)
+            convolution = keras.layers.Conv2D(
+                channels,
+                3,
+                padding="same",
+                activation="relu",
+                kernel_initializer="glorot_normal",
+                name=f"conv_{number}",
+            )
+            self.stages += [convolution, keras.layers.MaxPooling2D(pool, name=f"pool_{number}")]
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Create the weights of all stages."""
+        for stage in self.stages:
+            stage.build(input_shape)
+            input_shape = stage.compute_output_shape(input_shape)
+
+    def call(self, inputs: Any) -> Any:
+        """Return the embedding."""
+        maps = inputs
+        for stage in self.stages:
+            maps = stage(maps)
+        return maps
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Return (batch, frames / 8, bins / 2, 4)."""
+        for stage in self.stages:
+            input_shape = stage.compute_output_shape(input_shape)
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the name."""
+        return {"name": self.name}
+
+
+def rh_emo_loss(
+    targets: Mapping[str, Any],
+    outputs: Mapping[str, Any],
+    *,
+    alpha: float = 1.0,
+    beta: float = 0.01,
+    beta_class: float = 1.0,
+    beta_vad: float = 100.0,
+) -> Any:
+    """Return ``alpha R + beta (beta_class C + beta_vad (V + A + D))`` of a batch.
+
+    R is the binary cross-entropy of the reconstruction, a mean over all bins, whose target is the spectrogram
+    itself, cut at 1; C is the cross-entropy of the classes; V, A and D are binary cross-entropies of valence, arousal
+    and dominance, each a mean over the clips whose target is known, 0 if there is none.
+
+    Args:
+        targets: ``"emotion"``, one-hot classes, (batch, n_classes); ``"valence"``, ``"arousal"`` and
+            ``"dominance"``, (batch, 1): 1 where high, 0 where not, NaN where unknown.
+        outputs: of the training network, with class probabilities.
+        alpha: weight of the reconstruction.
+        beta: weight of the recognition; 0 in the program's first stage, which only reconstructs.
+        beta_class: weight of the classes.
+        beta_vad: weight of valence, arousal and dominance.
+
+    Source: the program of Guizzo et al. (2023), with the weights of its second stage.
+    """
+    spectrogram = ops.minimum(outputs[SPECTROGRAM], 1.0)  # louder clips than the training part's would have no minimum
+    reconstruction = ops.mean(ops.binary_crossentropy(spectrogram, outputs[RECONSTRUCTION]))
+    classes = ops.mean(ops.categorical_crossentropy(targets[EMOTION], outputs[EMOTION]))
+    dimensions = sum(_known_crossentropy(targets[name], outputs[name]) for name in DIMENSIONS)
+    return alpha * reconstruction + beta * (beta_class * classes + beta_vad * dimensions)
+
+
+def _known_crossentropy(target: Any, output: Any) -> Any:
+    """Return the mean binary cross-entropy over the clips whose target is not NaN, or 0."""
+    known = ops.logical_not(ops.isnan(target))
+    losses = ops.binary_crossentropy(ops.where(known, target, 0.0), output)
+    n_known = ops.sum(ops.cast(known, losses.dtype))
+    return ops.sum(ops.where(known, losses, 0.0)) / ops.maximum(n_known, 1.0)
+
+
+def _decode(embedding: Any) -> Any:
+    """Return the spectrogram made of its embedding, the mean of the last quaternions' four parts."""
+    maps = embedding
+    for number in (1, 2):
+        maps = _grow(strides=(2, 1), activation="relu", name=f"decoder_conv_{number}")(maps)
+        maps = QuaternionBatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, name=f"decoder_norm_{number}")(maps)
+    maps = _grow(strides=(2, 2), activation="sigmoid", name="decoder_conv_3")(maps)
+    return ops.mean(maps, axis=-1, keepdims=True)
+
+
+_grow = partial(QuaternionConv2DTranspose, 4, 3, padding="same")
+"""One quaternion's map to a larger one."""
+
+_dense = partial(keras.layers.Dense, kernel_initializer="glorot_normal")
+"""A dense layer that starts as in the program."""
+
+
+def _hidden_layers(channel: Any, width: int, dropout: float, names: tuple[str, str]) -> Any:
+    """Return the hidden values of a head, (batch, width), from one channel of the embedding."""
+    hidden = keras.layers.Flatten(name=f"{names[0]}_flat")(channel)
+    for name in names:
+        hidden = _dense(width, activation="relu", name=name)(hidden)
+        hidden = keras.layers.Dropout(dropout, name=f"{name}_dropout")(hidden)
+    return hidden
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    """Raise ConfigError unless the arguments, by their names, are of the right types and in range."""
+    check_count("n_classes", settings["n_classes"], minimum=2)
+    check_multiple("n_features", settings["n_features"], POOLED_BINS)
+    check_choice("n_channels", settings["n_channels"], (1,))
+    check_multiple("n_frames_padded", settings["n_frames_padded"], POOLED_FRAMES)
+    check_frames(settings["n_frames"], settings["n_frames_padded"])
+    check_count("head_width", settings["head_width"])
+    check_fraction("dropout", settings["dropout"])
+    check_choice("normalization", settings["normalization"], ("maximum", None))
+    check_choice("classifier_activation", settings["classifier_activation"], ("softmax", None))

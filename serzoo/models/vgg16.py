@@ -1,0 +1,195 @@
+"""VGG16 on magnitude spectrograms (Simonyan and Zisserman, 2015), as Guizzo et al. (2023) train it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import keras
+
+from serzoo.errors import ConfigError
+from serzoo.features.spec import FeatureSpec
+from serzoo.layers.normalization import GlobalNormalization, MaximumNormalization, Normalization
+from serzoo.layers.padding import PadFrames
+from serzoo.models.base import (
+    EMBEDDING,
+    FEATURES,
+    SERModel,
+    check_choice,
+    check_count,
+    check_fraction,
+    check_frames,
+    check_multiple,
+)
+
+BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
+"""Channels and number of each block's convolutions, before its pooling: configuration D."""
+
+CONVOLUTIONS = tuple(f"conv_{number}" for number in range(1, 14))
+"""Names of the convolutions, whose outputs are behind their ReLU."""
+
+HIDDEN_UNITS = 4096
+"""Of both hidden dense layers."""
+
+POOLED = 2 ** len(BLOCKS)
+"""Frames and bins that the poolings together make one of."""
+
+NORMALIZATIONS: dict[str | None, type[Normalization]] = {"global": GlobalNormalization, "maximum": MaximumNormalization}
+"""Mean 0 and variance 1 over all values; or magnitudes in 0..1."""
+
+
+@keras.saving.register_keras_serializable("serzoo")
+class VGG16(SERModel):
+    """Thirteen convolutions of 3x3 in five blocks, each with a pooling behind it, and three dense layers.
+
+    Takes magnitude spectra, (batch, n_frames, n_features, n_channels), not normalised: the first layer does
+    it, by the statistics that the training has stored in it. Frames of zeros bring each clip to
+    ``n_frames_padded``. Returns class probabilities, (batch, n_classes). Its feature layers are the
+    convolutions 1 to 13.
+
+    Args:
+        n_classes: outputs, at least 2.
+        n_features: frequency bins, a multiple of 32.
+        n_channels: values per bin.
+        n_frames: frames per clip, at most ``n_frames_padded``; None takes any such number.
+        n_frames_padded: frames that the convolutions see, a multiple of 32.
+        width: factor of all channels and of both hidden dense layers; a multiple of 1/16, so that the numbers of
+            channels stay divisible by 4.
+        dropout: share of values zeroed in training after each hidden dense layer, in [0, 1).
+        normalization: ``"global"`` (mean 0 and variance 1 over all values, as the paper's real networks have
+            it), ``"maximum"`` (0..1), or None for normalised features.
+        classifier_activation: ``"softmax"``, or None for logits.
+        class_names: names of the outputs in order.
+        feature_spec: the features the model takes.
+        name: Keras name of the model.
+
+    Raises:
+        ConfigError: an argument is out of range.
+        DataError: the class names do not fit ``n_classes``.
+
+    Source: Guizzo, Weyde, Tarroni and Comminiello, "Quaternion Anti-Transfer Learning for Speech Emotion
+    Recognition", WASPAA 2023, section 3.1; configuration D of Simonyan and Zisserman, "Very Deep Convolutional
+    Networks for Large-Scale Image Recognition", 2015. The paper names torchvision's network, but its 1.6e8 parameters
+    are those without the adaptive pooling before the dense layers, so there is none here. All kernels before a ReLU
+    start as He et al. (2015) have it: without batch normalisation, smaller ones let the signal die on its way through
+    thirteen convolutions.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_classes: int,
+        n_features: int = 128,
+        n_channels: int = 1,
+        n_frames: int | None = None,
+        n_frames_padded: int = 512,
+        width: float = 1.0,
+        dropout: float = 0.5,
+        normalization: str | None = "global",
+        classifier_activation: str | None = "softmax",
+        class_names: Sequence[str] | None = None,
+        feature_spec: FeatureSpec | Mapping[str, object] | None = None,
+        name: str = "vgg16",
+    ) -> None:
+        settings: dict[str, Any] = {
+            "n_features": n_features,
+            "n_channels": n_channels,
+            "n_frames": n_frames,
+            "n_frames_padded": n_frames_padded,
+            "width": width,
+            "dropout": dropout,
+            "normalization": normalization,
+            "classifier_activation": classifier_activation,
+        }
+        check_vgg({**settings, "n_classes": n_classes})
+
+        inputs = keras.Input((n_frames, n_features, n_channels), name=FEATURES)
+        picture = make_picture(inputs, normalization, n_frames_padded)
+        maps = convolve(picture, width, partial(keras.layers.Conv2D, kernel_initializer="he_normal"))
+        hidden = connect(
+            keras.layers.Flatten(name="flat")(maps),
+            width,
+            dropout,
+            partial(keras.layers.Dense, kernel_initializer="he_normal"),
+        )
+        outputs = keras.layers.Dense(n_classes, activation=classifier_activation, name="classifier")(hidden)
+        super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
+        self.settings = settings
+        self.feature_layers = CONVOLUTIONS
+        self.max_frames = n_frames_padded
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that rebuild the model."""
+        return {**super().get_config(), **self.settings}
+
+
+def make_picture(features: Any, normalization: str | None, n_frames: int) -> Any:
+    """Return the normalised features with ``n_frames`` frames, zeros behind the clip's own."""
+    if normalization is not None:
+        features = NORMALIZATIONS[normalization](name="normalization")(features)
+    return PadFrames(n_frames, name="padding")(features)
+
+
+def convolve(picture: Any, width: float, convolution: Callable[..., keras.layers.Layer]) -> Any:
+    """Return the maps behind the last pooling, (batch, rows / 32, columns / 32, 512 width).
+
+    Args:
+        picture: (batch, rows, columns, channels).
+        width: factor of the numbers of channels.
+        convolution: makes a layer, given channels, kernel size, padding, activation and name.
+    """
+    maps, names = picture, iter(CONVOLUTIONS)
+    for block, (channels, n_convs) in enumerate(BLOCKS, 1):
+        for _ in range(n_convs):
+            maps = convolution(int(channels * width), 3, padding="same", activation="relu", name=next(names))(maps)
+        maps = keras.layers.MaxPooling2D(2, name=f"pool_{block}")(maps)
+    return maps
+
+
+def connect(flat: Any, width: float, dropout: float, dense: Callable[..., keras.layers.Layer]) -> Any:
+    """Return what the classifier takes, (batch, 4096 width).
+
+    Args:
+        flat: (batch, values).
+        width: factor of the hidden layers' sizes.
+        dropout: share of values zeroed in training after each.
+        dense: makes a layer, given its size, activation and name.
+    """
+    hidden = flat
+    for name in ("dense", EMBEDDING):
+        hidden = dense(int(HIDDEN_UNITS * width), activation="relu", name=name)(hidden)
+        hidden = keras.layers.Dropout(dropout, name=f"{name}_dropout")(hidden)
+    return hidden
+
+
+def check_vgg(settings: Mapping[str, Any], pooled_frames: int = POOLED, pooled_bins: int = POOLED) -> None:
+    """Check the arguments that real and quaternion VGG16 have in common, by their names.
+
+    Args:
+        settings: the arguments.
+        pooled_frames: frames that become one before the dense layers.
+        pooled_bins: bins that become one.
+
+    Raises:
+        ConfigError: one is of the wrong type or out of range.
+    """
+    check_count("n_classes", settings["n_classes"], minimum=2)
+    check_multiple("n_features", settings["n_features"], pooled_bins)
+    check_count("n_channels", settings["n_channels"])
+    check_multiple("n_frames_padded", settings["n_frames_padded"], pooled_frames)
+    check_frames(settings["n_frames"], settings["n_frames_padded"])
+    _check_width(settings["width"])
+    check_fraction("dropout", settings["dropout"])
+    check_choice("normalization", settings["normalization"], (*NORMALIZATIONS, None))
+    check_choice("classifier_activation", settings["classifier_activation"], ("softmax", None))
+
+
+def _check_width(width: object) -> None:
+    """Raise ConfigError unless the smallest number of channels times ``width`` is a multiple of 4."""
+    smallest = BLOCKS[0][0]
+    if isinstance(width, bool) or not isinstance(width, (int, float)) or width <= 0 or smallest * width % 4:
+        raise ConfigError(
+            f"width is {width!r}; it must be a multiple of 1/16, such as 0.0625, 0.25 or 1.0, "
+            "so that all numbers of channels are divisible by 4."
+        )
