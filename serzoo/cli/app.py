@@ -227,8 +227,14 @@ def predict_files(
 
     if output is not None and output.suffix not in (".json", ".csv"):
         raise ConfigError(f"--output {output} ends in {output.suffix or 'nothing'}; use .json or .csv.")
+    classifier = _load(model, config)
+    if classifier.model.takes_gender and gender is None:
+        raise ConfigError(
+            f"{model} takes the speaker's gender; add --gender male, --gender female or the probability of male, "
+            "such as --gender 0.8."
+        )
     errors: list[AudioError] = []
-    predictions = _load(model, config).predict_files(sources, gender=gender, on_error=errors.append)
+    predictions = classifier.predict_files(sources, gender=gender, on_error=errors.append)
     if output is not None:
         write_whole(output, to_csv(predictions) if output.suffix == ".csv" else to_json(predictions))
     typer.echo(to_json(predictions) if as_json else "\n".join(map(_prediction_text, predictions)))

@@ -111,7 +111,7 @@ def test_predict_is_told_the_gender(run, gender_model_file, tone, gender):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "tone.wav: the speaker's gender is unknown; give 'male', 'female' or the probability of male in 0..1"),
+        ([], "acrnn.keras takes the speaker's gender; add --gender male, --gender female or the probability"),
         (["--gender", "1.5"], "gender is '1.5'"),
         (["--gender", "x"], "gender is 'x'"),
     ],
