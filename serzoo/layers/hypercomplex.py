@@ -7,6 +7,7 @@ the first components of m numbers with n components each, the next m their secon
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,7 +31,7 @@ def check_blocks(layer: str, channels_in: int, channels_out: int, n_components: 
         )
 
 
-class HypercomplexLayer(keras.layers.Layer):
+class HypercomplexLayer(keras.layers.Layer, ABC):
     """A product with hypercomplex weights, computed as one with a real kernel: ``activation(x * W + bias)``.
 
     The layer stores the components of its weights, ``kernel``, (n, ..., numbers in, numbers out), and a real bias per
@@ -104,13 +105,13 @@ class HypercomplexLayer(keras.layers.Layer):
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
 
+    @abstractmethod
     def real_kernel(self) -> Any:
         """Return the real kernel, (..., channels in, channels out)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _product(self, inputs: Any, kernel: Any) -> Any:
         """Return the real product of ``inputs`` with the real kernel, without bias."""
-        raise NotImplementedError
 
     def _kernel_ends(self, size_in: int, size_out: int) -> tuple[int, int]:
         """Return the sizes of a kernel's last two axes, in their order."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +17,7 @@ EPSILON = 1e-5
 _CLIPS_AT_ONCE = 32
 
 
-class Normalization(keras.layers.Layer):
+class Normalization(keras.layers.Layer, ABC):
     """What the layers have in common that normalise features by the training part's statistics, their weights.
 
     They take (batch, time, ...) and return the same shape. A frame whose values are all exactly zero is
@@ -91,17 +92,17 @@ class Normalization(keras.layers.Layer):
         """Return the arguments that rebuild the layer."""
         return {"name": self.name}
 
+    @abstractmethod
     def _add_statistics(self) -> None:
         """Create the weights that hold the statistics, with values that change no feature."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _take_statistics(self, features: np.ndarray) -> None:
         """Set the statistics to those of ``features``, which hold a frame that counts and are finite."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _normalized(self, inputs: Any) -> Any:
         """Return ``inputs`` normalised, padding like any other frame."""
-        raise NotImplementedError
 
     def _counted_frames(self, features: np.ndarray) -> Iterator[np.ndarray]:
         """Yield the frames that count, (n, ...) float64, of a few clips at a time to keep the memory low."""
