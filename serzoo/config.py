@@ -21,12 +21,15 @@ from serzoo import strict_yaml
 from serzoo.errors import ConfigError, SerzooError, unknown_name
 from serzoo.features.spec import SPECS, FeatureSpec, MFCCSpec
 
-VALIDATION_RULE, LEAKY_RULE = "best-validation-uar", "leaky-best-test-war"
+LAST_RULE, LEAKY_RULE = "last-epoch", "leaky-best-test-war"
+VALIDATION_RULES = ("best-validation-uar", "best-validation-loss")
+"""These need a validation part: the protocol's, or else speakers held out of the training part."""
 
 SELECTION_RULES = {
-    "last-epoch": "the model of the last epoch",
+    LAST_RULE: "the model of the last epoch",
     "best-train-war": "the epoch with the highest WAR on the training part (TBDM-Net's ::BT)",
-    VALIDATION_RULE: "the epoch with the highest UAR on the protocol's validation part, or else on held-out speakers",
+    "best-validation-uar": "the epoch with the highest UAR on the validation part",
+    "best-validation-loss": "the epoch with the lowest loss on the validation part, anti-transfer left out",
     LEAKY_RULE: "the epoch with the highest WAR on the TEST part: a leak, kept to show what it is worth",
 }
 
@@ -113,6 +116,7 @@ class TrainingConfig:
         epochs: passes over the training part.
         label_smoothing: applied to training targets only.
         selection: one of :data:`SELECTION_RULES`.
+        patience: stop after this many epochs without a better one in the sense of ``selection``; None for all epochs.
         validation_fraction: share of the training speakers held out, where the selection needs a
             validation part and the protocol has none.
         seed: of the order of the clips and their augmentation; in a cross-validation also of the
@@ -128,7 +132,8 @@ class TrainingConfig:
     batch_size: int = 64
     epochs: int = 300
     label_smoothing: float = 0.1
-    selection: str = "last-epoch"
+    selection: str = LAST_RULE
+    patience: int | None = None
     validation_fraction: float = 0.2
     seed: int = 0
     jit_compile: bool = True
@@ -142,9 +147,84 @@ class TrainingConfig:
             raise unknown_name("selection rule", self.selection, SELECTION_RULES)
         for name in ("batch_size", "epochs"):
             _require(self, name, getattr(self, name) >= 1, "at least 1")
+        _require(self, "patience", self.patience is None or self.patience >= 1, "at least 1, or null for all epochs")
+        if self.patience is not None and self.selection == LAST_RULE:
+            raise ConfigError(
+                f"patience is {self.patience}, but no epoch is better than another under {LAST_RULE}; "
+                "choose another selection or leave patience out."
+            )
         _require(self, "label_smoothing", 0 <= self.label_smoothing < 1, "at least 0 and below 1")
         _require(self, "validation_fraction", 0 < self.validation_fraction < 1, "above 0 and below 1")
         _require(self, "seed", 0 <= self.seed < 2**32, "at least 0 and below 2^32")
+
+
+@dataclass(frozen=True)
+class InitialWeights:
+    """A trained model whose weights a training starts from.
+
+    Args:
+        model: a ``.keras`` file of serzoo, or the folder of a run's fold.
+        layers: names of the layers to take over, for example ``["encoder"]``; None for all of them, the last too.
+    """
+
+    model: str
+    layers: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        _require(self, "layers", self.layers != (), "names of layers, or null for all")
+
+
+@dataclass(frozen=True)
+class AntiTransferConfig:
+    """Training away from networks that were trained on other tasks (Guizzo et al., 2021 and 2023).
+
+    Args:
+        pretrained: those networks, ``.keras`` files or folders of a run's fold. With two, the model is trained against
+            the first and then, from there, against the second (dual anti-transfer).
+        layers: numbers of the feature layers to try, from 1 on. Each is trained; the one with the highest WAR on
+            the validation part is kept.
+        beta: weight of the anti-transfer loss.
+    """
+
+    pretrained: tuple[str, ...]
+    layers: tuple[int, ...] = (2,)
+    beta: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        _require(self, "pretrained", len(self.pretrained) >= 1, "at least one model")
+        fit_for_use = len(set(self.layers)) == len(self.layers) >= 1 and min(self.layers) >= 1
+        _require(self, "layers", fit_for_use, "different numbers of feature layers, from 1 on")
+        _require(self, "beta", 0 < self.beta < math.inf, "greater than 0")
+
+
+@dataclass(frozen=True)
+class RHEmoConfig:
+    """RH-Emo's training in two stages: reconstruction, then emotion as well (Guizzo et al., 2023).
+
+    The recipe's ``training`` is that of the second stage.
+
+    Args:
+        reconstruction: how the first stage is trained.
+        alpha: weight of the reconstruction.
+        beta: weight of the recognition in the second stage.
+        beta_class: weight of the classes within it.
+        beta_vad: weight of valence, arousal and dominance within it.
+    """
+
+    reconstruction: TrainingConfig = field(default_factory=TrainingConfig)
+    alpha: float = 1.0
+    beta: float = 0.01
+    beta_class: float = 1.0
+    beta_vad: float = 100.0
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        for name in ("alpha", "beta"):
+            _require(self, name, 0 < getattr(self, name) < math.inf, "greater than 0")
+        for name in ("beta_class", "beta_vad"):
+            _require(self, name, 0 <= getattr(self, name) < math.inf, "at least 0")
 
 
 @dataclass(frozen=True)
@@ -158,10 +238,15 @@ class Recipe:
         features: what the model hears.
         protocol: a named protocol of :mod:`serzoo.data.splits`.
         training: training settings and selection rule.
+        target: what is to be told: ``label``, the emotion, or another column of the manifest, such as ``speaker`` or
+            ``text``, a task to pretrain on.
+        initial: weights to start from; None for fresh ones.
+        anti_transfer: training away from other networks.
+        rh_emo: RH-Emo's two stages; without, its classifier alone is trained.
         repeats: how often each fold is trained, with the seeds training.seed, training.seed + 1, ...
         summary: one line for ``serzoo list``.
         source: paper and table that the recipe follows.
-        class_names: use these classes of the corpus only, in this order.
+        class_names: use these classes of the corpus (or values of the target) only, in this order.
         test_corpus: test on this corpus, for the protocol ``cross-shared5-v1``.
     """
 
@@ -171,6 +256,10 @@ class Recipe:
     protocol: str
     features: FeatureSpec = field(default_factory=MFCCSpec)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    target: str = "label"
+    initial: InitialWeights | None = None
+    anti_transfer: AntiTransferConfig | None = None
+    rh_emo: RHEmoConfig | None = None
     repeats: int = 1
     summary: str = ""
     source: str = ""
@@ -183,11 +272,25 @@ class Recipe:
             raise ConfigError(f"name is {self.name!r}; use letters, digits, '.', '_' and '-' only.")
         _require(self, "repeats", self.repeats >= 1, "at least 1")
         _require(self, "repeats", self.training.seed + self.repeats <= 2**32, "so few that all seeds are below 2^32")
+        if self.anti_transfer is not None and self.rh_emo is not None:
+            raise ConfigError("anti_transfer and rh_emo are both set; a training has one or the other.")
+        layers = () if self.anti_transfer is None else self.anti_transfer.layers
+        if len(layers) > 1 and self.training.selection not in VALIDATION_RULES:
+            raise ConfigError(
+                f"anti_transfer.layers names {len(layers)} layers, of which one is chosen on the validation part; "
+                f"set training.selection to {' or '.join(VALIDATION_RULES)}, or name one layer."
+            )
 
     @property
     def seeds(self) -> tuple[int, ...]:
         """The seeds that each fold is trained with."""
         return tuple(range(self.training.seed, self.training.seed + self.repeats))
+
+    @property
+    def weight_files(self) -> tuple[str, ...]:
+        """The trained models that a training starts from or is held against, as the recipe names them."""
+        initial = () if self.initial is None else (self.initial.model,)
+        return initial if self.anti_transfer is None else (*initial, *self.anti_transfer.pretrained)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as plain data that :func:`recipe_from_dict` reads back."""
@@ -361,8 +464,9 @@ def _convert(hint: Any, value: Any, place: _Place) -> Any:
     base = typing.get_origin(hint) or hint
     if base is float and type(value) is int:
         return float(str(value))  # a number too large for a float becomes infinite, which no setting allows
-    if base is tuple and isinstance(value, list):
-        return tuple(_convert(str, item, place) for item in value)
+    if base is tuple and isinstance(value, (list, tuple)):
+        kind = typing.get_args(hint)[0]
+        return tuple(_convert(kind, item, place) for item in value)
     if not isinstance(value, base) or (base is int and isinstance(value, bool)):
         raise ConfigError(f"{place}: {_TYPE_NAMES[base]} is needed here, not {value!r:.80}.")
     return value

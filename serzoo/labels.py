@@ -12,6 +12,9 @@ CANONICAL_LABELS = (
 SHARED_LABELS = ("angry", "fear", "happy", "neutral", "sad")
 """The five classes that CASIA, EMO-DB, EMOVO, RAVDESS and SAVEE share (TIM-Net, section 3.2)."""
 
+EMOTION, DIMENSIONS = "emotion", ("valence", "arousal", "dominance")
+"""What a network may be trained to tell of a clip: its class, and on which side of the middle three ratings lie."""
+
 MALE, FEMALE = "male", "female"
 _MALE_PROBABILITIES = {MALE: 1.0, "m": 1.0, FEMALE: 0.0, "f": 0.0}
 

@@ -152,7 +152,7 @@ def load(
     """
     from serzoo.classifier import Classifier
 
-    path = _model_file(source)
+    path = model_file(source)
     if isinstance(feature_spec, Mapping):
         feature_spec = spec_from_dict(feature_spec)
     if recipe is not None:
@@ -167,8 +167,13 @@ def load(
     return Classifier(_convert(path, class_names, feature_spec))
 
 
-def _model_file(source: str | Path) -> Path:
-    """Return the file that ``source`` stands for."""
+def model_file(source: str | Path) -> Path:
+    """Return the file that ``source``, itself or a fold's folder, stands for.
+
+    Raises:
+        UnknownNameError: there is none; the message names the nearest.
+        WeightsError: it is no model file.
+    """
     path = Path(source).expanduser()
     if path.is_dir() and str(source):
         return _model_in_folder(path)
@@ -198,7 +203,7 @@ def _model_in_folder(folder: Path) -> Path:
 
 def _from_recipe(
     name: str | Path | Recipe, path: Path, class_names: Sequence[str] | None, spec: FeatureSpec | None
-) -> tuple[Sequence[str], FeatureSpec]:
+) -> tuple[Sequence[str] | None, FeatureSpec]:
     """Return class names and features, taken from the recipe where they are not given."""
     from serzoo.config import load_recipe
     from serzoo.data.corpora import CORPORA
@@ -209,7 +214,8 @@ def _from_recipe(
         raise WeightsError(
             f"{path} holds {held} weights, {recipe.name} is a recipe for {recipe.model.name}; choose another."
         )
-    return class_names or recipe.class_names or CORPORA.get(recipe.corpus).class_names, spec or recipe.features
+    of_corpus = CORPORA.get(recipe.corpus).class_names if recipe.target == "label" else None
+    return class_names or recipe.class_names or of_corpus, spec or recipe.features
 
 
 def _convert(path: Path, class_names: Sequence[str], spec: FeatureSpec) -> SERModel:

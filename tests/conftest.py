@@ -36,6 +36,12 @@ def emodb_root() -> Path:
     return _recordings("emodb_4class")
 
 
+@pytest.fixture(scope="session")
+def fsdd_root() -> Path:
+    """Takes 0 to 14 of the Free Spoken Digit Dataset, 900 files, flac."""
+    return _recordings("fsdd")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep tests out of the user's cache folder."""

@@ -106,6 +106,20 @@ def synthesize_corpus(
     typer.echo(write_corpus(root, corpus, speakers, texts, takes, seed))
 
 
+@data.command("words")
+def cut_words_out(
+    root: Annotated[Path, typer.Argument(help="LibriSpeech, or one of its subsets.")],
+    alignments: Annotated[Path, typer.Argument(help="CSV file with the columns utterance, word, start and end.")],
+    target: Annotated[Path, typer.Argument(help="Folder to write to, new or empty.")],
+    words: Annotated[int, typer.Option(help="How many words, the most frequent ones.")] = 1000,
+    quiet: Quiet = False,
+) -> None:
+    """Cut single words out of LibriSpeech and write the table of them, a corpus 'csv' to pretrain on."""
+    from serzoo.data.words import cut_words
+
+    typer.echo(cut_words(root, alignments, target, n_words=words, progress=not quiet))
+
+
 @features.command("extract")
 def extract_features(
     config: Config, data_root: DataRoot = None, test_data_root: TestDataRoot = None, quiet: Quiet = False
@@ -325,8 +339,9 @@ def _numbers(text: str | None) -> list[int] | None:
 
 
 def _corpus_text(corpus: Corpus) -> str:
-    """Return what is fixed of a corpus; of recordings of one's own only their layout is."""
-    return f"{len(corpus.class_names)} classes, {corpus.licence}" if corpus.class_names else corpus.layout
+    """Return what is fixed of a corpus; where the recordings tell the classes, that is their layout."""
+    classes = f"{len(corpus.class_names)} {corpus.classes_are}" if corpus.class_names else corpus.layout
+    return f"{classes}, {corpus.licence}" if corpus.licence else classes
 
 
 def _prediction_text(prediction: Prediction) -> str:

@@ -50,7 +50,7 @@ def load_manifest(
     """Return the recordings that a recipe is about.
 
     Args:
-        recipe: names the corpus, the test corpus if there is one, and perhaps a choice of classes.
+        recipe: names the corpus, the test corpus if there is one, what is to be told, and perhaps a choice of classes.
         data_root: the corpus's folder; None for the built-in one.
         test_data_root: the test corpus's folder.
 
@@ -67,4 +67,5 @@ def load_manifest(
     manifest = load_corpus(recipe.corpus, data_root)
     if recipe.test_corpus is not None:
         manifest = cross_corpus(manifest, load_corpus(recipe.test_corpus, test_data_root))
+    manifest = manifest.with_target(recipe.target)
     return manifest if recipe.class_names is None else manifest.with_classes(recipe.class_names)

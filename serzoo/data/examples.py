@@ -13,6 +13,7 @@ from serzoo.data.cache import FeatureCache
 from serzoo.data.manifest import Manifest
 from serzoo.errors import ConfigError, DataError, FeatureError
 from serzoo.features.segments import cut_segments
+from serzoo.labels import DIMENSIONS, EMOTION
 
 if TYPE_CHECKING:
     from serzoo.features.spec import FeatureSpec
@@ -28,10 +29,12 @@ class Examples:
         class_names: what the indices mean.
         genders: for models that take them, the probability that each clip's speaker is male, (N,), in 0..1.
         segment_counts: segments of each clip, (N,), each at least 1; None for one each.
+        dimensions: how high each clip's valence, arousal and dominance are, (N, 3), in 0..1, NaN where unknown;
+            None where none is known.
 
     Raises:
         FeatureError: features that are empty, not one row per segment, or not finite.
-        DataError: targets, genders or counts of another length or out of range.
+        DataError: targets, genders, counts or dimensions of another shape or out of range.
     """
 
     features: np.ndarray
@@ -39,6 +42,7 @@ class Examples:
     class_names: tuple[str, ...]
     genders: np.ndarray | None = None
     segment_counts: np.ndarray | None = None
+    dimensions: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.features.ndim < 3 or len(self.features) == 0:
@@ -57,6 +61,7 @@ class Examples:
                 f"{len(self.class_names)} classes allow 0..{len(self.class_names) - 1}."
             )
         self._check_genders()
+        self._check_dimensions()
         finite = np.isfinite(self.features).all(axis=tuple(range(1, self.features.ndim)))
         if not finite.all():
             bad = int(np.repeat(np.arange(len(self)), self.counts)[np.argmin(finite)])
@@ -95,6 +100,7 @@ class Examples:
             self.class_names,
             genders=None if self.genders is None else self.genders[indices],
             segment_counts=None if self.segment_counts is None else counts,
+            dimensions=None if self.dimensions is None else self.dimensions[indices],
         )
 
     def one_hot(self, smoothing: float = 0.0) -> np.ndarray:
@@ -129,6 +135,20 @@ class Examples:
                 f"Genders run from {genders.min()} to {genders.max()}; give probabilities of male, each in 0..1."
             )
 
+    def _check_dimensions(self) -> None:
+        if self.dimensions is None:
+            return
+        dimensions, expected = np.asarray(self.dimensions), (len(self), len(DIMENSIONS))
+        if dimensions.shape != expected:
+            raise DataError(
+                f"Dimensions have shape {dimensions.shape}; give {expected}, {', '.join(DIMENSIONS)} of each clip."
+            )
+        known = dimensions[~np.isnan(dimensions)]
+        if not ((known >= 0) & (known <= 1)).all():
+            raise DataError(
+                f"Dimensions run from {known.min()} to {known.max()}; give values in 0..1, NaN where one is unknown."
+            )
+
 
 def network_inputs(features: Any, genders: Any | None) -> Any:
     """Return the inputs of a network, for arrays and tensors alike.
@@ -141,6 +161,26 @@ def network_inputs(features: Any, genders: Any | None) -> Any:
         The features alone, or a dictionary of ``features`` and ``gender``, (batch, 1).
     """
     return features if genders is None else {"features": features, "gender": genders[:, None]}
+
+
+def network_targets(examples: Examples, smoothing: float = 0.0, with_dimensions: bool = False) -> Any:
+    """Return what a network is trained to give, one row per clip.
+
+    Args:
+        examples: the clips.
+        smoothing: of the classes, towards the uniform distribution.
+        with_dimensions: for networks that tell valence, arousal and dominance too.
+
+    Returns:
+        Classes, (N, n_classes), float32; with dimensions a dictionary of them (``"emotion"``) and of ``"valence"``,
+        ``"arousal"`` and ``"dominance"``, (N, 1): 1 where high, 0 where not, NaN where unknown.
+    """
+    classes = examples.one_hot(smoothing)
+    if not with_dimensions:
+        return classes
+    known = examples.dimensions
+    values = np.full((len(examples), len(DIMENSIONS)), np.nan, np.float32) if known is None else known
+    return {EMOTION: classes} | {name: values[:, [column]] for column, name in enumerate(DIMENSIONS)}
 
 
 def load_examples(
@@ -162,7 +202,7 @@ def load_examples(
 
     Raises:
         ConfigError: the spec keeps each clip's own length.
-        DataError: a gender is asked for and unknown.
+        DataError: a gender is asked for and unknown, or a rating is out of range.
         AudioError: a recording cannot be read; the message names it.
     """
     if spec.n_frames is None:
@@ -171,9 +211,10 @@ def load_examples(
             "set one of them."
         )
     genders = manifest.genders if with_gender else None
+    dimensions = manifest.dimensions
     clips = (cache or FeatureCache()).features(manifest.paths, spec, progress=progress)
     if spec.segment_frames is None:
-        return Examples(np.asarray(clips), manifest.targets, manifest.class_names, genders)
+        return Examples(np.asarray(clips), manifest.targets, manifest.class_names, genders, dimensions=dimensions)
     segments = [cut_segments(clip, spec.segment_frames) for clip in clips]
     counts = np.array([len(clip) for clip in segments])
-    return Examples(np.concatenate(segments), manifest.targets, manifest.class_names, genders, counts)
+    return Examples(np.concatenate(segments), manifest.targets, manifest.class_names, genders, counts, dimensions)

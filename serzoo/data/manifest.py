@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from serzoo.errors import DataError, unknown_name
-from serzoo.labels import check_class_names, male_probability
+from serzoo.labels import DIMENSIONS, check_class_names, male_probability
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,13 +19,16 @@ if TYPE_CHECKING:
 COLUMNS = ("path", "label", "speaker", "gender", "text", "session", "intensity")
 """Columns of every manifest. ``path`` and ``label`` are always filled; the others hold ``""`` where unknown."""
 
+_HIGH = 0.5
+
 
 @dataclass(frozen=True)
 class Manifest:
     """The recordings of a corpus in a fixed order.
 
     Args:
-        frame: a table with the columns :data:`COLUMNS` (more are kept), all strings, index 0..N-1.
+        frame: a table with the columns :data:`COLUMNS`, all strings, index 0..N-1. More are kept, among
+            them ``valence``, ``arousal`` and ``dominance`` with ratings in 0..1 or ``""``.
             The order is the one the papers' splits depend on: by class, in the order of
             ``class_names``, and by natural file-name order within each class.
         class_names: the classes, in the order of the model's outputs.
@@ -84,6 +88,27 @@ class Manifest:
         rows = zip(self.frame["gender"], self.frame["path"], strict=True)
         return np.array([male_probability(gender, f"{path}: the speaker's") for gender, path in rows], np.float32)
 
+    @property
+    def dimensions(self) -> np.ndarray | None:
+        """Whether valence, arousal and dominance are high, shape (N, 3), float32: 1 for a rating above 0.5, else 0.
+
+        NaN stands where a rating is unknown. None if no recording has any of the three.
+
+        Raises:
+            DataError: a rating is neither unknown nor a number in 0..1.
+        """
+        known = [name for name in DIMENSIONS if name in self.frame.columns and self.frame[name].ne("").any()]
+        if not known:
+            return None
+        high = np.full((len(self), len(DIMENSIONS)), np.nan, np.float32)
+        for name in known:
+            ratings = [
+                rating(text, f"{path}: the {name}")
+                for text, path in zip(self.frame[name], self.frame["path"], strict=True)
+            ]
+            high[:, DIMENSIONS.index(name)] = [np.nan if np.isnan(value) else value > _HIGH for value in ratings]
+        return high
+
     def column(self, name: str) -> np.ndarray:
         """Return one column as an array of strings, shape (N,)."""
         return self.frame[name].to_numpy(dtype=str)
@@ -114,3 +139,72 @@ class Manifest:
             UnknownNameError: a label is not one of ``class_names``.
         """
         return Manifest(self.frame, tuple(class_names), self.corpus)
+
+    def with_target(self, column: str) -> Manifest:
+        """Return the same recordings labelled by another column: speakers or words to recognise, say.
+
+        The rows keep their order. A random protocol with the same seed therefore cuts the task of emotions and
+        the task of speakers at the same recordings, and a network that was pretrained on the one has not heard
+        the test recordings of the other.
+
+        Args:
+            column: the column whose values are the classes: ``"speaker"``, ``"text"``, ``"gender"``, ``"session"``,
+                ``"intensity"`` or a further one that the table has. ``"label"`` returns the manifest itself.
+
+        Returns:
+            The recordings, their labels the column's values, the classes those values in natural order.
+
+        Raises:
+            UnknownNameError: there is no such column.
+            DataError: the column is unknown for some recordings or has one value only.
+        """
+        if column == "label":
+            return self
+        offered = [name for name in self.frame.columns if name != "path"]
+        if column not in offered:
+            raise unknown_name(f"target of {self.corpus}", column, offered)
+        labels = self.column(column)
+        n_unknown = int(np.sum(labels == ""))
+        if n_unknown:
+            raise DataError(
+                f"{n_unknown} of {len(self)} recordings of {self.corpus} have no {column}; fill that column of the "
+                "manifest, leave those recordings out or choose another target."
+            )
+        found = in_natural_order(labels)
+        if len(found) < 2:
+            raise DataError(
+                f"All {len(self)} recordings of {self.corpus} have the {column} {found[0]!r}, which makes a task with "
+                "one class; add recordings with another or choose another target."
+            )
+        return Manifest(self.frame.assign(label=labels), tuple(found), self.corpus)
+
+
+def natural_key(text: str) -> list[tuple[int, int, str]]:
+    """Sort key under which ``a2`` comes before ``a10``."""
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", text) if part]
+
+
+def in_natural_order(texts: Iterable[str]) -> list[str]:
+    """Return the different ones among ``texts``, ``a2`` before ``a10``."""
+    return sorted(set(map(str, texts)), key=lambda text: (natural_key(text), text))
+
+
+def rating(text: str, what: str = "The rating") -> float:
+    """Return a rating of valence, arousal or dominance as a number in 0..1; NaN for the empty text, unknown.
+
+    Args:
+        text: the number, as a manifest holds it.
+        what: what the error message calls it.
+
+    Raises:
+        DataError: anything else.
+    """
+    if text == "":
+        return float("nan")
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 <= value <= 1:
+        raise DataError(f"{what} is {text!r}; give a rating in 0..1 (above {_HIGH} is high) or nothing if unknown.")
+    return value

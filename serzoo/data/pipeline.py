@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from serzoo.config import SpecAugmentConfig, TrainingConfig, WaveformAugmentConfig
 from serzoo.data import audio
-from serzoo.data.examples import Examples, network_inputs
+from serzoo.data.examples import Examples, network_inputs, network_targets
 from serzoo.data.manifest import Manifest
 from serzoo.errors import ConfigError, MissingExtraError
 from serzoo.features.reference import extract, fit_length
@@ -33,7 +33,12 @@ _NOISE, _MASKS = 0, 1
 
 
 def training_dataset(
-    examples: Examples, training: TrainingConfig, first_epoch: int = 0, *, neutral: np.ndarray | float = 0.0
+    examples: Examples,
+    training: TrainingConfig,
+    first_epoch: int = 0,
+    *,
+    neutral: np.ndarray | float = 0.0,
+    with_dimensions: bool = False,
 ) -> tf.data.Dataset:
     """Return the batches of all epochs from ``first_epoch`` on, one after another.
 
@@ -45,13 +50,15 @@ def training_dataset(
         training: batch size, epochs, seed, smoothing and masks.
         first_epoch: where to start.
         neutral: what masks put in the place of features, of a shape that goes with a frame's.
+        with_dimensions: give valence, arousal and dominance too.
 
     Returns:
         A dataset of ``training.epochs - first_epoch`` times ``ceil(n_segments / batch_size)`` batches of
-        what :func:`serzoo.data.examples.network_inputs` gives, with targets (batch, n_classes).
+        what :func:`serzoo.data.examples.network_inputs` gives, with :func:`~serzoo.data.examples.network_targets`.
     """
     features = tf.constant(examples.features)
-    targets = tf.constant(np.repeat(examples.one_hot(training.label_smoothing), examples.counts, axis=0))
+    targets = network_targets(examples, training.label_smoothing, with_dimensions)
+    targets = tf.nest.map_structure(lambda rows: tf.constant(np.repeat(rows, examples.counts, axis=0)), targets)
     genders = None if examples.genders is None else tf.constant(np.repeat(examples.genders, examples.counts))
 
     def gather(indices: Any, epoch: Any) -> tuple[Any, Any]:
@@ -59,7 +66,7 @@ def training_dataset(
         if training.spec_augment is not None:
             batch = _spec_augment(batch, indices, epoch, training.seed, training.spec_augment, neutral)
         chosen = None if genders is None else tf.gather(genders, indices)
-        return network_inputs(batch, chosen), tf.gather(targets, indices)
+        return network_inputs(batch, chosen), _rows(targets, indices)
 
     return _prefetched(_index_batches(examples.n_segments, training, first_epoch).map(gather))
 
@@ -72,6 +79,7 @@ def waveform_dataset(
     with_gender: bool = False,
     first_epoch: int = 0,
     neutral: np.ndarray | float = 0.0,
+    with_dimensions: bool = False,
     decoder: str = "soundfile",
 ) -> tf.data.Dataset:
     """Return the batches of :func:`training_dataset`, decoded and augmented anew in every epoch.
@@ -83,6 +91,7 @@ def waveform_dataset(
         with_gender: give the speakers' genders too.
         first_epoch: where to start.
         neutral: as :func:`training_dataset` takes it.
+        with_dimensions: give valence, arousal and dominance too.
         decoder: ``"soundfile"`` (with soxr, as librosa does) or ``"tfio"``, tensorflow-io's in-graph
             decoding and resampling, whose samples differ slightly from librosa's.
 
@@ -94,8 +103,14 @@ def waveform_dataset(
     if spec.segment_frames is not None:
         raise ConfigError("training.waveform_augment changes whole clips; leave features.segment_frames out.")
     genders = tf.constant(manifest.genders) if with_gender else None
-    placeholder = Examples(np.zeros((len(manifest), 1, 1), np.float32), manifest.targets, manifest.class_names)
-    targets = tf.constant(placeholder.one_hot(training.label_smoothing))
+    placeholder = Examples(
+        np.zeros((len(manifest), 1, 1), np.float32),
+        manifest.targets,
+        manifest.class_names,
+        dimensions=manifest.dimensions,
+    )
+    targets = network_targets(placeholder, training.label_smoothing, with_dimensions)
+    targets = tf.nest.map_structure(tf.constant, targets)
     decode = _decoder(decoder, manifest.paths, spec)
 
     def clip(index: Any, epoch: Any) -> tuple[Any, Any, Any]:
@@ -112,7 +127,7 @@ def waveform_dataset(
         if training.spec_augment is not None:
             features = _spec_augment(features, indices, epochs[0], training.seed, training.spec_augment, neutral)
         chosen = None if genders is None else tf.gather(genders, indices)
-        return network_inputs(features, chosen), tf.gather(targets, indices)
+        return network_inputs(features, chosen), _rows(targets, indices)
 
     order = _index_batches(len(manifest), training, first_epoch)
     # Epochs are batched one by one, so that each ends with its own, possibly smaller, batch.
@@ -124,6 +139,10 @@ def waveform_dataset(
         )
     )
     return _prefetched(dataset.map(batch))
+
+
+def _rows(targets: Any, indices: Any) -> Any:
+    return tf.nest.map_structure(lambda rows: tf.gather(rows, indices), targets)
 
 
 def steps_per_epoch(n_segments: int, batch_size: int) -> int:

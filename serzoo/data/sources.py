@@ -12,11 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 
 from serzoo.data.corpora.base import AUDIO_SUFFIXES, CORPORA, Corpus, Recording, Scan, check_folder
-from serzoo.data.manifest import COLUMNS, Manifest
+from serzoo.data.manifest import COLUMNS, Manifest, rating
 from serzoo.errors import DataError, SerzooWarning
 from serzoo.files import write_whole
+from serzoo.labels import DIMENSIONS
 
-_REQUIRED, _OPTIONAL = COLUMNS[:2], COLUMNS[2:]
+_REQUIRED, _OPTIONAL = COLUMNS[:2], (*COLUMNS[2:], *DIMENSIONS)
 _DELIMITERS = ",;\t"
 
 
@@ -43,7 +44,8 @@ def from_csv(path: str | Path, root: str | Path | None = None, class_names: Sequ
 
     Args:
         path: the table. Its columns ``path`` and ``label`` must be filled; ``speaker``, ``gender``,
-            ``text``, ``session`` and ``intensity`` are optional, further columns are kept.
+            ``text``, ``session`` and ``intensity`` are optional, as are ratings of ``valence``, ``arousal`` and
+            ``dominance`` in 0..1; further columns are kept.
         root: the folder that relative paths start from; None takes the table's own.
         class_names: all classes in the order of the model's outputs; None takes the labels, sorted.
 
@@ -52,15 +54,17 @@ def from_csv(path: str | Path, root: str | Path | None = None, class_names: Sequ
 
     Raises:
         DataError: the table is missing, empty, not UTF-8 or malformed; a column, path, label or audio
-            file is missing; a path occurs twice; only one class where ``class_names`` is None.
+            file is missing; a path occurs twice; a rating is no number in 0..1; only one class where
+            ``class_names`` is None.
         UnknownNameError: a label is not in ``class_names``.
     """
     import pandas as pd
 
     table = Path(path).expanduser()
     folder = table.parent if root is None else check_folder(root)
-    rows = _read_table(table)
+    rows = read_table(table, _REQUIRED, _OPTIONAL)
     _check_rows(rows, folder, table)
+    _check_ratings(rows, table)
     frame = pd.DataFrame([{**row, "path": str(folder / row["path"])} for row in rows.values()])
     frame = frame.reindex(columns=list(dict.fromkeys((*COLUMNS, *frame.columns))), fill_value="")
     return Manifest(frame, _class_names(frame["label"], class_names, table), table.stem)
@@ -144,9 +148,21 @@ CORPORA.register("folder", ClassFolders())
 CORPORA.register("csv", Table())
 
 
-def _read_table(path: Path) -> dict[int, dict[str, str]]:
-    """Return the rows, values by column, under the line that each ends on."""
-    text = _read_text(path)
+def read_table(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> dict[int, dict[str, str]]:
+    """Read a table: UTF-8, separated by comma, semicolon or tab, with a header.
+
+    Args:
+        path: the table.
+        required: columns that it must have.
+        optional: columns whose misspelling is worth a :class:`~serzoo.errors.SerzooWarning`.
+
+    Returns:
+        The rows, values by column, under the number of the line that each ends on, from 1 on.
+
+    Raises:
+        DataError: the table is missing, not UTF-8, malformed or without rows, or lacks a column.
+    """
+    text = _read_text(path, required)
     first_line = text.partition("\n")[0]
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(_DELIMITERS, key=first_line.count), strict=True)
     rows: dict[int, list[str]] = {}
@@ -158,9 +174,9 @@ def _read_table(path: Path) -> dict[int, dict[str, str]]:
         raise DataError(f"{path} line {reader.line_num} is not valid CSV ({error}); check its quotes.") from None
     if len(rows) < 2:
         found = "only a header" if rows else "nothing"
-        raise DataError(f"{path} holds {found}; it needs a header with path and label, and a line per recording.")
+        raise DataError(f"{path} holds {found}; it needs a header with {_and(required)}, and lines below it.")
     header = rows.pop(next(iter(rows)))
-    _check_header(header, path)
+    _check_header(header, path, required, optional)
     for line, row in rows.items():
         if len(row) != len(header):
             raise DataError(
@@ -169,10 +185,10 @@ def _read_table(path: Path) -> dict[int, dict[str, str]]:
     return {line: dict(zip(header, row, strict=True)) for line, row in rows.items()}
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path, required: Sequence[str]) -> str:
     if not path.is_file():
         found = "is a folder" if path.is_dir() else "does not exist"
-        raise DataError(f"Table {path} {found}; give a CSV file with the columns path and label.")
+        raise DataError(f"Table {path} {found}; give a CSV file with the columns {_and(required)}.")
     try:
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -180,17 +196,18 @@ def _read_text(path: Path) -> str:
         raise DataError(f"{path} is not UTF-8 (byte 0x{byte:02x} at {error.start}); save it as UTF-8.") from None
 
 
-def _check_header(header: list[str], path: Path) -> None:
+def _check_header(header: list[str], path: Path, required: Sequence[str], optional: Sequence[str]) -> None:
     twice = [name for name, count in Counter(header).items() if count > 1]
     if twice:
         raise DataError(f"{path} has the column {twice[0]!r} twice; give each column a name of its own.")
-    for column in _REQUIRED:
+    for column in required:
         if column not in header:
             near = _nearest(column, header)
             hint = f" Did you mean {column!r} by {near!r}?" if near else ""
             raise DataError(f"{path} has no column {column!r}.{hint} Its header names: {', '.join(header)}.")
-    for column in _OPTIONAL:
-        near = None if column in header else _nearest(column, [name for name in header if name not in COLUMNS])
+    free = [name for name in header if name not in (*required, *optional)]
+    for column in optional:
+        near = None if column in header else _nearest(column, free)
         if near:
             warnings.warn(
                 f"{path}: the column {near!r} is kept but not used; call it {column!r} if it is that",
@@ -221,6 +238,12 @@ def _check_rows(rows: Mapping[int, Mapping[str, str]], folder: Path, table: Path
             raise DataError(f"{table}: {len(lines)} of {len(rows)} rows have {fault} ({first_one}); correct them.")
 
 
+def _check_ratings(rows: Mapping[int, Mapping[str, str]], table: Path) -> None:
+    for line, row in rows.items():
+        for name in DIMENSIONS:
+            rating(row.get(name, ""), f"{table} line {line}: the {name}")
+
+
 def _class_names(labels: Iterable[str], given: Sequence[str] | None, table: Path) -> tuple[str, ...]:
     if given is not None:
         return tuple(given)
@@ -228,6 +251,10 @@ def _class_names(labels: Iterable[str], given: Sequence[str] | None, table: Path
     if len(found) < 2:
         raise DataError(f"{table} has the one class {found[0]!r}; a classifier needs at least 2.")
     return found
+
+
+def _and(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _portable(name: str, folder: Path) -> str:

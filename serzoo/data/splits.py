@@ -13,8 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from serzoo.data.corpora.base import natural_key
-from serzoo.data.manifest import COLUMNS, Manifest
+from serzoo.data.manifest import COLUMNS, Manifest, in_natural_order
 from serzoo.errors import DataError, unknown_name
 from serzoo.labels import SHARED_LABELS
 
@@ -225,7 +224,7 @@ def _k_fold(manifest: Manifest, folds: int, seed: int) -> list[Fold]:
 
 def _leave_one_out(manifest: Manifest, column: str) -> list[Fold]:
     values = manifest.column(column)
-    groups = _in_order(values)
+    groups = in_natural_order(values)
     if len(groups) < 2:
         raise DataError(f"Leaving one {column} out needs at least 2; {manifest.corpus} has only {groups[0]!r}.")
     return [
@@ -239,7 +238,7 @@ def _leave_one_speaker_out(manifest: Manifest) -> list[Fold]:
 
 
 def _leave_one_session_out(manifest: Manifest) -> list[Fold]:
-    sessions = _in_order(manifest.column("session"))
+    sessions = in_natural_order(manifest.column("session"))
     if len(sessions) != 5 or "" in sessions:
         raise DataError(
             f"{manifest.corpus} has the sessions {sessions} ('' = unknown); iemocap5-sessions-v1 needs IEMOCAP's 5."
@@ -249,7 +248,7 @@ def _leave_one_session_out(manifest: Manifest) -> list[Fold]:
 
 def _leave_one_speaker_out_8_1_1(manifest: Manifest) -> list[Fold]:
     speakers = manifest.column("speaker")
-    names = _in_order(speakers)
+    names = in_natural_order(speakers)
     if len(names) != 10:
         raise DataError(f"{manifest.corpus} has {len(names)} speakers; loso8-1-1-v1 needs 10 (IEMOCAP or EMO-DB).")
     folds = []
@@ -270,28 +269,39 @@ def _partner(manifest: Manifest, names: Sequence[str], speaker: str) -> str:
 
 
 def _published_test_speakers(manifest: Manifest, groups: Sequence[Sequence[str]]) -> list[Fold]:
+    _check_same_speakers(manifest, groups)
     speakers = manifest.column("speaker")
-    _check_same_speakers(speakers, groups)
     tested = [np.isin(speakers, group) for group in groups]
     return [Fold(_fold_name(number), *_where(~test, test)) for number, test in enumerate(tested, start=1)]
 
 
 def _published_parts(manifest: Manifest, parts: Sequence[Sequence[str]]) -> list[Fold]:
+    _check_same_speakers(manifest, parts)
     speakers = manifest.column("speaker")
-    _check_same_speakers(speakers, parts)
     train, validation, test = (np.isin(speakers, part) for part in parts)
     return [Fold(_fold_name(1), *_where(train, test, validation))]
 
 
 def _random_70_20_10(manifest: Manifest, seed: int) -> list[Fold]:
     order = _shuffled(np.arange(len(manifest)), seed)
-    train, validation, test = _cut_70_20_10(order, "recordings")
+    if len(order) < 3:
+        raise DataError(
+            f"{manifest.corpus} has {len(order)} recordings; training, validation and test need 3 or more; add some."
+        )
+    train, validation, test = _cut_70_20_10(order)
     return [Fold(_fold_name(1), train, test, validation)]
 
 
 def _speaker_70_20_10(manifest: Manifest, seed: int) -> list[Fold]:
     speakers = manifest.column("speaker")
-    names = _cut_70_20_10(_shuffled(np.unique(speakers), seed), "speakers")
+    found = np.unique(speakers)
+    if len(found) < 3:
+        raise DataError(
+            f"{manifest.corpus} has {_listed(found)}; training, validation and test need 3 or more; use "
+            f"loso-v1 (a fold per speaker, no validation part) or random70-20-10-seed{seed}-v1 (by recording, so "
+            "speaker-dependent)."
+        )
+    names = _cut_70_20_10(_shuffled(found, seed))
     train, validation, test = (np.isin(speakers, part) for part in names)
     return [Fold(_fold_name(1), *_where(train, test, validation))]
 
@@ -308,6 +318,7 @@ def _source_to_target(manifest: Manifest) -> list[Fold]:
 # Names ----------------------------------------------------------------------------------------------------------------
 
 _NEWEST_VERSION = 1
+_MAX_NAMES = 12
 _NUMBERS = {"K": r"(?P<folds>[2-9]|[1-9]\d{1,3})", "S": r"(?P<seed>0|[1-9]\d{0,8})"}
 
 
@@ -410,20 +421,22 @@ def _check_speakers_known(manifest: Manifest, wanted_by: str) -> None:
         )
 
 
-def _check_same_speakers(found: np.ndarray, published: Iterable[Sequence[str]]) -> None:
-    expected, given = {speaker for group in published for speaker in group}, set(found.tolist())
+def _check_same_speakers(manifest: Manifest, published: Iterable[Sequence[str]]) -> None:
+    expected = {speaker for group in published for speaker in group}
+    given = set(manifest.column("speaker").tolist())
     if given != expected:
         missing, extra = sorted(expected - given), sorted(given - expected)
+        differences = f"lacks {', '.join(missing) or 'none'} and has {', '.join(extra) or 'none'} besides"
+        if not given & expected:
+            differences = f"has none of them but {_listed(given)}"
         raise DataError(
-            f"The protocol is for RAVDESS's {len(expected)} actors; this manifest lacks {', '.join(missing) or 'none'} "
-            f"and has {', '.join(extra) or 'none'} besides; use all of RAVDESS or another protocol, say loso-v1."
+            f"The protocol is for RAVDESS's {len(expected)} actors; {manifest.corpus} {differences}; "
+            "use all of RAVDESS, or loso-v1, or random70-20-10-seed0-v1 (by recording, so speaker-dependent)."
         )
 
 
-def _cut_70_20_10(items: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cut ``items`` into training, validation and test, the last two rounded but never empty."""
-    if len(items) < 3:
-        raise DataError(f"{len(items)} {what} cannot be split into training, validation and test; 3 is the least.")
+def _cut_70_20_10(items: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cut three ``items`` or more into training, validation and test, the last two rounded but never empty."""
     n_validation, n_test = max(1, round(0.2 * len(items))), max(1, round(0.1 * len(items)))
     n_train = len(items) - n_validation - n_test
     return items[:n_train], items[n_train : n_train + n_validation], items[n_train + n_validation :]
@@ -434,8 +447,11 @@ def _shuffled(items: np.ndarray, seed: int) -> np.ndarray:
     return np.random.RandomState(seed).permutation(items)
 
 
-def _in_order(values: np.ndarray) -> list[str]:
-    return sorted(set(values.tolist()), key=natural_key)
+def _listed(speakers: Iterable[str]) -> str:
+    """Return, say, ``2 speakers (OAF, YAF)``."""
+    names = in_natural_order(speakers)
+    shown = ", ".join(names[:_MAX_NAMES]) + (", ..." if len(names) > _MAX_NAMES else "")
+    return f"{len(names)} speaker{'s' if len(names) != 1 else ''} ({shown})"
 
 
 def _where(*masks: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -73,10 +73,14 @@ class SERModel(keras.Model):
         return isinstance(self.input, Mapping)
 
     @property
+    def features_input(self) -> Any:
+        """The symbolic features, (batch, n_frames, ...), which are all of the input or a part of it."""
+        return self.input[FEATURES] if self.takes_gender else self.input
+
+    @property
     def features_shape(self) -> tuple[int | None, ...]:
         """Shape of a clip's features, (n_frames, ...); n_frames is None where any number will do."""
-        features = self.input[FEATURES] if self.takes_gender else self.input
-        return tuple(features.shape[1:])
+        return tuple(self.features_input.shape[1:])
 
     @property
     def frame_shape(self) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from serzoo.features.spec import FeatureSpec
+from serzoo.labels import DIMENSIONS, EMOTION
 from serzoo.layers.normalization import MaximumNormalization
 from serzoo.layers.padding import PadFrames
 from serzoo.layers.quaternion import QuaternionBatchNormalization, QuaternionConv2DTranspose
@@ -30,11 +31,8 @@ ENCODER = "encoder"
 POOLED_FRAMES, POOLED_BINS = 8, 2
 """Frames and bins of a spectrogram that the encoder makes one of."""
 
-DIMENSIONS = ("valence", "arousal", "dominance")
-"""Outputs of the training network beside the classes, in the order of the embedding's channels behind the first."""
-
-SPECTROGRAM, RECONSTRUCTION, EMOTION = "spectrogram", "reconstruction", "emotion"
-"""The training network's other outputs."""
+SPECTROGRAM, RECONSTRUCTION = "spectrogram", "reconstruction"
+"""Outputs of the training network beside the class and the three dimensions, the embedding's channels in this order."""
 
 MOMENTUM, EPSILON = 0.9, 1e-5
 """Of every batch normalisation: PyTorch's defaults in Keras terms."""
@@ -191,37 +189,40 @@ class RHEmoEncoder(keras.layers.Layer):
         return {"name": self.name}
 
 
-def rh_emo_loss(
-    targets: Mapping[str, Any],
-    outputs: Mapping[str, Any],
-    *,
-    alpha: float = 1.0,
-    beta: float = 0.01,
-    beta_class: float = 1.0,
-    beta_vad: float = 100.0,
-) -> Any:
-    """Return ``alpha R + beta (beta_class C + beta_vad (V + A + D))`` of a batch.
-
-    R is the binary cross-entropy of the reconstruction, a mean over all bins, whose target is the spectrogram
-    itself, cut at 1; C is the cross-entropy of the classes; V, A and D are binary cross-entropies of valence, arousal
-    and dominance, each a mean over the clips whose target is known, 0 if there is none.
+def reconstruction_loss(outputs: Mapping[str, Any]) -> Any:
+    """Return the binary cross-entropy of a batch's reconstruction, a mean over all bins.
 
     Args:
-        targets: ``"emotion"``, one-hot classes, (batch, n_classes); ``"valence"``, ``"arousal"`` and
-            ``"dominance"``, (batch, 1): 1 where high, 0 where not, NaN where unknown.
-        outputs: of the training network, with class probabilities.
-        alpha: weight of the reconstruction.
-        beta: weight of the recognition; 0 in the program's first stage, which only reconstructs.
-        beta_class: weight of the classes.
-        beta_vad: weight of valence, arousal and dominance.
+        outputs: of the training network. The target is the spectrogram itself, cut at 1: clips that are louder than
+            the training part's would have no minimum.
 
-    Source: the program of Guizzo et al. (2023), with the weights of its second stage.
+    Source: the program of Guizzo et al. (2023).
     """
-    spectrogram = ops.minimum(outputs[SPECTROGRAM], 1.0)  # louder clips than the training part's would have no minimum
-    reconstruction = ops.mean(ops.binary_crossentropy(spectrogram, outputs[RECONSTRUCTION]))
-    classes = ops.mean(ops.categorical_crossentropy(targets[EMOTION], outputs[EMOTION]))
-    dimensions = sum(_known_crossentropy(targets[name], outputs[name]) for name in DIMENSIONS)
-    return alpha * reconstruction + beta * (beta_class * classes + beta_vad * dimensions)
+    spectrogram = ops.minimum(outputs[SPECTROGRAM], 1.0)
+    return ops.mean(ops.binary_crossentropy(spectrogram, outputs[RECONSTRUCTION]))
+
+
+def emotion_loss(targets: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
+    """Return the cross-entropy of a batch's classes.
+
+    Args:
+        targets: ``"emotion"``, one-hot classes, (batch, n_classes).
+        outputs: of the training network, with class probabilities.
+    """
+    return ops.mean(ops.categorical_crossentropy(targets[EMOTION], outputs[EMOTION]))
+
+
+def dimension_loss(targets: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
+    """Return the sum of the binary cross-entropies of valence, arousal and dominance.
+
+    Each is a mean over the clips whose target is known, 0 if there is none.
+
+    Args:
+        targets: ``"valence"``, ``"arousal"`` and ``"dominance"``, (batch, 1): 1 where high, 0 where not, NaN where
+            unknown.
+        outputs: of the training network.
+    """
+    return sum(_known_crossentropy(targets[name], outputs[name]) for name in DIMENSIONS)
 
 
 def _known_crossentropy(target: Any, output: Any) -> Any:

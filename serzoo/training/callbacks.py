@@ -6,6 +6,7 @@ import io
 import json
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,51 +16,69 @@ import numpy as np
 from serzoo.data.examples import Examples
 from serzoo.errors import DataError
 from serzoo.files import write_whole
-from serzoo.training.evaluate import evaluate
+from serzoo.models.base import SERModel
+from serzoo.training.evaluate import predict_probabilities, score_probabilities
 
 _SAVE_EVERY_SECONDS = 20.0
 
 
 class EpochScores(keras.callbacks.Callback):
-    """Adds a part's UAR and WAR in inference mode to the epoch's logs, as ``<part>_uar`` and ``<part>_war``.
+    """Adds a part's loss, UAR and WAR in inference mode to the epoch's logs, as ``<part>_loss`` and so on.
 
     Args:
         part: name of the part: ``"train"``, ``"validation"`` or ``"test"``.
         examples: its clips.
+        answering: the model that answers, whose weights the network in training has.
+        loss: gives the loss, from the network in training, the clips and the model's probabilities.
     """
 
-    def __init__(self, part: str, examples: Examples) -> None:
+    def __init__(
+        self,
+        part: str,
+        examples: Examples,
+        answering: SERModel,
+        loss: Callable[[keras.Model, Examples, np.ndarray], float],
+    ) -> None:
         super().__init__()
-        self.part, self.examples = part, examples
+        self.part, self.examples, self.answering, self.loss = part, examples, answering, loss
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Score the part and write into ``logs``, which later callbacks read."""
-        scores = evaluate(self.model, self.examples)
+        probabilities = predict_probabilities(self.answering, self.examples)
+        scores = score_probabilities(self.examples, probabilities)
         if logs is not None:
+            logs[f"{self.part}_loss"] = self.loss(self.model, self.examples, probabilities)
             logs[f"{self.part}_uar"], logs[f"{self.part}_war"] = scores.uar, scores.war
 
 
 class KeepBest(keras.callbacks.Callback):
-    """Remembers the weights of the epoch with the highest value.
+    """Remembers the weights of the best epoch, and stops where there has been none better for long.
 
     Of equal epochs the first is kept.
 
     Args:
-        monitor: the log to compare, for example ``"validation_uar"``.
+        monitor: the log to compare, for example ``"validation_uar"``; of a loss the lowest is the best.
+        patience: epochs without a better one after which the training stops; None for never.
     """
 
-    def __init__(self, monitor: str) -> None:
+    def __init__(self, monitor: str, patience: int | None = None) -> None:
         super().__init__()
-        self.monitor = monitor
-        self.best_value, self.best_epoch = -np.inf, -1
+        self.monitor, self.patience = monitor, patience
+        self.sign = -1 if monitor.endswith("loss") else 1
+        self.best_value, self.best_epoch = -self.sign * np.inf, -1
         self.best_weights: list[np.ndarray] = []
+
+    def is_out_of_patience(self, epoch: int) -> bool:
+        """Return whether the training ends with ``epoch``, counted from 0."""
+        return self.patience is not None and epoch - max(self.best_epoch, 0) >= self.patience
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Keep a copy of the weights if this epoch is better than all before."""
         value = float((logs or {})[self.monitor])
-        if value > self.best_value:
+        if self.sign * value > self.sign * self.best_value:
             self.best_value, self.best_epoch = value, epoch
             self.best_weights = self.model.get_weights()
+        self.model.stop_training = self.is_out_of_patience(epoch)
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -86,7 +105,7 @@ class Checkpoint(keras.callbacks.Callback):
         """Load the state, if there is one, into a built and compiled ``model``.
 
         Returns:
-            The number of epochs done.
+            The number of epochs that need not be trained any more: those done, or all if it has run out of patience.
 
         Raises:
             DataError: the state belongs to another training or is damaged.
@@ -112,12 +131,15 @@ class Checkpoint(keras.callbacks.Callback):
             self.keep_best.best_value, self.keep_best.best_epoch = meta["best_value"], meta["best_epoch"]
             count = sum(name.startswith("best/") for name in arrays)
             self.keep_best.best_weights = [arrays[f"best/{index}"] for index in range(count)]
-        return len(self.records)
+        n_done = len(self.records)
+        is_over = self.keep_best is not None and self.keep_best.is_out_of_patience(n_done - 1)
+        return self.epochs if is_over else n_done
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Note the epoch's logs and save if it is time to."""
         self.records.append({name: float(value) for name, value in (logs or {}).items()})
-        due = epoch + 1 == self.epochs or time.monotonic() - self._saved >= _SAVE_EVERY_SECONDS
+        is_last = epoch + 1 == self.epochs or self.model.stop_training
+        due = is_last or time.monotonic() - self._saved >= _SAVE_EVERY_SECONDS
         if self.path is not None and due:
             self._save(self.path)
             self._saved = time.monotonic()

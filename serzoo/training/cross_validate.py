@@ -8,10 +8,9 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 
-from serzoo.config import LEAKY_RULE, VALIDATION_RULE, Recipe, load_recipe
+from serzoo.config import LEAKY_RULE, VALIDATION_RULES, Recipe, load_recipe
 from serzoo.data import load_manifest
 from serzoo.data.cache import FeatureCache
 from serzoo.data.examples import Examples, load_examples
@@ -19,14 +18,15 @@ from serzoo.data.leakage import LeakageReport, check_leakage, hash_contents
 from serzoo.data.manifest import Manifest
 from serzoo.data.splits import Fold, Protocol, get_protocol, with_validation
 from serzoo.errors import ConfigError
-from serzoo.files import moved_into_place, write_whole
+from serzoo.files import moved_into_place
 from serzoo.metrics import Summary, summarise
 from serzoo.models.base import SERModel, check_features_shape
 from serzoo.report.plots import plot_confusion, plot_embedding, plot_history
 from serzoo.training.evaluate import embed, predict_probabilities
-from serzoo.training.fit import History, fit
-from serzoo.training.run_folder import RunFolder, describe_data, environment
-from serzoo.zoo import build, check_arguments
+from serzoo.training.fit import History
+from serzoo.training.run_folder import RunFolder, describe_data, environment, write_table
+from serzoo.training.stages import build_model, check_stages, train
+from serzoo.zoo import model_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -149,7 +149,8 @@ def cross_validate(
     with_gender = model.takes_gender
     examples = load_examples(manifest, recipe.features, with_gender=with_gender, cache=cache, progress=progress)
     once = _with_seed(recipe, recipe.training.seed)  # a run folder takes further seeds later
-    run = RunFolder.open(run_folder or Path("runs") / recipe.name, once, describe_data(manifest, hashes))
+    data = describe_data(manifest, hashes, {source: model_file(source) for source in recipe.weight_files})
+    run = RunFolder.open(run_folder or Path("runs") / recipe.name, once, data)
     for seed, fold in product(recipe.seeds, chosen):
         named = replace(fold, name=_run_name(recipe, fold, seed))
         if not run.read_scores([named.name], manifest.class_names):
@@ -164,6 +165,7 @@ def _checked_model(recipe: Recipe, manifest: Manifest) -> SERModel:
         raise ConfigError("training.waveform_augment changes clips of one length; set features.n_samples.")
     model = build_model(recipe, manifest)
     check_features_shape(model, (recipe.features.n_frames, *recipe.features.frame_shape), "the recipe's features have")
+    check_stages(recipe, model)
     return model
 
 
@@ -199,7 +201,7 @@ def _write_report(
 def _folds(recipe: Recipe, protocol: Protocol, manifest: Manifest) -> list[Fold]:
     """Return the protocol's folds, each with a validation part if the selection rule needs one."""
     folds = protocol.folds(manifest)
-    if recipe.training.selection != VALIDATION_RULE:
+    if recipe.training.selection not in VALIDATION_RULES:
         return folds
     fraction, seed = recipe.training.validation_fraction, recipe.training.seed
     return [with_validation(fold, manifest, fraction, seed) for fold in folds]
@@ -230,24 +232,6 @@ def choose_folds(folds: Sequence[Fold], numbers: Sequence[int] | None, protocol:
     return [folds[number - 1] for number in sorted(set(numbers))]
 
 
-def build_model(recipe: Recipe, manifest: Manifest) -> SERModel:
-    """Return the recipe's model for the manifest's classes, the same weights every time.
-
-    Raises:
-        UnknownNameError: an argument that the model does not have.
-        ConfigError: an argument out of range.
-    """
-    check_arguments(recipe.model.name, recipe.model.arguments)
-    keras.backend.clear_session()
-    keras.utils.set_random_seed(recipe.training.seed)
-    return build(
-        recipe.model.name,
-        class_names=manifest.class_names,
-        feature_spec=recipe.features,
-        **recipe.model.arguments,
-    )
-
-
 def train_fold(
     recipe: Recipe,
     manifest: Manifest,
@@ -270,17 +254,16 @@ def train_fold(
         progress: show a progress bar.
     """
     rule = recipe.training.selection
-    model = build_model(recipe, manifest)
     test = examples.select(fold.test)
-    validation = None if fold.validation is None or rule != VALIDATION_RULE else examples.select(fold.validation)
+    validation = None if rule not in VALIDATION_RULES else fold.validation
     augmented = recipe.training.waveform_augment is not None
-    history = fit(
-        model,
-        manifest.select(fold.train) if augmented else examples.select(fold.train),
-        validation_data=validation,
+    model, history = train(
+        recipe,
+        manifest,
+        run.fold(fold.name),
+        data=manifest.select(fold.train) if augmented else examples.select(fold.train),
+        validation_data=None if validation is None else examples.select(validation),
         test_data=test if rule == LEAKY_RULE else None,
-        training=recipe.training,
-        run_folder=run.fold(fold.name),
         cache=cache,
         progress=progress,
         title=fold.name,
@@ -298,14 +281,10 @@ def _write_fold(
     predictions: pd.DataFrame,
 ) -> None:
     """Write a fold's model, history, representation, plots, versions and, last, its predictions."""
-    import pandas as pd
-
     folder = run.fold(fold.name)
     with moved_into_place(folder / "model.keras") as part:
         model.without_training_state().save(part)
-    records = pd.DataFrame(history.records)
-    records.insert(0, "epoch", range(1, len(records) + 1))
-    write_whole(folder / "history.csv", records.to_csv(index=False, lineterminator="\n"))
+    write_table(folder / "history.csv", history.table())
     embedding = embed(model, test)
     with moved_into_place(folder / "embedding.npy") as part:
         np.save(part, embedding)
@@ -313,7 +292,8 @@ def _write_fold(
     plot_embedding(embedding, test.targets, test.class_names, run.path / "plots" / f"{fold.name}-tsne.png")
     run.write_json(f"{fold.name}/environment.json", environment())
     run.write_predictions(fold.name, predictions)
-    (folder / "state.npz").unlink(missing_ok=True)
+    for state in folder.rglob("state.npz"):
+        state.unlink()
 
 
 def prediction_table(manifest: Manifest, indices: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:

@@ -105,7 +105,11 @@ def evaluate(model: SERModel | Classifier, data: Data, *, batch_size: int = 64, 
     """
     model = model.model if isinstance(model, Classifier) else model
     examples = as_examples(data, model, progress=progress)
-    probabilities = predict_probabilities(model, examples, batch_size)
+    return score_probabilities(examples, predict_probabilities(model, examples, batch_size))
+
+
+def score_probabilities(examples: Examples, probabilities: np.ndarray) -> Scores:
+    """Return the scores of the most probable classes, given the probabilities of clips, (N, n_classes)."""
     return Scores.from_predictions(examples.targets, probabilities.argmax(axis=1), examples.class_names)
 
 

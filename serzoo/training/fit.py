@@ -22,10 +22,12 @@ from serzoo.errors import ConfigError
 from serzoo.models.base import SERModel
 from serzoo.training.callbacks import Checkpoint, EpochScores, KeepBest, ProgressBar
 from serzoo.training.evaluate import Data, as_examples
+from serzoo.training.objectives import Objective, TrainingNetwork, cross_entropy
 
 _MONITORED = {
     "best-train-war": ("train", "train_war"),
     "best-validation-uar": ("validation", "validation_uar"),
+    "best-validation-loss": ("validation", "validation_loss"),
     "leaky-best-test-war": ("test", "test_war"),
 }
 
@@ -47,6 +49,15 @@ class History:
         """Return one value per epoch."""
         return [record[name] for record in self.records]
 
+    def table(self) -> list[dict[str, float]]:
+        """Return the records with their epochs, counted from 1."""
+        return [{"epoch": epoch, **record} for epoch, record in enumerate(self.records, 1)]
+
+    @property
+    def selected(self) -> dict[str, float]:
+        """The record of the epoch whose weights the model holds."""
+        return self.records[self.selected_epoch - 1]
+
 
 def fit(
     model: SERModel | Classifier,
@@ -55,6 +66,7 @@ def fit(
     validation_data: Data | None = None,
     test_data: Data | None = None,
     training: TrainingConfig | None = None,
+    objective: Objective | None = None,
     run_folder: str | Path | None = None,
     cache: FeatureCache | None = None,
     progress: bool = True,
@@ -68,9 +80,11 @@ def fit(
     Args:
         model: a model of the zoo, or what :func:`serzoo.load` returns.
         data: the training part: a manifest, examples, or (features, targets).
-        validation_data: scored after each epoch; ``best-validation-uar`` needs it.
+        validation_data: scored after each epoch; the rules ``best-validation-...`` need it.
         test_data: scored after each epoch; only ``leaky-best-test-war`` takes it.
         training: the settings; the default is the papers' label smoothing with plain Adam.
+        objective: what to minimise, such as :class:`~serzoo.training.anti_transfer.AntiTransfer`; None for the
+            cross-entropy of the classes.
         run_folder: keeps the state to resume from and TensorBoard logs; None keeps nothing.
         cache: where features of recordings are kept; None for the default folder.
         progress: show a progress bar.
@@ -93,16 +107,19 @@ def fit(
     held_out = {name: as_examples(part, model, cache=cache) for name, part in given.items() if part is not None}
     if training.waveform_augment is not None and not isinstance(data, Manifest):
         raise ConfigError("training.waveform_augment needs recordings: give a manifest, not features.")
-    keep_best, callbacks = _selection(training.selection, examples, held_out)
-    compile_model(model, training)
+    if training.class_weights and objective is not None and objective.takes_dimensions:
+        raise ConfigError("training.class_weights weighs classes only, not dimensions; leave it out.")
+    network = model if objective is None else TrainingNetwork(model, objective)
+    keep_best, callbacks = _selection(training, examples, held_out, model, objective)
+    compile_network(network, model, training)
     folder = None if run_folder is None else Path(run_folder)
     state = Checkpoint(
         None if folder is None else folder / "state.npz",
-        _fingerprint(model, training, [examples, *held_out.values()]),
+        _fingerprint(model, training, objective, [examples, *held_out.values()]),
         training.epochs,
         keep_best,
     )
-    first_epoch = state.restore(model)
+    first_epoch = state.restore(network)
     if model.normalization is not None and not model.normalization.is_adapted:
         model.normalization.adapt(
             examples.features
@@ -112,9 +129,10 @@ def fit(
         callbacks.append(keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False))
     bar = ProgressBar(title, training.epochs, first_epoch)
     if first_epoch < training.epochs:
+        with_dimensions = objective is not None and objective.takes_dimensions
         try:
-            model.fit(
-                _batches(data, examples, model, training, first_epoch),
+            network.fit(
+                _batches(data, examples, model, training, first_epoch, with_dimensions),
                 epochs=training.epochs,
                 initial_epoch=first_epoch,
                 steps_per_epoch=steps_per_epoch(examples.n_segments, training.batch_size),
@@ -127,19 +145,21 @@ def fit(
             bar.stop()
     if keep_best is None:
         return History(tuple(state.records), training.epochs)
-    model.set_weights(keep_best.best_weights)
+    network.set_weights(keep_best.best_weights)
     return History(tuple(state.records), keep_best.best_epoch + 1)
 
 
-def compile_model(model: SERModel, training: TrainingConfig) -> None:
-    """Give ``model`` its optimiser, cross-entropy and WAR; smoothed targets come from the pipeline."""
-    model.compile(
-        optimizer=_optimizer(training.optimizer),
-        loss=keras.losses.CategoricalCrossentropy(from_logits=model.classifier_activation is None),
-        metrics=[keras.metrics.CategoricalAccuracy(name="war")],
-        jit_compile=training.jit_compile or keras.backend.backend() == "jax",  # which is 30 times slower without
-    )
-    model.optimizer.build(model.trainable_variables)
+def compile_network(network: keras.Model, model: SERModel, training: TrainingConfig) -> None:
+    """Give a model, or the network it is trained in, its optimiser, and to the model itself cross-entropy and WAR."""
+    losses: dict[str, Any] = {}
+    if network is model:  # smoothed targets come from the pipeline
+        losses["loss"] = keras.losses.CategoricalCrossentropy(from_logits=model.classifier_activation is None)
+        losses["metrics"] = [keras.metrics.CategoricalAccuracy(name="war")]
+    jit_compile = training.jit_compile or keras.backend.backend() == "jax"  # which is 30 times slower without
+    network.compile(optimizer=_optimizer(training.optimizer), jit_compile=jit_compile, **losses)
+    network.optimizer.build(network.trainable_variables)
+    if network is not model:
+        model.compile(jit_compile=jit_compile)  # to predict held-out parts
 
 
 def _optimizer(config: OptimizerConfig) -> keras.optimizers.Optimizer:
@@ -148,9 +168,14 @@ def _optimizer(config: OptimizerConfig) -> keras.optimizers.Optimizer:
 
 
 def _selection(
-    rule: str, train: Examples, held_out: Mapping[str, Examples]
+    training: TrainingConfig,
+    train: Examples,
+    held_out: Mapping[str, Examples],
+    model: SERModel,
+    objective: Objective | None,
 ) -> tuple[KeepBest | None, list[keras.callbacks.Callback]]:
     """Return the callback that keeps the best epoch (None for the last) and those that score parts."""
+    rule = training.selection
     part, monitor = _MONITORED.get(rule, (None, None))
     if "test" in held_out and part != "test":
         raise ConfigError(
@@ -159,18 +184,28 @@ def _selection(
     parts = {"train": train, **held_out} if part == "train" else held_out
     if part is not None and part not in parts:
         raise ConfigError(f"The selection rule {rule} needs {part}_data; give it or choose another rule.")
-    scored: list[keras.callbacks.Callback] = [EpochScores(name, examples) for name, examples in parts.items()]
+    loss = cross_entropy if objective is None else objective.held_out_loss
+    scored: list[keras.callbacks.Callback] = [
+        EpochScores(name, examples, model, loss) for name, examples in parts.items()
+    ]
     if monitor is None:
         return None, scored
-    keep_best = KeepBest(monitor)
+    keep_best = KeepBest(monitor, training.patience)
     return keep_best, [*scored, keep_best]
 
 
-def _batches(data: Data, examples: Examples, model: SERModel, training: TrainingConfig, first_epoch: int) -> Any:
+def _batches(
+    data: Data,
+    examples: Examples,
+    model: SERModel,
+    training: TrainingConfig,
+    first_epoch: int,
+    with_dimensions: bool,
+) -> Any:
     """Return the training batches, decoded anew only where the waveform is augmented."""
     neutral = 0.0 if model.normalization is None else model.normalization.neutral
     if training.waveform_augment is None or not isinstance(data, Manifest) or model.feature_spec is None:
-        return training_dataset(examples, training, first_epoch, neutral=neutral)
+        return training_dataset(examples, training, first_epoch, neutral=neutral, with_dimensions=with_dimensions)
     return waveform_dataset(
         data,
         model.feature_spec,
@@ -178,6 +213,7 @@ def _batches(data: Data, examples: Examples, model: SERModel, training: Training
         with_gender=model.takes_gender,
         first_epoch=first_epoch,
         neutral=neutral,
+        with_dimensions=with_dimensions,
     )
 
 
@@ -188,11 +224,14 @@ def _class_weights(examples: Examples) -> dict[int, float]:
     return dict(enumerate(weights.tolist()))
 
 
-def _fingerprint(model: SERModel, training: TrainingConfig, parts: Iterable[Examples]) -> str:
+def _fingerprint(
+    model: SERModel, training: TrainingConfig, objective: Objective | None, parts: Iterable[Examples]
+) -> str:
     """Return a hash of everything that decides the course of a training and the epoch it keeps."""
     settings = json.dumps([asdict(training), model.get_config(), keras.backend.backend()], sort_keys=True, default=str)
     content = hashlib.sha256(settings.encode())
+    content.update(b"" if objective is None else objective.fingerprint())
     for examples in parts:
-        for values in (examples.features, examples.targets, examples.counts, examples.genders):
+        for values in (examples.features, examples.targets, examples.counts, examples.genders, examples.dimensions):
             content.update(b"" if values is None else values.tobytes())
     return content.hexdigest()

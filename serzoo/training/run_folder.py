@@ -3,11 +3,14 @@
 ::
 
     recipe.yaml        the recipe with every value spelt out, but for how often each fold is trained
-    data.json          which recordings: corpus, number, classes and a hash of what is known of them and of their audio
+    data.json          which recordings: corpus, number, classes and a hash of what is known of them and of their audio;
+                       and a hash of each trained model that the training starts from or is held against
     fold01/            one folder per fold; with further seeds also fold01-seed47, fold01-seed48, ...
       state.npz        to resume from; gone when the training is done
       tensorboard/     its logs
       history.csv      loss and scores of each epoch
+      against1/ ...    history of a stage before the last
+      layers.csv       validation scores of each anti-transfer layer that was tried, in layer02/ and so on
       embedding.npy    the fused representation of each test clip
       model.keras      the model that was scored, with class names and feature spec
       environment.json versions, backend, platform
@@ -26,13 +29,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from serzoo.config import Recipe
+from serzoo.config import Recipe, read_recipe
 from serzoo.data.manifest import Manifest
-from serzoo.errors import ConfigError, DataError
+from serzoo.errors import ConfigError, DataError, SerzooError
 from serzoo.files import write_whole
 from serzoo.metrics import Scores
 
@@ -68,7 +72,7 @@ class RunFolder:
         own = {"recipe.yaml": recipe.to_yaml(), "data.json": _json(data)}
         for name, text in own.items():
             kept = run.path / name
-            if kept.exists() and kept.read_bytes() != text.encode():
+            if kept.exists() and kept.read_bytes() != text.encode() and not _says(kept, recipe):
                 what = "other settings" if name == "recipe.yaml" else "other recordings"
                 raise ConfigError(
                     f"{run.path} holds a run with {what} (see {name} there); choose another run folder or delete it."
@@ -99,6 +103,13 @@ class RunFolder:
         return {fold: score_predictions(path, class_names) for fold, path in paths.items() if path.exists()}
 
 
+def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Write rows of one form as CSV."""
+    import pandas as pd
+
+    write_whole(path, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+
+
 def score_predictions(path: Path, class_names: Sequence[str]) -> Scores:
     """Compute the scores from a predictions file (columns ``label`` and ``prediction``).
 
@@ -121,22 +132,35 @@ def score_predictions(path: Path, class_names: Sequence[str]) -> Scores:
     return Scores.from_predictions(np.array(targets), np.array(predictions), class_names)
 
 
-def describe_data(manifest: Manifest, content_hashes: Sequence[str]) -> dict[str, object]:
+def _says(path: Path, recipe: Recipe) -> bool:
+    """Return whether a file holds this recipe, perhaps as an earlier version wrote it, without later keys."""
+    try:
+        return path.name == "recipe.yaml" and read_recipe(path) == recipe
+    except SerzooError:
+        return False
+
+
+def describe_data(
+    manifest: Manifest, content_hashes: Sequence[str], weight_files: Mapping[str, Path] = MappingProxyType({})
+) -> dict[str, object]:
     """Return what recordings a run is about, as plain data that differs whenever they do.
 
     Args:
         manifest: the recordings.
         content_hashes: of each recording's audio, in order.
+        weight_files: trained models that the run starts from or is held against, by the recipe's names for them.
     """
     columns = [manifest.column(name) for name in ("label", "speaker", "gender", "session")]
     rows = zip(manifest.names, *columns, content_hashes, strict=True)
     digest = hashlib.sha256("\n".join("\t".join(map(str, row)) for row in rows).encode())
-    return {
+    described = {
         "corpus": manifest.corpus,
         "n_recordings": len(manifest),
         "class_names": list(manifest.class_names),
         "sha256": digest.hexdigest(),
     }
+    weights = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in weight_files.items()}
+    return {**described, "weights": weights} if weights else described
 
 
 def environment() -> dict[str, object]:

@@ -4,8 +4,10 @@ import keras
 import numpy as np
 import pytest
 
+from serzoo.labels import DIMENSIONS
 from serzoo.models.qvgg16 import QVGG16
-from serzoo.models.rh_emo import DIMENSIONS, RHEmo, RHEmoEncoder, rh_emo_loss
+from serzoo.models.rh_emo import RHEmo, RHEmoEncoder
+from serzoo.training.rh_emo import EmotionalReconstruction
 
 ROWS, COLUMNS = 40, 6
 SMALL = {"n_classes": 3, "n_frames_padded": ROWS, "n_features": COLUMNS, "head_width": 16}
@@ -148,6 +150,10 @@ def batch(seed=0, n_clips=4):
 
 def single(values):
     return {name: value.astype("float32") for name, value in values.items()}
+
+
+def rh_emo_loss(targets, outputs, **weights):
+    return sum(EmotionalReconstruction(None, **weights).terms(targets, outputs, None))
 
 
 def loss(targets, outputs, **weights):

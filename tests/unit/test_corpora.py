@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serzoo.data.corpora.base import CORPORA, Recording, build_manifest, natural_key
-from serzoo.data.corpora.iemocap import Iemocap, IemocapImprovised
+from serzoo.data.corpora.iemocap import Iemocap, IemocapImprovised, Judgement
+from serzoo.data.manifest import COLUMNS
 from serzoo.data.splits import get_protocol
 from serzoo.data.verify import verify
 from serzoo.errors import DataError, SerzooWarning
@@ -52,6 +53,12 @@ TESS_NAMES = [
         "abcdefghijklmnopqrst",
     )
 ]
+FSDD_NAMES = [
+    f"recordings/{digit}_{speaker}_{take}.wav"
+    for digit, speaker, take in product(
+        range(10), ("george", "jackson", "lucas", "nicolas", "theo", "yweweler"), range(50)
+    )
+]
 
 
 def cremad_names() -> Iterable[str]:
@@ -86,11 +93,15 @@ FULL_LISTS = {
     "cremad": [f"AudioWAV/{name}.wav" for name in cremad_names()],
     "emodb": list(emodb_names()),
     "emovo": EMOVO_NAMES,
+    "fsdd": FSDD_NAMES,
     "ravdess": RAVDESS_NAMES,
     "savee": SAVEE_NAMES,
     "tess": TESS_NAMES,
 }
-TOTALS = {"casia": 1200, "cremad": 7442, "emodb": 535, "emovo": 588, "ravdess": 1440, "savee": 480, "tess": 2800}
+TOTALS = {
+    "casia": 1200, "cremad": 7442, "emodb": 535, "emovo": 588, "fsdd": 3000, "ravdess": 1440, "savee": 480,
+    "tess": 2800,
+}  # fmt: skip
 
 
 def plant(root: Path, names: Iterable[str]) -> Path:
@@ -113,7 +124,15 @@ def test_full_list_gives_the_published_counts(name):
 
 @pytest.mark.parametrize(
     ("name", "men", "women"),
-    [("casia", 2, 2), ("cremad", 48, 43), ("emodb", 5, 5), ("emovo", 3, 3), ("ravdess", 12, 12), ("savee", 4, 0)],
+    [
+        ("casia", 2, 2),
+        ("cremad", 48, 43),
+        ("emodb", 5, 5),
+        ("emovo", 3, 3),
+        ("fsdd", 6, 0),
+        ("ravdess", 12, 12),
+        ("savee", 4, 0),
+    ],
 )
 def test_men_and_women_are_as_published(name, men, women):
     corpus = CORPORA.get(name)
@@ -124,7 +143,16 @@ def test_men_and_women_are_as_published(name, men, women):
 
 @pytest.mark.parametrize(
     ("name", "n_texts"),
-    [("casia", 50), ("cremad", 12), ("emodb", 10), ("emovo", 14), ("ravdess", 2), ("savee", 120), ("tess", 200)],
+    [
+        ("casia", 50),
+        ("cremad", 12),
+        ("emodb", 10),
+        ("emovo", 14),
+        ("fsdd", 10),
+        ("ravdess", 2),
+        ("savee", 120),
+        ("tess", 200),
+    ],
 )
 def test_texts_are_as_published(name, n_texts):
     corpus = CORPORA.get(name)
@@ -293,9 +321,44 @@ def test_iemocap_gives_the_published_counts(tmp_path):
 
 
 def test_iemocap_speaker_is_not_who_wore_the_markers():
-    corpus = Iemocap({"Ses02F_impro03_M007": "exc"})
+    corpus = Iemocap({"Ses02F_impro03_M007": Judgement("exc")})
     recording = corpus.parse(PurePosixPath("Ses02F_impro03_M007.wav"))
     assert recording == Recording("happy", "Ses02_M", "male", "Ses02F_impro03", "2")
+
+
+def rated_dialog(root: Path, *triples: str) -> Path:
+    """A dialog whose utterances, angry and sad in turn, have these valences, activations and dominances."""
+    write_dialog(root, "Ses01F_impro01", [("ang", "F"), ("sad", "M")] * (len(triples) // 2))
+    path = root / "Session1" / "dialog" / "EmoEvaluation" / "Ses01F_impro01.txt"
+    parts = path.read_text().split("[2.5000, 2.5000, 2.5000]")
+    path.write_text("".join(text + triple for text, triple in zip(parts, [*triples, ""], strict=True)))
+    return path
+
+
+def test_iemocap_ratings_are_shares_of_five(tmp_path):
+    rated_dialog(tmp_path, "[2.5000, 2.5001, 5.0000]", "[1.0000, 3.6667, 0.5000]", "[5.5000, 2, 2.4999]", "[3, 3, 3]")
+    with pytest.warns(SerzooWarning, match="no recording of happy, neutral"):
+        frame = Iemocap().load(tmp_path).frame
+    assert frame["path"].str[-8:-4].tolist() == ["F000", "F002", "M001", "M003"]
+    assert frame["valence"].tolist() == ["0.5", "1", "0.2", "0.6"]
+    assert frame["arousal"].tolist() == ["0.50002", "0.4", "0.73334", "0.6"]
+    assert frame["dominance"].tolist() == ["1", "0.49998", "0.1", "0.6"]
+
+
+@pytest.mark.parametrize("triple", ["[2.5, 2.5]", "[2.5, x, 2.5]", "[-1.0, 2.5, 2.5]", "[nan, 2.5, 2.5]", "[]"])
+def test_iemocap_ratings_that_are_none_name_file_and_line(tmp_path, triple):
+    rated_dialog(tmp_path, "[3, 3, 3]", triple)
+    with pytest.raises(DataError, match=r"Ses01F_impro01\.txt line 6: .* has no label of IEMOCAP and three ratings"):
+        Iemocap().load(tmp_path)
+
+
+def test_only_rated_corpora_have_columns_of_ratings(tmp_path):
+    emodb = CORPORA.get("emodb").load(plant(tmp_path, FULL_LISTS["emodb"]))
+    assert list(emodb.frame.columns) == list(COLUMNS)
+    recordings = [(Path("a.wav"), Recording("sad")), (Path("b.wav"), Recording("angry", arousal="0.7"))]
+    rated = build_manifest(recordings, ("angry", "sad"), "custom").frame
+    assert list(rated.columns) == [*COLUMNS, "valence", "arousal", "dominance"]
+    assert rated["arousal"].tolist() == ["0.7", ""]
 
 
 def test_iemocap_without_labels_is_explained(tmp_path):
@@ -307,7 +370,8 @@ def test_iemocap_without_labels_is_explained(tmp_path):
 def test_iemocap_unknown_label_names_file_and_line(tmp_path):
     write_dialog(tmp_path, "Ses01F_impro01", [("ang", "F"), ("joy", "M")])
     with pytest.raises(
-        DataError, match=r"Ses01F_impro01\.txt line 6: .*joy.* has no label of IEMOCAP; known are ang, dis"
+        DataError,
+        match=r"Ses01F_impro01\.txt line 6: .*joy.* has no label of IEMOCAP and three ratings; known .* ang, dis",
     ):
         Iemocap().load(tmp_path)
 
@@ -389,6 +453,89 @@ def test_acrnn_folds_of_improvised_iemocap(improvised_root):
         assert set(sessions[fold.test]) == set(sessions[fold.validation]) == {test[4]}
         assert set(speakers[fold.train]) == set(Iemocap.speaker_counts) - {test, validation}
         assert len(fold.train) + len(fold.validation) + len(fold.test) == 2280
+
+
+# LibriSpeech, whose classes are whoever is there
+
+SPEAKERS = """; Some pipe(|) separated metadata about the readers
+;ID  |SEX| SUBSET           |MINUTES| NAME
+19   | F | train-clean-100  | 25.19 | Anna
+103  | F | train-clean-100  | 25.01 | Ka|ren
+26   | M | dev-clean        | 25.08 | Denys
+"""
+UTTERANCES = [
+    "train-clean-100/103/1240/103-1240-0000.flac",
+    "train-clean-100/103/1240/103-1240-0010.flac",
+    "train-clean-100/103/1241/103-1241-0002.flac",
+    "train-clean-100/19/198/19-198-0000.flac",
+    "dev-clean/26/495/26-495-0003.flac",
+]
+
+
+@pytest.fixture
+def librispeech_root(tmp_path):
+    """Five utterances of three readers; one chapter has a transcript."""
+    root = plant(tmp_path / "LibriSpeech", [*UTTERANCES, "README.TXT"])
+    (root / "SPEAKERS.TXT").write_text(SPEAKERS)
+    transcript = root / "train-clean-100/103/1240/103-1240.trans.txt"
+    transcript.write_text("103-1240-0000 CHAPTER ONE\n103-1240-0010 IT'S A BROOK\n")
+    return root
+
+
+def test_librispeech_is_labelled_by_its_readers(librispeech_root):
+    manifest = CORPORA.get("librispeech").load(librispeech_root)
+    assert manifest.class_names == ("19", "26", "103")
+    assert manifest.names == ["19-198-0000.flac", "26-495-0003.flac", *(Path(name).name for name in UTTERANCES[:3])]
+    assert manifest.frame["label"].tolist() == manifest.frame["speaker"].tolist() == ["19", "26", "103", "103", "103"]
+    assert manifest.frame["gender"].tolist() == ["female", "male", "female", "female", "female"]
+    assert manifest.frame["session"].tolist() == ["198", "495", "1240", "1240", "1241"]
+    assert manifest.frame["text"].tolist() == ["", "", "CHAPTER ONE", "IT'S A BROOK", ""]
+
+
+@pytest.mark.parametrize(("place", "classes"), [("..", ("19", "26", "103")), ("train-clean-100", ("19", "103"))])
+def test_librispeech_loads_from_above_and_from_a_subset(librispeech_root, place, classes):
+    manifest = CORPORA.get("librispeech").load(librispeech_root / place)
+    assert manifest.class_names == classes
+    assert set(manifest.frame["gender"]) <= {"female", "male"}
+
+
+def test_librispeech_without_its_table_has_no_genders(librispeech_root):
+    (librispeech_root / "SPEAKERS.TXT").unlink()
+    with pytest.warns(SerzooWarning, match=r"LibriSpeech: no SPEAKERS\.TXT in .*; the readers' genders are unknown"):
+        manifest = CORPORA.get("librispeech").load(librispeech_root)
+    assert set(manifest.frame["gender"]) == {""}
+
+
+def test_librispeech_leaves_other_names_out(librispeech_root):
+    plant(librispeech_root, ["train-clean-100/19/198/19-198-1.flac", "intro.wav"])
+    with pytest.warns(SerzooWarning, match=r"LibriSpeech: 2 audio files .* are not named as its files are"):
+        assert len(CORPORA.get("librispeech").load(librispeech_root)) == 5
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "message"),
+    [
+        (
+            "SPEAKERS.TXT",
+            "27 | X | dev-clean | 8 | Kim",
+            r"SPEAKERS\.TXT line 6: '27 \| X .* reader's number and F",
+        ),
+        ("SPEAKERS.TXT", "F | 27 | dev-clean | 8 | Kim", r"SPEAKERS\.TXT line 6"),
+        ("SPEAKERS.TXT", "27", r"SPEAKERS\.TXT line 6"),
+        ("train-clean-100/103/1240/103-1240.trans.txt", "AND SO", r"1240\.trans\.txt line 3: 'AND SO' does not begin"),
+    ],
+)
+def test_librispeech_tables_that_are_refused(librispeech_root, file, line, message):
+    with (librispeech_root / file).open("a") as extended:
+        extended.write(f"{line}\n")
+    with pytest.raises(DataError, match=message) as caught:
+        CORPORA.get("librispeech").load(librispeech_root)
+    assert "\n" not in str(caught.value)
+
+
+def test_librispeech_of_one_reader_is_refused(librispeech_root):
+    with pytest.raises(DataError, match="at least 2 classes, got \\['26'\\]"):
+        CORPORA.get("librispeech").load(librispeech_root / "dev-clean")
 
 
 # Order

@@ -22,7 +22,10 @@ COUNTS = np.array([1, 3, 2, 1])
 def numbered(counts=COUNTS, **changes):
     """Clips whose segments are numbered from 0 in their first value."""
     features = np.zeros((counts.sum(), 2, 5), np.float32) + np.arange(counts.sum(), dtype=np.float32)[:, None, None]
-    values = {"genders": np.linspace(0, 1, len(counts), dtype=np.float32), "segment_counts": counts, **changes}
+    high = np.array([[0, 1, np.nan]] * len(counts), np.float32)
+    high[:, 0] = np.arange(len(counts)) / len(counts)
+    values = {"genders": np.linspace(0, 1, len(counts), dtype=np.float32), "segment_counts": counts}
+    values |= {"dimensions": high, **changes}
     return Examples(features, np.arange(len(counts)) % 3, CLASSES, **values)
 
 
@@ -59,12 +62,13 @@ def test_clips_are_selected_with_all_their_segments(indices, segments):
     assert chosen.counts.tolist() == COUNTS[indices].tolist()
     assert chosen.targets.tolist() == [index % 3 for index in indices]
     np.testing.assert_array_equal(chosen.genders, numbered().genders[indices])
+    np.testing.assert_array_equal(chosen.dimensions, numbered().dimensions[indices])
 
 
 def test_selection_without_segments_or_genders():
     plain = Examples(np.arange(30, dtype=np.float32).reshape(3, 2, 5), np.arange(3), CLASSES).select(np.array([2, 0]))
     assert plain.features[:, 0, 0].tolist() == [20, 0]
-    assert plain.genders is plain.segment_counts is None
+    assert plain.genders is plain.segment_counts is plain.dimensions is None
 
 
 def test_inputs_repeat_a_clips_gender_for_each_segment():
@@ -86,9 +90,15 @@ def test_inputs_repeat_a_clips_gender_for_each_segment():
         ({"genders": np.array([0, 1, 1.5, 0], np.float32)}, r"to 1.5; .* in 0\.\.1"),
         ({"genders": np.array([0, 1, -0.1, 0], np.float32)}, "from -0.1"),
         ({"genders": np.array([0, 1, np.nan, 0], np.float32)}, r"in 0\.\.1"),
+        ({"dimensions": np.zeros((3, 3))}, r"shape \(3, 3\); give \(4, 3\), valence, arousal, dominance of each clip"),
+        ({"dimensions": np.zeros((4, 2))}, r"shape \(4, 2\)"),
+        ({"dimensions": np.zeros(12)}, r"shape \(12,\)"),
+        ({"dimensions": np.full((4, 3), 2.5)}, r"from 2\.5 to 2\.5; give values in 0\.\.1, NaN where"),
+        ({"dimensions": np.array([[0, -1, np.nan]] * 4)}, r"from -1\.0 to 0\.0"),
+        ({"dimensions": np.full((4, 3), np.inf)}, "from inf"),
     ],
 )
-def test_counts_and_genders_that_make_no_sense_are_refused(changes, message):
+def test_values_of_clips_that_make_no_sense_are_refused(changes, message):
     with pytest.raises(DataError, match=message):
         numbered(**changes)
 
@@ -124,6 +134,17 @@ def test_recordings_are_cut_after_their_features_are_known(manifest, tmp_path):
     np.testing.assert_array_equal(examples.features, np.concatenate([cut_segments(clip, 30) for clip in whole]))
     assert examples.counts.tolist() == [1, 3, 2]
     assert examples.genders.tolist() == [0.0, 1.0, 0.25]
+
+
+@pytest.mark.parametrize("spec", [LogMelSpec(segment_frames=30), LogMelSpec(n_samples=8000)])
+def test_ratings_come_along_as_high_or_not(manifest, tmp_path, spec):
+    assert load_examples(manifest, spec, cache=FeatureCache(tmp_path)).dimensions is None
+    rated = dataclasses.replace(manifest, frame=manifest.frame.assign(arousal=["0.5", "", "0.51"]))
+    nan = np.nan
+    np.testing.assert_array_equal(
+        load_examples(rated, spec, cache=FeatureCache(tmp_path)).dimensions,
+        np.array([[nan, 0, nan], [nan, nan, nan], [nan, 1, nan]], np.float32),
+    )
 
 
 def test_any_kind_of_feature_is_cut(manifest, tmp_path):

@@ -1,3 +1,6 @@
+from itertools import product
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import KFold
 
+from serzoo.data import load_corpus
 from serzoo.data.manifest import COLUMNS, Manifest
 from serzoo.data.splits import (
     Fold,
@@ -14,7 +18,7 @@ from serzoo.data.splits import (
     protocol_names,
     with_validation,
 )
-from serzoo.errors import DataError, UnknownNameError
+from serzoo.errors import DataError, SerzooWarning, UnknownNameError
 
 UNKNOWN = dict.fromkeys(COLUMNS, "")
 RAVDESS_ACTORS = [f"{actor:02d}" for actor in range(1, 25)]
@@ -251,14 +255,54 @@ def test_unknown_protocol_names_the_nearest_and_lists_all(name: str, near: str) 
         ("iemocap5-sessions", ["S1_F", "S2_F", "S3_F", "S4_F", "x"], "needs IEMOCAP's 5"),
         ("emobox6", RAVDESS_ACTORS[:23], "lacks 24 and has none besides"),
         ("luna5", [*RAVDESS_ACTORS, "25"], "lacks none and has 25 besides"),
-        ("actor70-20-10", ["a", "b", "c"], "lacks 01, 02"),
-        ("speaker70-20-10-seed0", ["a", "b"], "2 speakers cannot be split"),
+        ("actor70-20-10", ["a", "b", "01"], "lacks 02, 03, .* and has a, b besides"),
+        ("speaker70-20-10-seed0", ["a", "b"], r"custom has 2 speakers \(a, b\); .* need 3 or more; use loso-v1"),
+        ("actor70-20-10", [f"s{n}" for n in range(1, 15)], r"but 14 speakers \(s1, s2, .*, s12, \.\.\.\); use all"),
         ("cross-shared5", ["a", "b"], "needs two, joined by serzoo.data.splits.cross_corpus"),
     ],
 )
 def test_manifests_that_do_not_fit_are_refused(name: str, speakers: list[str], message: str) -> None:
     with pytest.raises(DataError, match=message):
         get_protocol(name).folds(manifest_of(speakers))
+
+
+@pytest.fixture
+def tess(tmp_path: Path) -> Manifest:
+    """Both women say two words with every emotion."""
+    for speaker, word, emotion in product(("OAF", "YAF"), ("back", "bar"), ("angry", "fear", "ps", "neutral")):
+        (tmp_path / f"{speaker}_{word}_{emotion}.wav").touch()
+    with pytest.warns(SerzooWarning, match="no recording of disgust, happy, sad"):
+        return load_corpus("tess", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "instead"),
+    [
+        (
+            "speaker70-20-10-seed7-v1",
+            r"^tess has 2 speakers \(OAF, YAF\); training, validation and test need 3 or more; use [^\n]*$",
+            ("loso-v1", "random70-20-10-seed7-v1"),
+        ),
+        (
+            "actor70-20-10-v1",
+            r"^The protocol is for RAVDESS's 24 actors; tess has none of them but 2 speakers \(OAF, YAF\); [^\n]*$",
+            ("loso-v1", "random70-20-10-seed0-v1"),
+        ),
+    ],
+)
+def test_three_parts_of_two_speakers_are_refused_and_others_named(
+    tess: Manifest, name: str, message: str, instead: tuple[str, ...]
+) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        get_protocol(name).folds(tess)
+    for other in instead:
+        assert other in str(caught.value)
+        assert len(get_protocol(other).folds(tess)) == (2 if other == "loso-v1" else 1)
+
+
+def test_three_parts_of_two_recordings_are_refused() -> None:
+    with pytest.raises(DataError, match="custom has 2 recordings; training, validation and test need 3 or more"):
+        get_protocol("random70-20-10-seed0").folds(manifest_of(["a"]).select([0, 1]))
 
 
 def test_random_protocols_need_no_speakers() -> None:
@@ -353,8 +397,6 @@ def test_cross_corpus_refuses_one_corpus_twice_and_strangers() -> None:
 
 @pytest.mark.recordings
 def test_real_ravdess_has_144_test_recordings_a_fold(ravdess_root: object) -> None:
-    from serzoo.data import load_corpus
-
     manifest = load_corpus("ravdess", ravdess_root)  # type: ignore[arg-type]
     protocol: Protocol = get_protocol("random10-seed46")
     assert [len(fold.test) for fold in protocol.folds(manifest)] == [144] * 10

@@ -105,7 +105,8 @@ def test_impossible_clips_are_refused(change: dict, error: type[Exception], mess
 
 def test_all_published_corpora_can_be_written() -> None:
     selections = {"iemocap-improvised"}  # of a corpus that can be written
-    assert {name for name in CORPORA if CORPORA.get(name).class_counts} - selections == set(CORPUS_NAMES)
+    of_emotions = {name for name in CORPORA if CORPORA.get(name).classes_are == "emotions"}
+    assert {name for name in of_emotions if CORPORA.get(name).class_counts} - selections == set(CORPUS_NAMES)
 
 
 @pytest.mark.parametrize("fmt", ["wav", "flac"])

@@ -5,7 +5,9 @@ from serzoo.data.corpora import (
     cremad,  # noqa: F401
     emodb,  # noqa: F401
     emovo,  # noqa: F401
+    fsdd,  # noqa: F401
     iemocap,  # noqa: F401
+    librispeech,  # noqa: F401
     ravdess,  # noqa: F401
     savee,  # noqa: F401
     tess,  # noqa: F401

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import ClassVar
 
-from serzoo.data.manifest import COLUMNS, Manifest
+from serzoo.data.manifest import COLUMNS, Manifest, natural_key
 from serzoo.errors import DataError, SerzooWarning
+from serzoo.labels import DIMENSIONS
 from serzoo.registry import Registry
 
 AUDIO_SUFFIXES = (".wav", ".flac")
@@ -32,6 +33,9 @@ class Recording:
         text: what is said; recordings that share it share their words.
         session: the recording session.
         intensity: how strongly the emotion is acted.
+        valence: how pleasant the speaker sounds, a number in 0..1, high above 0.5; so are the next two.
+        arousal: how excited the speaker sounds.
+        dominance: how much in control the speaker sounds.
         utterance: the recording's name where the file's own is not unique or differs between the
             layouts a corpus circulates in. Not part of the manifest.
     """
@@ -42,6 +46,9 @@ class Recording:
     text: str = ""
     session: str = ""
     intensity: str = ""
+    valence: str = ""
+    arousal: str = ""
+    dominance: str = ""
     utterance: str = ""
 
 
@@ -68,7 +75,9 @@ class Corpus:
     Attributes:
         name: lower-case registry name.
         title: the name as printed.
-        class_names: classes in the order of the published models' outputs.
+        class_names: classes in the order of the published models' outputs; none where the recordings tell them.
+        classes_are: what the classes are, in the plural; emotions are those of
+            :data:`serzoo.labels.CANONICAL_LABELS`.
         licence: under which terms the recordings may be used.
         source: where to get the recordings.
         layout: one line that shows where the audio files lie below the root.
@@ -82,6 +91,7 @@ class Corpus:
     name: ClassVar[str]
     title: ClassVar[str]
     class_names: ClassVar[tuple[str, ...]]
+    classes_are: ClassVar[str] = "emotions"
     licence: ClassVar[str]
     source: ClassVar[str]
     layout: ClassVar[str]
@@ -178,7 +188,7 @@ class Corpus:
         found = set(labels)
         absent = [name for name in self.class_names if name not in found]
         if absent:
-            _warn(
+            warn(
                 f"{self.title}: no recording of {', '.join(absent)}; the manifest has the other "
                 f"{len(self.class_names) - len(absent)} of {len(self.class_names)} classes, so its scores "
                 "compare with no published ones"
@@ -187,7 +197,7 @@ class Corpus:
 
     def _warn_about(self, left_out: Sequence[Path], what: str, root: str | Path) -> None:
         if left_out:
-            _warn(
+            warn(
                 f"{self.title}: {len(left_out)} audio files under {root} {what} (first: {left_out[0].name}) "
                 f"and were left out; run: serzoo data verify {self.name} {root}"
             )
@@ -211,11 +221,6 @@ def check_folder(root: str | Path) -> Path:
     return folder
 
 
-def natural_key(text: str) -> list[tuple[int, int, str]]:
-    """Sort key under which ``a2`` comes before ``a10``."""
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", text) if part]
-
-
 def audio_files(root: Path, suffixes: Sequence[str] = AUDIO_SUFFIXES) -> list[Path]:
     """Return the files below ``root`` that end in ``suffixes`` in natural order.
 
@@ -233,7 +238,8 @@ def build_manifest(rows: Sequence[tuple[Path, Recording]], class_names: tuple[st
     """Order recordings by class, then by natural name, and return them as a manifest.
 
     The name is the utterance's where the corpus gives one, so that the order, and with it every
-    random fold, is the same in whichever layout the corpus lies on disk; else the file's.
+    random fold, is the same in whichever layout the corpus lies on disk; else the file's. The columns
+    :data:`~serzoo.labels.DIMENSIONS` are there if a recording has one of them.
     """
     import pandas as pd
 
@@ -244,14 +250,17 @@ def build_manifest(rows: Sequence[tuple[Path, Recording]], class_names: tuple[st
         return order.get(recording.label, -1), natural_key(recording.utterance or path.name), str(path)
 
     values = [{**vars(recording), "path": str(path)} for path, recording in sorted(rows, key=key)]
-    return Manifest(pd.DataFrame(values, columns=list(COLUMNS)), class_names, corpus)
+    rated = any(getattr(recording, name) for _, recording in rows for name in DIMENSIONS)
+    columns = [*COLUMNS, *(DIMENSIONS if rated else ())]
+    return Manifest(pd.DataFrame(values, columns=columns), class_names, corpus)
 
 
-def _warn(message: str) -> None:
+def warn(message: str) -> None:
+    """Tell the user of a corpus about something that does not stop its loading."""
     warnings.warn(message, SerzooWarning, stacklevel=4)
 
 
 __all__ = [
     "AUDIO_SUFFIXES", "CORPORA", "Corpus", "MisnamedFileError", "Recording", "Scan",
-    "audio_files", "build_manifest", "check_folder", "natural_key",
+    "audio_files", "build_manifest", "check_folder", "natural_key", "warn",
 ]  # fmt: skip

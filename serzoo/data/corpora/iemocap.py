@@ -4,19 +4,42 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from types import MappingProxyType
 from typing import ClassVar
 
 from serzoo.data.corpora.base import CORPORA, Corpus, MisnamedFileError, Recording
 from serzoo.errors import DataError
-from serzoo.labels import FEMALE, MALE
+from serzoo.labels import DIMENSIONS, FEMALE, MALE
 
 _DIALOG = r"Ses0(?P<session>[1-5])(?P<mocap>[FM])_(?P<kind>impro|script)(?P<scene>[0-9]{2}(?:_[0-9])?)(?P<part>[ab]?)"
 _DIALOG_NAME = re.compile(_DIALOG)
 _UTTERANCE_NAME = re.compile(rf"(?P<dialog>{_DIALOG})_(?P<gender>[FM])(?P<turn>[0-9]{{3}})")
-_LABEL_LINE = re.compile(r"\[[0-9.]+ - [0-9.]+\]\t(?P<utterance>\S+)\t(?P<emotion>[a-z]+)\t\[.*\]")
+_RATING = r"[0-9]+(?:\.[0-9]+)?"
+_LABEL_LINE = re.compile(
+    r"\[[0-9.]+ - [0-9.]+\]\t(?P<utterance>\S+)\t(?P<emotion>[a-z]+)\t"
+    rf"\[(?P<valence>{_RATING}), (?P<arousal>{_RATING}), (?P<dominance>{_RATING})\]"
+)
+_HIGHEST = 5
 _EMOTIONS = ("ang", "dis", "exc", "fea", "fru", "hap", "neu", "oth", "sad", "sur", "xxx")
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the raters found in an utterance.
+
+    Args:
+        emotion: the code most of them chose, ``xxx`` where there is none.
+        valence: their mean rating, in 0..1; so are the next two.
+        arousal: IEMOCAP's activation.
+        dominance: the third of the triple.
+    """
+
+    emotion: str
+    valence: str = ""
+    arousal: str = ""
+    dominance: str = ""
 
 
 class Iemocap(Corpus):
@@ -25,9 +48,10 @@ class Iemocap(Corpus):
     An utterance's speaker is the *last* letter of its name; the one after the session number tells
     who wore the markers. ``text`` tells scripted from improvised speech: ``script01_1`` is the same
     script in every session, ``Ses01F_impro01`` the improvised dialog, whose words occur once.
+    Valence, arousal (activation) and dominance are the raters' means on the scale of 1 to 5, divided by 5.
 
     Args:
-        labels: emotion codes by utterance, as :meth:`prepare` reads them.
+        judgements: by utterance, as :meth:`prepare` reads them.
 
     Attributes:
         emotions: the class of each emotion code that is selected.
@@ -49,8 +73,8 @@ class Iemocap(Corpus):
     emotions: ClassVar = {"ang": "angry", "hap": "happy", "exc": "happy", "neu": "neutral", "sad": "sad"}
     kinds: ClassVar[tuple[str, ...]] = ("script", "impro")
 
-    def __init__(self, labels: Mapping[str, str] = MappingProxyType({})) -> None:
-        self._labels = labels
+    def __init__(self, judgements: Mapping[str, Judgement] = MappingProxyType({})) -> None:
+        self._judgements = judgements
 
     def prepare(self, root: Path) -> Iemocap:
         """Read the labels from ``Session*/dialog/EmoEvaluation/*.txt`` at ``root`` or below.
@@ -61,20 +85,21 @@ class Iemocap(Corpus):
         sessions = sorted(path for path in root.rglob("Session[1-5]") if path.is_dir())
         if not sessions:
             raise DataError(f"{root} holds no folder Session1 ... Session5; give IEMOCAP's root: {self.layout}.")
-        labels: dict[str, str] = {}
+        judgements: dict[str, Judgement] = {}
         for session in sessions:
             for path in _label_files(session):
-                labels.update(_read_labels(path))
-        return type(self)(labels)
+                judgements.update(_read_judgements(path))
+        return type(self)(judgements)
 
     def parse(self, path: PurePath) -> Recording | None:
         """Read a name such as ``Ses01F_impro01_F000`` and look up its label; None for a whole dialog."""
         if _DIALOG_NAME.fullmatch(path.stem):
             return None
         fields = self.match(_UTTERANCE_NAME, path)
-        emotion = self._labels.get(path.stem)
-        if emotion is None:
+        judgement = self._judgements.get(path.stem)
+        if judgement is None:
             raise MisnamedFileError(f"{path}: its session's EmoEvaluation files have no label for it.")
+        emotion = judgement.emotion
         if emotion not in self.emotions or fields["kind"] not in self.kinds:
             return None
         return Recording(
@@ -83,6 +108,9 @@ class Iemocap(Corpus):
             gender=MALE if fields["gender"] == "M" else FEMALE,
             text=f"script{fields['scene']}" if fields["kind"] == "script" else fields["dialog"],
             session=fields["session"],
+            valence=judgement.valence,
+            arousal=judgement.arousal,
+            dominance=judgement.dominance,
         )
 
 
@@ -110,18 +138,26 @@ def _label_files(session: Path) -> list[Path]:
     return files
 
 
-def _read_labels(path: Path) -> dict[str, str]:
-    """Return the emotion codes of one dialog by utterance; lines that start with ``[`` hold them."""
-    labels = {}
+def _read_judgements(path: Path) -> dict[str, Judgement]:
+    """Return the judgements of one dialog by utterance; lines that start with ``[`` hold them."""
+    judgements = {}
     for number, line in enumerate(path.read_text(encoding="latin-1").splitlines(), start=1):
         if not line.startswith("["):
             continue
         found = _LABEL_LINE.fullmatch(line.strip())
         if found is None or found["emotion"] not in _EMOTIONS:
             known = ", ".join(_EMOTIONS)
-            raise DataError(f"{path} line {number}: {line.strip()!r} has no label of IEMOCAP; known are {known}.")
-        labels[found["utterance"]] = found["emotion"]
-    return labels
+            raise DataError(
+                f"{path} line {number}: {line.strip()!r} has no label of IEMOCAP and three ratings; known labels are "
+                f"{known}."
+            )
+        judgements[found["utterance"]] = Judgement(found["emotion"], *(_in_01(found[name]) for name in DIMENSIONS))
+    return judgements
+
+
+def _in_01(mean: str) -> str:
+    """Return a mean of ratings as a share of the highest; a rater's slip beyond the scale counts as its end."""
+    return f"{min(float(mean) / _HIGHEST, 1):g}"
 
 
 CORPORA.register("iemocap", Iemocap())

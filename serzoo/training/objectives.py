@@ -1,0 +1,104 @@
+"""What a training minimises: the cross-entropy of the classes, or an objective of several terms."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from serzoo.data.examples import Examples
+from serzoo.labels import EMOTION
+from serzoo.models.base import SERModel
+
+ANSWER = "answer"
+"""Name of the output of a training network that is the model's own."""
+
+
+class Objective(ABC):
+    """The terms of a loss, and what a network must give beside its answer so that they can be computed."""
+
+    term_names: tuple[str, ...]
+    """Names of the terms of the loss, in order."""
+
+    takes_dimensions = False
+    """Whether targets are a dictionary of classes and dimensions (:func:`serzoo.data.examples.network_targets`)."""
+
+    def check(self, model: SERModel) -> None:
+        """Raise SerzooError unless ``model`` can be trained so; here, any can."""
+        del model
+
+    @abstractmethod
+    def outputs(self, model: SERModel) -> dict[str, Any]:
+        """Return the symbolic outputs of the network to train, all computed from ``model.input``.
+
+        The model's own is among them as :data:`ANSWER` if it is to be scored while it trains.
+        """
+
+    @abstractmethod
+    def terms(self, targets: Any, outputs: Mapping[str, Any], sample_weight: Any | None) -> tuple[Any, ...]:
+        """Return the terms of a batch's loss, scalars in the order of their names; their sum is minimised."""
+
+    @abstractmethod
+    def fingerprint(self) -> bytes:
+        """Return bytes that differ for objectives that lead to different weights."""
+
+    def held_out_loss(self, network: keras.Model, examples: Examples, probabilities: np.ndarray) -> float:
+        """Return the loss by which epochs are compared on a part that is not trained on: by default the classes'.
+
+        Args:
+            network: the network that trains.
+            examples: the part.
+            probabilities: the model's, of each clip, (N, n_classes).
+        """
+        return cross_entropy(network, examples, probabilities)
+
+
+class TrainingNetwork(keras.Model):
+    """A model with all that its objective looks at, trained as one: the layers, and so the weights, are the model's.
+
+    Keras sums up and logs each of the objective's terms under its name, on every backend.
+
+    Args:
+        model: a model of the zoo.
+        objective: what to minimise.
+    """
+
+    def __init__(self, model: SERModel, objective: Objective) -> None:
+        outputs = objective.outputs(model)
+        super().__init__(model.input, outputs, name=f"{model.name}_training")
+        self.objective = objective
+        self.means = [keras.metrics.Mean(name=name) for name in objective.term_names]
+        self.accuracies = [keras.metrics.CategoricalAccuracy(name="war")] if ANSWER in outputs else []
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        """Return the sum of the objective's terms."""
+        del x, training
+        terms = self.objective.terms(y, y_pred, sample_weight)
+        n_rows = keras.ops.shape(class_targets(y))[0]
+        for mean, term in zip(self.means, terms, strict=True):
+            mean.update_state(term, sample_weight=n_rows)  # the last batch of an epoch may be smaller
+        return sum(terms)
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
+        """Return the means so far over the epoch: the loss, its terms, and WAR where the model answers."""
+        del x, sample_weight
+        for accuracy in self.accuracies:
+            accuracy.update_state(class_targets(y), y_pred[ANSWER])
+        return self.get_metrics_result()
+
+
+def class_targets(targets: Any) -> Any:
+    """Return the classes, one-hot, of targets with or without dimensions."""
+    return targets[EMOTION] if isinstance(targets, Mapping) else targets
+
+
+def cross_entropy(network: keras.Model, examples: Examples, probabilities: np.ndarray) -> float:
+    """Return the mean negative logarithm of each clip's class's probability, as :meth:`Objective.held_out_loss`."""
+    del network
+    of_target = probabilities[np.arange(len(examples)), examples.targets]
+    return float(-np.log(np.maximum(of_target, keras.config.epsilon())).mean())
