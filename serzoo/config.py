@@ -200,6 +200,22 @@ class AntiTransferConfig:
 
 
 @dataclass(frozen=True)
+class ReconstructionConfig:
+    """How RH-Emo's first stage is trained; what is not here is as in the recipe's ``training``."""
+
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    batch_size: int = 50
+    epochs: int = 500
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        for name in ("batch_size", "epochs"):
+            _require(self, name, getattr(self, name) >= 1, "at least 1")
+        _require(self, "patience", self.patience is None or self.patience >= 1, "at least 1, or null for all epochs")
+
+
+@dataclass(frozen=True)
 class RHEmoConfig:
     """RH-Emo's training in two stages: reconstruction, then emotion as well (Guizzo et al., 2023).
 
@@ -213,7 +229,7 @@ class RHEmoConfig:
         beta_vad: weight of valence, arousal and dominance within it.
     """
 
-    reconstruction: TrainingConfig = field(default_factory=TrainingConfig)
+    reconstruction: ReconstructionConfig = field(default_factory=ReconstructionConfig)
     alpha: float = 1.0
     beta: float = 0.01
     beta_class: float = 1.0
@@ -274,11 +290,31 @@ class Recipe:
         _require(self, "repeats", self.training.seed + self.repeats <= 2**32, "so few that all seeds are below 2^32")
         if self.anti_transfer is not None and self.rh_emo is not None:
             raise ConfigError("anti_transfer and rh_emo are both set; a training has one or the other.")
+        if self.rh_emo is not None:
+            self._check_rh_emo()
         layers = () if self.anti_transfer is None else self.anti_transfer.layers
         if len(layers) > 1 and self.training.selection not in VALIDATION_RULES:
             raise ConfigError(
                 f"anti_transfer.layers names {len(layers)} layers, of which one is chosen on the validation part; "
                 f"set training.selection to {' or '.join(VALIDATION_RULES)}, or name one layer."
+            )
+
+    def _check_rh_emo(self) -> None:
+        """Raise unless both stages of RH-Emo's training can go by the recipe's training settings."""
+        allowed = ("best-validation-loss", LAST_RULE)
+        if self.training.selection not in allowed:
+            raise ConfigError(
+                f"training.selection is {self.training.selection}, but RH-Emo's first stage classifies nothing; "
+                f"set it to {' or '.join(allowed)}."
+            )
+        if self.rh_emo is not None and self.rh_emo.reconstruction.patience and self.training.selection == LAST_RULE:
+            raise ConfigError(
+                f"rh_emo.reconstruction.patience is {self.rh_emo.reconstruction.patience}, but training.selection is "
+                f"{LAST_RULE}; set that to best-validation-loss or leave patience out."
+            )
+        if self.training.class_weights:
+            raise ConfigError(
+                "training.class_weights is true, but RH-Emo's loss is of more than classes; leave it out."
             )
 
     @property
@@ -486,8 +522,9 @@ def _check_types(settings: Any) -> None:
 
 
 def _require(settings: object, name: str, allowed: bool, what: str) -> None:
+    value = getattr(settings, name)
     if not allowed:
-        raise ConfigError(f"{name} is {getattr(settings, name)}; it must be {what}.")
+        raise ConfigError(f"{name} is {list(value) if isinstance(value, tuple) else value}; it must be {what}.")
 
 
 def _plain(value: Any) -> Any:

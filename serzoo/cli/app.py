@@ -201,6 +201,7 @@ def evaluate_model(
     shared_classes: Annotated[
         bool, typer.Option("--shared-classes", help="Leave out recordings of classes the model does not know.")
     ] = False,
+    target: Annotated[str, typer.Option(help="What the model tells: label, speaker, text ...")] = "label",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -213,7 +214,7 @@ def evaluate_model(
     from serzoo.training.evaluate import evaluate
 
     classifier = _load(model, config)
-    manifest = load_corpus(corpus, root)
+    manifest = load_corpus(corpus, root).with_target(target)
     if shared_classes:
         manifest = manifest.with_classes([name for name in classifier.class_names if name in manifest.class_names])
     scores = evaluate(classifier, manifest, progress=not quiet)

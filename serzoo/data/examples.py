@@ -179,8 +179,8 @@ def network_targets(examples: Examples, smoothing: float = 0.0, with_dimensions:
     if not with_dimensions:
         return classes
     known = examples.dimensions
-    values = np.full((len(examples), len(DIMENSIONS)), np.nan, np.float32) if known is None else known
-    return {EMOTION: classes} | {name: values[:, [column]] for column, name in enumerate(DIMENSIONS)}
+    values = np.full((len(examples), len(DIMENSIONS)), np.nan) if known is None else known
+    return {EMOTION: classes} | {name: values[:, [column]].astype(np.float32) for column, name in enumerate(DIMENSIONS)}
 
 
 def load_examples(

@@ -18,7 +18,7 @@ import numpy as np
 import soundfile
 
 from serzoo.data.audio import probe, read
-from serzoo.data.corpora.base import CORPORA, Recording, build_manifest
+from serzoo.data.corpora.base import CORPORA, Recording, build_manifest, check_folder
 from serzoo.data.sources import read_table, to_csv
 from serzoo.errors import DataError, SerzooWarning
 from serzoo.files import moved_into_place
@@ -85,6 +85,7 @@ def cut_words(
         OSError: the target cannot be written.
     """
     folder, table = Path(target).expanduser(), Path(alignments).expanduser()
+    check_folder(root)
     _check_request(folder, n_words)
     spoken = _read_alignments(table)
     words = _most_frequent(spoken, n_words, table)

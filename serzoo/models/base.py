@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import keras
@@ -121,7 +122,7 @@ class SERModel(keras.Model):
             ConfigError: there is no feature layer of that number.
         """
         count = len(self.feature_layers)
-        if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= count:
+        if isinstance(number, bool) or not isinstance(number, Integral) or not 1 <= number <= count:
             raise ConfigError(f"feature layer {number!r} was asked for; {self.name} has {count}, numbered from 1.")
         return self.get_layer(self.feature_layers[number - 1]).output
 

@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 _MARKERS = "osD^vP*Xdph"
 
 _RUNNING = {"loss": "training, with dropout", "war": "training WAR, with dropout"}
-"""What Keras averages over an epoch's training batches; all else is scored after the epoch."""
+"""What Keras averages over an epoch's training batches, like an objective's terms; all else is scored after it."""
 
 
 def plot_history(history: History, path: Path) -> None:
-    """Draw the loss and, beside it, all scores over the epochs; a line marks the kept epoch."""
+    """Draw the loss and its terms and, beside them, all scores over the epochs; a line marks the kept epoch."""
     epochs = np.arange(1, len(history.records) + 1)
     figure = _figure(9, 3.5)
     loss, score = figure.subplots(1, 2)
     for name in history.records[-1]:
         label = _RUNNING.get(name, name.replace("_", " ").replace("uar", "UAR").replace("war", "WAR"))
-        (loss if name.endswith("loss") else score).plot(epochs, history.column(name), label=label)
+        (score if name.endswith(("uar", "war")) else loss).plot(epochs, history.column(name), label=label)
     for axes, title in ((loss, "Loss"), (score, "Score")):
         axes.axvline(history.selected_epoch, color="grey", linestyle=":", label="kept epoch")
         axes.set(title=title, xlabel="epoch")

@@ -12,10 +12,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from serzoo.classifier import Classifier
 from serzoo.errors import ConfigError
 from serzoo.features.spec import FeatureSpec
 from serzoo.models.base import SERModel
-from serzoo.training.objectives import ANSWER, Objective
+from serzoo.training.objectives import ANSWER, Objective, probabilities
 
 SIMILARITY = "similarity"
 """Output of the training network beside the answer: how alike the two networks' maps are, (batch,)."""
@@ -33,7 +34,7 @@ class AntiTransfer(Objective):
     answers: nothing in it changes. Its weights are copied, so that it can be trained or thrown away meanwhile.
 
     Args:
-        pretrained: the other network.
+        pretrained: the other network, or what :func:`serzoo.load` returns.
         layer: number of the feature layer, from 1 on; of VGG16 the convolution, behind its ReLU.
         beta: weight of the anti-transfer loss, greater than 0.
 
@@ -53,6 +54,8 @@ class AntiTransfer(Objective):
     term_names = ("cross_entropy", "anti_transfer")
 
     def __post_init__(self) -> None:
+        if isinstance(self.pretrained, Classifier):
+            object.__setattr__(self, "pretrained", self.pretrained.model)
         if isinstance(self.beta, bool) or not isinstance(self.beta, (int, float)) or not 0 < self.beta < np.inf:
             raise ConfigError(f"beta is {self.beta!r}; it must be a number greater than 0.")
 
@@ -65,11 +68,9 @@ class AntiTransfer(Objective):
         """Return the answer and, for each clip, the similarity of both networks' maps."""
         self.check(model)
         copy = self.pretrained.without_training_state()
-        extractor = keras.Model(copy.features_input, copy.feature_map(self.layer), name="pretrained")
-        extractor.trainable = False
-        maps = [model.feature_map(self.layer), extractor(model.features_input, training=False)]
-        answer = model.output if model.classifier_activation is not None else ops.softmax(model.output)
-        return {ANSWER: answer, SIMILARITY: MapSimilarity(name=SIMILARITY)(maps)}
+        extractor = keras.Model(copy.features_input, copy.feature_map(self.layer))
+        maps = [model.feature_map(self.layer), FrozenNetwork(extractor, name="pretrained")(model.features_input)]
+        return {ANSWER: probabilities(model), SIMILARITY: MapSimilarity(name=SIMILARITY)(maps)}
 
     def terms(self, targets: Any, outputs: Mapping[str, Any], sample_weight: Any | None) -> tuple[Any, Any]:
         """Return the mean cross-entropy, weighted if the classes are, and beta times the mean similarity."""
@@ -85,6 +86,28 @@ class AntiTransfer(Objective):
         for weights in self.pretrained.get_weights():
             content.update(weights.tobytes())
         return content.digest()
+
+
+class FrozenNetwork(keras.layers.Layer):
+    """A network that is never trained and answers as in inference even while what is around it trains.
+
+    Args:
+        network: whose weights are marked as not trainable.
+        name: Keras name of the layer.
+    """
+
+    def __init__(self, network: keras.Model, name: str | None = None) -> None:
+        super().__init__(name=name, trainable=False)
+        self.network = network
+        self.network.trainable = False
+
+    def call(self, inputs: Any) -> Any:
+        """Return the network's output; its dropout stays off, its batch normalisation at its statistics."""
+        return self.network(inputs, training=False)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Return the network's."""
+        return self.network.compute_output_shape(input_shape)
 
 
 class MapSimilarity(keras.layers.Layer):

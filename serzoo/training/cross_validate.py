@@ -24,6 +24,7 @@ from serzoo.models.base import SERModel, check_features_shape
 from serzoo.report.plots import plot_confusion, plot_embedding, plot_history
 from serzoo.training.evaluate import embed, predict_probabilities
 from serzoo.training.fit import History
+from serzoo.training.heard import count_heard, write_heard
 from serzoo.training.run_folder import RunFolder, describe_data, environment, write_table
 from serzoo.training.stages import build_model, check_stages, train
 from serzoo.zoo import model_file
@@ -45,6 +46,8 @@ class Report:
         n_folds: how many folds the protocol has in all.
         summary: scores of each run, mean and standard deviation over folds, and pooled scores.
         leakage: what training and test parts share.
+        heard: how many of the test recordings each trained model has heard that the recipe starts from or trains
+            against; None where that is not known.
         folder: the run folder.
     """
 
@@ -55,6 +58,7 @@ class Report:
     n_folds: int
     summary: Summary
     leakage: LeakageReport
+    heard: Mapping[str, int | None]
     folder: Path
 
     @property
@@ -84,6 +88,7 @@ class Report:
             "n_folds": self.n_folds,
             "scores": self.summary.to_dict(),
             "leakage": self.leakage.to_dict(),
+            **({"heard": dict(self.heard)} if self.heard else {}),
         }
 
     def __str__(self) -> str:
@@ -92,8 +97,15 @@ class Report:
             f"{self.recipe.name}: {self.summary}\n"
             f"Protocol {self.protocol.name} ({kind}), selection {self.recipe.training.selection}."
             f"{self._repeats()}{self._missing()}\n"
-            f"{self.leakage}"
+            f"{self.leakage}{self._heard()}"
         )
+
+    def _heard(self) -> str:
+        texts = (
+            f"what {source} has heard is not known" if count is None else f"{source} has heard {count} test recordings"
+            for source, count in self.heard.items()
+        )
+        return "".join(f"; {text}" for text in texts)
 
     def _repeats(self) -> str:
         seeds = self.recipe.seeds
@@ -154,7 +166,7 @@ def cross_validate(
     for seed, fold in product(recipe.seeds, chosen):
         named = replace(fold, name=_run_name(recipe, fold, seed))
         if not run.read_scores([named.name], manifest.class_names):
-            train_fold(_with_seed(recipe, seed), manifest, examples, named, run, cache=cache, progress=progress)
+            train_fold(_with_seed(recipe, seed), manifest, examples, named, run, hashes, cache=cache, progress=progress)
             _write_report(recipe, manifest, all_folds, chosen, hashes, run)
     return _write_report(recipe, manifest, all_folds, chosen, hashes, run)
 
@@ -190,12 +202,19 @@ def _write_report(
         n_folds=len(all_folds),
         summary=summarise([list(scores[fold.name].values()) for fold in done]),
         leakage=check_leakage(manifest, done, hashes, protocol),
+        heard=_heard_tests(recipe, done, hashes),
         folder=run.path,
     )
     run.write_json("leakage.json", report.leakage.to_dict())
     run.write_json("report.json", report.to_dict())
     plot_confusion(report.summary.pooled, run.path / "plots" / "confusion.png", title=f"{recipe.name}, {protocol.name}")
     return report
+
+
+def _heard_tests(recipe: Recipe, folds: Sequence[Fold], hashes: Sequence[str]) -> dict[str, int | None]:
+    """Return how many test recordings of these folds each trained model that the recipe names has heard."""
+    tests = [hashes[index] for index in np.unique(np.concatenate([fold.test for fold in folds]))]
+    return {source: count_heard(model_file(source), tests) for source in recipe.weight_files}
 
 
 def _folds(recipe: Recipe, protocol: Protocol, manifest: Manifest) -> list[Fold]:
@@ -238,6 +257,7 @@ def train_fold(
     examples: Examples,
     fold: Fold,
     run: RunFolder,
+    hashes: Sequence[str],
     *,
     cache: FeatureCache | None = None,
     progress: bool = True,
@@ -250,6 +270,7 @@ def train_fold(
         examples: their features.
         fold: the parts, under the name of the folder to write.
         run: the run folder.
+        hashes: of each recording's audio.
         cache: where features are kept; None for the default folder.
         progress: show a progress bar.
     """
@@ -269,6 +290,8 @@ def train_fold(
         title=fold.name,
     )
     table = prediction_table(manifest, fold.test, predict_probabilities(model, test))
+    heard = fold.train if fold.validation is None else np.concatenate([fold.train, fold.validation])
+    write_heard(run.fold(fold.name), (hashes[index] for index in heard), map(model_file, recipe.weight_files))
     _write_fold(run, fold, model, history, test, table)
 
 

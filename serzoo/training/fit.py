@@ -18,7 +18,7 @@ from serzoo.data.cache import FeatureCache
 from serzoo.data.examples import Examples
 from serzoo.data.manifest import Manifest
 from serzoo.data.pipeline import steps_per_epoch, training_dataset, waveform_dataset
-from serzoo.errors import ConfigError
+from serzoo.errors import ConfigError, WeightsError
 from serzoo.models.base import SERModel
 from serzoo.training.callbacks import Checkpoint, EpochScores, KeepBest, ProgressBar
 from serzoo.training.evaluate import Data, as_examples
@@ -101,6 +101,8 @@ def fit(
     training = TrainingConfig() if training is None else training
     if not isinstance(training, TrainingConfig):
         raise ConfigError(f"training is {training!r:.80}; give serzoo.TrainingConfig(epochs=..., ...).")
+    if objective is not None and not isinstance(objective, Objective):
+        raise ConfigError(f"objective is {objective!r:.80}; give an Objective, such as AntiTransfer(pretrained).")
     model = model.model if isinstance(model, Classifier) else model
     examples = as_examples(data, model, cache=cache, progress=progress)
     given = {"validation": validation_data, "test": test_data}
@@ -121,9 +123,8 @@ def fit(
     )
     first_epoch = state.restore(network)
     if model.normalization is not None and not model.normalization.is_adapted:
-        model.normalization.adapt(
-            examples.features
-        )  # after all that can be refused: statistics stay once they are there
+        # after all that can be refused, since statistics stay once they are there
+        model.normalization.adapt(examples.features)
     callbacks.append(state)
     if folder is not None:
         callbacks.append(keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False))
@@ -145,6 +146,10 @@ def fit(
             bar.stop()
     if keep_best is None:
         return History(tuple(state.records), training.epochs)
+    if keep_best.best_epoch < 0:
+        raise WeightsError(
+            f"{model.name} has no epoch with a finite {keep_best.monitor}: its training diverged; lower learning_rate."
+        )
     network.set_weights(keep_best.best_weights)
     return History(tuple(state.records), keep_best.best_epoch + 1)
 
@@ -227,8 +232,12 @@ def _class_weights(examples: Examples) -> dict[int, float]:
 def _fingerprint(
     model: SERModel, training: TrainingConfig, objective: Objective | None, parts: Iterable[Examples]
 ) -> str:
-    """Return a hash of everything that decides the course of a training and the epoch it keeps."""
-    settings = json.dumps([asdict(training), model.get_config(), keras.backend.backend()], sort_keys=True, default=str)
+    """Return a hash of everything that decides the course of a training and the epoch it keeps.
+
+    Settings at their default are left out, so that one which a later version adds does not orphan a state.
+    """
+    changed = {name: value for name, value in asdict(training).items() if value != asdict(TrainingConfig())[name]}
+    settings = json.dumps([changed, model.get_config(), keras.backend.backend()], sort_keys=True, default=str)
     content = hashlib.sha256(settings.encode())
     content.update(b"" if objective is None else objective.fingerprint())
     for examples in parts:

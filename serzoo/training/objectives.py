@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from serzoo.data.examples import Examples
 from serzoo.labels import EMOTION
@@ -78,8 +79,9 @@ class TrainingNetwork(keras.Model):
     ) -> Any:
         """Return the sum of the objective's terms."""
         del x, training
-        terms = self.objective.terms(y, y_pred, sample_weight)
-        n_rows = keras.ops.shape(class_targets(y))[0]
+        outputs = keras.tree.map_structure(lambda output: ops.cast(output, "float32"), y_pred)  # for mixed precision
+        terms = self.objective.terms(y, outputs, sample_weight)
+        n_rows = ops.shape(class_targets(y))[0]
         for mean, term in zip(self.means, terms, strict=True):
             mean.update_state(term, sample_weight=n_rows)  # the last batch of an epoch may be smaller
         return sum(terms)
@@ -90,6 +92,11 @@ class TrainingNetwork(keras.Model):
         for accuracy in self.accuracies:
             accuracy.update_state(class_targets(y), y_pred[ANSWER])
         return self.get_metrics_result()
+
+
+def probabilities(model: SERModel) -> Any:
+    """Return the model's symbolic output, as probabilities also where it gives logits."""
+    return model.output if model.classifier_activation is not None else ops.softmax(model.output)
 
 
 def class_targets(targets: Any) -> Any:

@@ -11,10 +11,11 @@ import keras
 import numpy as np
 
 from serzoo.data.examples import Examples, network_targets
+from serzoo.errors import ConfigError
 from serzoo.labels import EMOTION
 from serzoo.models.base import SERModel
 from serzoo.models.rh_emo import RECONSTRUCTION, SPECTROGRAM, dimension_loss, emotion_loss, reconstruction_loss
-from serzoo.training.objectives import ANSWER, Objective
+from serzoo.training.objectives import ANSWER, Objective, probabilities
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +46,21 @@ class EmotionalReconstruction(Objective):
         """The reconstruction, and with it in the second stage the classes and the dimensions."""
         return ("reconstruction", "classes", "dimensions") if self.beta else ("reconstruction",)
 
+    def check(self, model: SERModel) -> None:
+        """Raise ConfigError unless ``network`` is one of ``model``."""
+        if self.network.input is not model.input:
+            raise ConfigError(
+                f"The network that reconstructs is of another model than {model.name}; give {model.name}'s own, "
+                "model.training_network()."
+            )
+
     def outputs(self, model: SERModel) -> dict[str, Any]:
         """Return the outputs that the terms look at."""
-        del model
+        self.check(model)
         outputs = self.network.output
         if self.beta:
-            return {ANSWER: outputs[EMOTION], **outputs}
+            answer = probabilities(model)
+            return {**outputs, EMOTION: answer, ANSWER: answer}
         return {name: outputs[name] for name in (SPECTROGRAM, RECONSTRUCTION)}
 
     def terms(self, targets: Any, outputs: Mapping[str, Any], sample_weight: Any | None) -> tuple[Any, ...]:

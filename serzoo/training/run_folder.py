@@ -13,6 +13,7 @@
       layers.csv       validation scores of each anti-transfer layer that was tried, in layer02/ and so on
       embedding.npy    the fused representation of each test clip
       model.keras      the model that was scored, with class names and feature spec
+      heard.txt        hashes of the recordings it was trained and validated on
       environment.json versions, backend, platform
       predictions.csv  label and probabilities of each test clip; written last
     report.json        scores of the runs done so far: each, mean and standard deviation over folds, pooled
@@ -38,6 +39,7 @@ from serzoo.config import Recipe, read_recipe
 from serzoo.data.manifest import Manifest
 from serzoo.errors import ConfigError, DataError, SerzooError
 from serzoo.files import write_whole
+from serzoo.labels import DIMENSIONS
 from serzoo.metrics import Scores
 
 if TYPE_CHECKING:
@@ -73,7 +75,7 @@ class RunFolder:
         for name, text in own.items():
             kept = run.path / name
             if kept.exists() and kept.read_bytes() != text.encode() and not _says(kept, recipe):
-                what = "other settings" if name == "recipe.yaml" else "other recordings"
+                what = "other settings" if name == "recipe.yaml" else "other recordings or pretrained weights"
                 raise ConfigError(
                     f"{run.path} holds a run with {what} (see {name} there); choose another run folder or delete it."
                 )
@@ -150,7 +152,8 @@ def describe_data(
         content_hashes: of each recording's audio, in order.
         weight_files: trained models that the run starts from or is held against, by the recipe's names for them.
     """
-    columns = [manifest.column(name) for name in ("label", "speaker", "gender", "session")]
+    known = ("label", "speaker", "gender", "session", *(name for name in DIMENSIONS if name in manifest.frame.columns))
+    columns = [manifest.column(name) for name in known]
     rows = zip(manifest.names, *columns, content_hashes, strict=True)
     digest = hashlib.sha256("\n".join("\t".join(map(str, row)) for row in rows).encode())
     described = {

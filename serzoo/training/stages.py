@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from serzoo.config import AntiTransferConfig, InitialWeights, Recipe, RHEmoConfig, TrainingConfig
+from serzoo.config import InitialWeights, Recipe, RHEmoConfig, TrainingConfig
 from serzoo.data.manifest import Manifest
-from serzoo.errors import ConfigError, WeightsError, unknown_name
+from serzoo.errors import ConfigError, SerzooError, WeightsError, unknown_name
 from serzoo.models.base import SERModel
 from serzoo.models.rh_emo import RHEmo
 from serzoo.training.anti_transfer import AntiTransfer
@@ -63,10 +63,16 @@ def take_weights(model: SERModel, initial: InitialWeights) -> None:
     """Give layers of ``model`` the weights of the layers of the same names in a trained model.
 
     Raises:
+        ConfigError: a model of another kind, and no layers are named.
         UnknownNameError: a layer that one of the models does not have, or no such file.
         WeightsError: a layer's weights are of other shapes, or the file cannot be read.
     """
-    source = load(initial.model).model
+    source = _load(initial.model, "initial.model")
+    if initial.layers is None and type(source) is not type(model):
+        raise ConfigError(
+            f"initial.model {initial.model} is a {source.name}, the model to train a {model.name}; "
+            "name the layers to take over in initial.layers."
+        )
     for name in initial.layers or [layer.name for layer in model.layers]:
         theirs, own = (_layer(network, name).get_weights() for network in (source, model))
         shapes = [[weights.shape for weights in layer] for layer in (theirs, own)]
@@ -92,8 +98,9 @@ def check_stages(recipe: Recipe, model: SERModel) -> None:
         ConfigError: networks of different structure, no such feature layer, or RH-Emo's stages for another model.
         UnknownNameError, WeightsError: a pretrained network cannot be read.
     """
+    pretrained = _pretrained(recipe)
     for layer in _layers(recipe):
-        for stage in _stages(recipe, model, layer):
+        for stage in _stages(recipe, model, pretrained, layer):
             if stage.objective is not None:
                 stage.objective.check(model)
 
@@ -111,22 +118,24 @@ def train(recipe: Recipe, manifest: Manifest, folder: Path, **fit_arguments: Any
     Returns:
         The trained model and the history of its last stage.
     """
+    pretrained = _pretrained(recipe)
     first, *others = _layers(recipe)
     if not others:
-        return _train_stages(recipe, manifest, first, folder, fit_arguments)
-    rows, best = [], None
+        return _train_stages(recipe, manifest, pretrained, first, folder, fit_arguments)
+    rows: list[dict[str, Any]] = []
+    kept: tuple[int | None, SERModel, History] | None = None  # one model at a time: thirteen may not fit into memory
     for layer in (first, *others):
         place = folder / f"layer{layer:02d}"
         titled = {**fit_arguments, "title": f"{fit_arguments['title']} layer {layer}"}
-        model, history = _train_stages(recipe, manifest, layer, place, titled)
+        model, history = _train_stages(recipe, manifest, pretrained, layer, place, titled)
         write_table(place / "history.csv", history.table())
         scores = {score: history.selected[score] for score in ("validation_war", "validation_uar", "validation_loss")}
         rows.append({"layer": layer, "epoch": history.selected_epoch, **scores})
-        if best is None or scores["validation_war"] > best[1].selected["validation_war"]:
-            best = model, history
-    assert best is not None  # a configuration has at least one layer
-    write_table(folder / "layers.csv", rows)
-    return best
+        if kept is None or scores["validation_war"] > kept[2].selected["validation_war"]:
+            kept = layer, model, history
+    assert kept is not None  # there is a first layer
+    write_table(folder / "layers.csv", [{**row, "kept": row["layer"] == kept[0]} for row in rows])
+    return kept[1:]
 
 
 def _layers(recipe: Recipe) -> tuple[int | None, ...]:
@@ -134,12 +143,31 @@ def _layers(recipe: Recipe) -> tuple[int | None, ...]:
     return (None,) if recipe.anti_transfer is None else recipe.anti_transfer.layers
 
 
+def _pretrained(recipe: Recipe) -> list[SERModel]:
+    """Return the networks to train against, in order."""
+    sources = () if recipe.anti_transfer is None else recipe.anti_transfer.pretrained
+    return [_load(source, "anti_transfer.pretrained") for source in sources]
+
+
+def _load(source: str, setting: str) -> SERModel:
+    """Return a trained model; an error says which setting names it."""
+    try:
+        return load(source).model
+    except SerzooError as error:
+        raise type(error)(f"{setting}: {error}") from None
+
+
 def _train_stages(
-    recipe: Recipe, manifest: Manifest, layer: int | None, folder: Path, fit_arguments: Mapping[str, Any]
+    recipe: Recipe,
+    manifest: Manifest,
+    pretrained: Sequence[SERModel],
+    layer: int | None,
+    folder: Path,
+    fit_arguments: Mapping[str, Any],
 ) -> tuple[SERModel, History]:
     """Train with one anti-transfer layer, or without."""
     model = build_model(recipe, manifest)
-    *earlier, last = _stages(recipe, model, layer)
+    *earlier, last = _stages(recipe, model, pretrained, layer)
     for stage in earlier:
         place, titled = folder / stage.name, {**fit_arguments, "title": f"{fit_arguments['title']} {stage.name}"}
         history = fit(model, training=stage.training, objective=stage.objective, run_folder=place, **titled)
@@ -147,19 +175,14 @@ def _train_stages(
     return model, fit(model, training=last.training, objective=last.objective, run_folder=folder, **fit_arguments)
 
 
-def _stages(recipe: Recipe, model: SERModel, layer: int | None) -> list[Stage]:
+def _stages(recipe: Recipe, model: SERModel, pretrained: Sequence[SERModel], layer: int | None) -> list[Stage]:
     """Return the stages of a recipe's training, in order."""
     if recipe.anti_transfer is not None and layer is not None:
-        return _anti_transfer_stages(recipe.anti_transfer, recipe.training, layer)
+        objectives = [AntiTransfer(network, layer, recipe.anti_transfer.beta) for network in pretrained]
+        return [Stage(recipe.training, objective, f"against{n}") for n, objective in enumerate(objectives, 1)]
     if recipe.rh_emo is not None:
         return _rh_emo_stages(recipe.rh_emo, recipe.training, model)
     return [Stage(recipe.training)]
-
-
-def _anti_transfer_stages(settings: AntiTransferConfig, training: TrainingConfig, layer: int) -> list[Stage]:
-    """Return a stage for each pretrained network, at the same layer."""
-    objectives = [AntiTransfer(load(path).model, layer, settings.beta) for path in settings.pretrained]
-    return [Stage(training, objective, f"against{number}") for number, objective in enumerate(objectives, 1)]
 
 
 def _rh_emo_stages(settings: RHEmoConfig, training: TrainingConfig, model: SERModel) -> list[Stage]:
@@ -168,5 +191,5 @@ def _rh_emo_stages(settings: RHEmoConfig, training: TrainingConfig, model: SERMo
         raise ConfigError(f"rh_emo is set, but the model is {model.name}; leave it out or set model.name to rh_emo.")
     weights = {name: getattr(settings, name) for name in ("alpha", "beta", "beta_class", "beta_vad")}
     recognition = EmotionalReconstruction(model.training_network(), **weights)
-    first = replace(settings.reconstruction, seed=training.seed)
+    first = replace(training, **vars(settings.reconstruction))
     return [Stage(first, replace(recognition, beta=0.0), "reconstruction"), Stage(training, recognition)]

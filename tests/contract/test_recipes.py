@@ -1,13 +1,27 @@
 """What every recipe of the zoo must satisfy; new ones are found by their file."""
 
+from dataclasses import dataclass
+from functools import cache
+
 import pandas as pd
 import pytest
 
-from serzoo.config import OptimizerConfig, Recipe, TrainingConfig, config_folder, list_recipes, load_recipe, read_recipe
+from serzoo.config import (
+    AntiTransferConfig,
+    OptimizerConfig,
+    Recipe,
+    ReconstructionConfig,
+    TrainingConfig,
+    WaveformAugmentConfig,
+    config_folder,
+    list_recipes,
+    load_recipe,
+    read_recipe,
+)
 from serzoo.data import CORPORA
 from serzoo.data.manifest import COLUMNS, Manifest
-from serzoo.data.splits import cross_corpus, get_protocol
-from serzoo.features.spec import LogMelSpec
+from serzoo.data.splits import ACTOR_70_20_10_RAVDESS, cross_corpus, get_protocol
+from serzoo.features.spec import FeatureSpec, LogMelSpec, STFTSpec
 from serzoo.labels import SHARED_LABELS
 from serzoo.models import MODELS
 from serzoo.zoo import build
@@ -36,15 +50,31 @@ ADAM = OptimizerConfig("adam", learning_rate=1e-3, beta_1=0.93, beta_2=0.98, eps
 EVERY_CORPUS = pytest.mark.parametrize("corpus", N_CLASSES)
 
 
+REAL = [name for name in list_recipes() if name.startswith("vgg16-")]
+QUATERNION = [name for name in list_recipes() if name.startswith("qvgg16-")]
+VGG_PROTOCOLS = {"actors": "actor70-20-10-v1", "random": "random70-20-10-seed0-v1"}
+PRETRAINING = {
+    "actors": {"s": "ravdess-speaker17", "w": "fsdd-word"},
+    "random": {"s": "ravdess-speaker", "w": "fsdd-word"},
+}
+"""By split of RAVDESS, the recipe that trains what a letter of Guizzo et al. stands for, without its model's name."""
+
+
 def manifest_of(corpus: str) -> Manifest:
-    """Every speaker of a corpus says two texts in every emotion; no file is there."""
+    """Every speaker of a corpus says two texts in every emotion, or a word twice; no file is there."""
     known = CORPORA.get(corpus)
     speakers = known.speaker_counts or {f"{number:02d}": 0 for number in range(1, 11)}
+    of_emotions = known.classes_are == "emotions"
     rows = [
-        {"path": f"{label}-{speaker}-{text}.wav", "label": label, "speaker": speaker, "text": text}
+        {
+            "path": f"{label}-{speaker}-{take}.wav",
+            "label": label,
+            "speaker": speaker,
+            "text": take if of_emotions else label,
+        }
         for label in known.class_names
         for speaker in speakers
-        for text in ("t1", "t2")
+        for take in ("t1", "t2")
     ]
     return Manifest(pd.DataFrame(rows).reindex(columns=list(COLUMNS), fill_value=""), known.class_names, corpus)
 
@@ -53,7 +83,39 @@ def manifest_for(recipe: Recipe) -> Manifest:
     manifest = manifest_of(recipe.corpus)
     if recipe.test_corpus is not None:
         manifest = cross_corpus(manifest, manifest_of(recipe.test_corpus))
+    manifest = manifest.with_target(recipe.target)
     return manifest if recipe.class_names is None else manifest.with_classes(recipe.class_names)
+
+
+@dataclass(frozen=True)
+class Built:
+    """What is to be seen of a model once it is built."""
+
+    class_names: tuple[str, ...]
+    feature_spec: FeatureSpec
+    features_shape: tuple[int | None, ...]
+    output_shape: tuple[int | None, ...]
+    n_parameters: int
+    n_feature_layers: int
+
+
+@cache
+def build_once(model: str, arguments: tuple, class_names: tuple[str, ...], features: FeatureSpec) -> Built:
+    """Build what several recipes train, once: a VGG16 takes seconds and most of a gigabyte."""
+    built = build(model, class_names=class_names, feature_spec=features, **dict(arguments))
+    return Built(
+        built.class_names,
+        built.feature_spec,
+        built.features_shape,
+        built.output_shape,
+        built.count_params(),
+        len(built.feature_layers),
+    )
+
+
+def built_for(recipe: Recipe) -> Built:
+    arguments = tuple(sorted(recipe.model.arguments.items()))
+    return build_once(recipe.model.name, arguments, manifest_for(recipe).class_names, recipe.features)
 
 
 @EVERY_RECIPE
@@ -87,13 +149,13 @@ def test_what_the_network_takes_has_one_length(name: str) -> None:
 def test_model_builds_for_its_corpus(name: str) -> None:
     recipe = load_recipe(name)
     class_names = manifest_for(recipe).class_names
-    model = build(recipe.model.name, class_names=class_names, feature_spec=recipe.features, **recipe.model.arguments)
+    model = built_for(recipe)
     assert model.class_names == class_names
     assert model.feature_spec == recipe.features
     assert model.features_shape == (None, *recipe.features.frame_shape)
     assert model.output_shape == (None, len(class_names))
     if name in PARAMETERS:
-        assert model.count_params() == PARAMETERS[name]
+        assert model.n_parameters == PARAMETERS[name]
 
 
 @EVERY_RECIPE
@@ -168,6 +230,131 @@ def test_cross_corpus(source: str, target: str) -> None:
     recipe = load_recipe(f"timnet-cross-{source}-{target}")
     assert (recipe.corpus, recipe.test_corpus) == (source, target)
     assert manifest_for(recipe).class_names == SHARED_LABELS
+
+
+ANTI_TRANSFER = [name for name in list_recipes() if load_recipe(name).anti_transfer is not None]
+EVERY_ANTI_TRANSFER = pytest.mark.parametrize("name", ANTI_TRANSFER)
+
+
+def pretraining_of(recipe: Recipe) -> list[Recipe]:
+    """The recipes whose runs, in their usual folders, the pretrained networks are taken from."""
+    recipes = []
+    for path in recipe.anti_transfer.pretrained:
+        folder, name, fold = path.split("/")
+        assert (folder, fold) == ("runs", "fold01"), path
+        recipes.append(load_recipe(name))
+    return recipes
+
+
+@EVERY_ANTI_TRANSFER
+def test_what_anti_transfer_is_against_is_trained_by_a_recipe_alike(name: str) -> None:
+    recipe = load_recipe(name)
+    for pretrained in pretraining_of(recipe):
+        assert pretrained.target != recipe.target
+        assert pretrained.model == recipe.model
+        lengths = ("n_samples", "segment_frames")
+        heard = [
+            {key: value for key, value in one.features.to_dict().items() if key not in lengths}
+            for one in (pretrained, recipe)
+        ]
+        assert heard[0] == heard[1]
+        folds = get_protocol(pretrained.protocol).folds(manifest_for(pretrained))
+        assert [fold.name for fold in folds] == ["fold01"], "a protocol of one fold, whose folder the path names"
+    assert max(recipe.anti_transfer.layers) <= built_for(recipe).n_feature_layers
+
+
+@EVERY_ANTI_TRANSFER
+def test_what_anti_transfer_is_against_has_not_trained_on_the_test_part(name: str) -> None:
+    recipe = load_recipe(name)
+    manifest = manifest_for(recipe)
+    (fold,) = get_protocol(recipe.protocol).folds(manifest)
+    held_out = {manifest.names[row] for row in fold.test}
+    for pretrained in pretraining_of(recipe):
+        if pretrained.corpus != recipe.corpus:
+            continue
+        others = manifest_for(pretrained)
+        (other,) = get_protocol(pretrained.protocol).folds(others)
+        assert held_out.isdisjoint(others.names[row] for row in other.train)
+        if get_protocol(recipe.protocol).speaker_independent:
+            tested = set(manifest.column("speaker")[fold.test])
+            assert tested.isdisjoint(others.column("speaker")), "not a clip of a test speaker, in whatever part"
+
+
+@pytest.mark.parametrize("name", REAL + QUATERNION)
+def test_vgg16_as_published(name: str) -> None:
+    """Guizzo et al., section 3.1: Adam at 1e-5, batches of 20, patience of 20 epochs on the validation loss."""
+    recipe = load_recipe(name)
+    words = recipe.corpus == "fsdd"
+    assert recipe.training == TrainingConfig(
+        OptimizerConfig("adam", learning_rate=1e-5),
+        batch_size=20,
+        epochs=500,
+        label_smoothing=0.0,
+        selection="best-validation-loss",
+        patience=20,
+        seed=0,
+        jit_compile=False,
+        waveform_augment=WaveformAugmentConfig(shift=0.4) if words else None,
+    )
+    assert recipe.features == (STFTSpec(n_samples=64_000) if words else STFTSpec(segment_frames=501))
+    assert recipe.features.n_frames == 501, "4 seconds either way"
+    assert recipe.model.arguments == {}
+    assert (recipe.repeats, recipe.initial, recipe.rh_emo, recipe.test_corpus) == (1, None, None, None)
+    _, _, kind, *_ = name.split("-")
+    assert recipe.protocol == VGG_PROTOCOLS.get(kind, VGG_PROTOCOLS["random"])
+
+
+@pytest.mark.parametrize("name", REAL + QUATERNION)
+def test_vgg16_tells_emotions_or_what_it_is_pretrained_on(name: str) -> None:
+    recipe = load_recipe(name)
+    _, corpus, kind, *rest = name.split("-")
+    assert recipe.corpus == corpus
+    assert recipe.target == {"word": "text", "speaker": "speaker", "speaker17": "speaker"}.get(kind, "label")
+    assert recipe.class_names == (ACTOR_70_20_10_RAVDESS[0] if kind == "speaker17" else None)
+    if not rest:
+        assert recipe.anti_transfer is None
+        return
+    at, letters = rest
+    assert at == "at"
+    paths = tuple(f"runs/{recipe.model.name}-{PRETRAINING[kind][letter]}/fold01" for letter in letters)
+    assert recipe.anti_transfer == AntiTransferConfig(paths, layers=(2,), beta=1.0)
+
+
+def test_every_vgg16_recipe_is_there_for_both_networks() -> None:
+    assert len(REAL) > 0
+    assert [f"q{name}" for name in REAL] == QUATERNION
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_and_quaternion_recipes_differ_in_the_network_only(name: str) -> None:
+    real, quaternion = load_recipe(name), load_recipe(f"q{name}")
+    changes = {"name": real.name, "summary": real.summary, "source": real.source, "model.name": "vgg16"}
+    if quaternion.anti_transfer is not None:
+        paths = quaternion.anti_transfer.pretrained
+        changes["anti_transfer.pretrained"] = [path.replace("runs/qvgg16", "runs/vgg16") for path in paths]
+        assert all("runs/qvgg16" in path for path in paths)
+    assert quaternion.model.name == "qvgg16"
+    assert quaternion.override(changes) == real
+    assert quaternion.summary.replace("Quaternion VGG16", "VGG16") == real.summary
+
+
+def test_rh_emo_trains_in_the_published_stages() -> None:
+    recipe = load_recipe("rh_emo-ravdess-actors")
+    adam = {rate: OptimizerConfig("adam", learning_rate=rate) for rate in (1e-3, 1e-6)}
+    assert recipe.rh_emo.reconstruction == ReconstructionConfig(adam[1e-3], batch_size=50, epochs=500, patience=100)
+    assert recipe.training == TrainingConfig(
+        adam[1e-6],
+        batch_size=20,
+        epochs=500,
+        label_smoothing=0.0,
+        selection="best-validation-loss",
+        patience=30,
+        jit_compile=False,
+    )
+    terms = recipe.rh_emo
+    assert (terms.alpha, terms.beta, terms.beta_class, terms.beta_vad) == (1.0, 0.01, 1.0, 100.0)
+    assert recipe.features == STFTSpec(segment_frames=501)
+    assert recipe.protocol == "actor70-20-10-v1"
 
 
 def test_quickstart_recipe_chooses_and_tests_on_unknown_speakers() -> None:

@@ -15,6 +15,7 @@ import soundfile
 import serzoo
 from serzoo.classifier import Classifier
 from serzoo.cli import main
+from serzoo.data.synthetic import write_corpus
 from serzoo.features.spec import LogMelSpec, MFCCSpec
 
 CLASSES = ("angry", "calm", "disgust", "fear", "happy", "neutral", "sad", "surprise")
@@ -182,6 +183,25 @@ def test_values_can_be_set_and_folds_chosen(run, recipe_file, synthetic_root, tm
     assert "label_smoothing: 0.2" in resolved
 
 
+def test_a_training_against_another_network_is_set_on_the_command_line(run, recipe_file, tmp_path):
+    root = write_corpus(tmp_path / "ravdess", "ravdess", n_speakers=3, n_texts=1)
+    spec, small = MFCCSpec(n_samples=22_050), {"n_blocks": 2, "filters": 8}
+    network = serzoo.build("timnet", class_names=("01", "02", "03"), feature_spec=spec, **small)
+    path = Classifier(network).save(tmp_path / "speakers.keras")
+    settings = ("--set", "corpus=ravdess", "--set", f"anti_transfer.pretrained=[{path}]", "--fold", 1, "-q")
+    common = ("train", recipe_file, "--data", root, "--run", tmp_path / "run", *settings)
+    code, out, err = run(*common, "--set", "anti_transfer.layers=[5]")
+    assert (code, out) == (2, "")
+    assert err == "error: feature layer 5 was asked for; timnet has 4, numbered from 1.\n"
+    assert not (tmp_path / "run").exists()
+    code, out, _ = run(*common, "--set", "anti_transfer.layers=[1]", "--set", "anti_transfer.beta=2")
+    assert code == 0
+    assert "UAR" in out
+    (history,) = (tmp_path / "run").glob("*/history.csv")
+    assert "anti_transfer" in history.read_text().splitlines()[0]
+    assert str(path) in json.loads((tmp_path / "run" / "data.json").read_text())["weights"]
+
+
 def test_the_papers_weights_are_converted(run, tmp_path):
     target = tmp_path / "timnet.keras"
     assert run("convert", GOLDEN / "tim_net_d8.hdf5", target, "--config", "timnet-ravdess")[0] == 0
@@ -292,6 +312,11 @@ def unknown_label(folder):
         (["cv", "timnet-synthetic", "--set", "model.arguments.n_block=3"], "Did you mean 'n_blocks'?"),
         (["cv", "timnet-synthetic", "--set", "model.arguments.name=x"], "Unknown argument of timnet 'name'"),
         (["cv", "timnet-synthetic", "--set", "protocol=random10-sed46"], "Unknown protocol"),
+        (["cv", "timnet-synthetic", "--set", "target=speker"], "Did you mean 'speaker'?"),
+        (["cv", "timnet-synthetic", "--set", "anti_transfer.pretrained=[no.keras]"], "pretrained: Model file no.keras"),
+        (["cv", "timnet-synthetic", "--set", "initial.model=no.keras"], "initial.model: Model file no"),
+        (["cv", "timnet-synthetic", "--set", "training.patience=0"], "patience is 0"),
+        (["cv", "timnet-synthetic", "--set", "rh_emo.alpha=1"], "RH-Emo's first stage classifies nothing"),
         (["cv", "timnet-synthetic", "--folds", "one"], "is not a list of folds"),
         (["cv", "timnet-synthetic", "--folds", "1-99999999999"], "is not a list of folds"),
         (["cv", "timnet-synthetic", "--folds", "1-2-9"], "is not a list of folds"),

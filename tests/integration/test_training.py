@@ -5,13 +5,15 @@ import json
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
 
 import serzoo
-from serzoo.config import ModelConfig, Recipe, TrainingConfig
+from serzoo.config import ModelConfig, OptimizerConfig, Recipe, TrainingConfig
 from serzoo.data import load_corpus, load_manifest
 from serzoo.data.cache import FeatureCache
 from serzoo.data.examples import Examples
@@ -20,8 +22,9 @@ from serzoo.features.spec import MFCCSpec
 from serzoo.metrics import Scores
 from serzoo.training import callbacks
 from serzoo.training.cross_validate import cross_validate
-from serzoo.training.evaluate import evaluate
+from serzoo.training.evaluate import evaluate, predict_probabilities
 from serzoo.training.fit import fit
+from serzoo.training.objectives import ANSWER, Objective, TrainingNetwork
 from serzoo.training.run_folder import score_predictions
 
 SPEC = MFCCSpec(sample_rate=16_000, n_samples=16_000, n_mfcc=13)
@@ -47,8 +50,6 @@ def examples():
 
 
 def small_model(examples, seed=0, **arguments):
-    import keras
-
     keras.utils.set_random_seed(seed)
     return serzoo.build("timnet", class_names=examples.class_names, feature_spec=SPEC, **SMALL, **arguments)
 
@@ -144,6 +145,195 @@ def test_the_best_validation_epoch_is_kept(examples):
     assert evaluate(model, validation).uar == pytest.approx(max(uars))
 
 
+# Early stopping -------------------------------------------------------------------------------------------------------
+
+PATIENT = dataclasses.replace(
+    TRAINING, optimizer=OptimizerConfig(learning_rate=5e-3), epochs=30, selection="best-validation-loss", patience=3
+)
+BETTER = {"best-validation-loss": np.argmin, "best-validation-uar": np.argmax, "best-train-war": np.argmax}
+"""By rule, what finds the first of the best epochs among the scores it looks at."""
+
+
+@pytest.fixture(scope="module")
+def misleading(examples):
+    """A validation part that gets worse, after a while, the more is learnt."""
+    part = examples.select(np.arange(0, 60, 4))
+    return dataclasses.replace(part, targets=(part.targets + np.arange(15) % 2) % 3)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Scripted(Objective):
+    """Cross-entropy, with losses of the validation part that are known beforehand."""
+
+    losses: tuple[float, ...]
+    term_names = ("classes",)
+
+    def outputs(self, model):
+        return {ANSWER: model.output}
+
+    def terms(self, targets, outputs, sample_weight):
+        return (keras.ops.mean(keras.ops.categorical_crossentropy(targets, outputs[ANSWER])),)
+
+    def fingerprint(self):
+        return str(self.losses).encode()
+
+    def held_out_loss(self, network, examples, probabilities):
+        return self.losses[int(network.optimizer.iterations) // 4 - 1]  # 60 clips in batches of 16
+
+
+def tiny_model(examples, seed=0, **arguments):
+    """A network that is traced in little time; these tests train many."""
+    keras.utils.set_random_seed(seed)
+    spec = {"class_names": examples.class_names, "feature_spec": SPEC}
+    return serzoo.build("timnet", **spec, n_blocks=1, filters=4, backward=False, **arguments)
+
+
+def same_weights(first, second):
+    for one, other in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("selection", BETTER)
+def test_a_training_stops_when_it_runs_out_of_patience_and_keeps_the_best_epoch(examples, misleading, selection):
+    training = dataclasses.replace(PATIENT, selection=selection)
+    model = tiny_model(examples)
+    history = fit(model, examples, validation_data=misleading, training=training, progress=False)
+    monitored = history.column(selection.removeprefix("best-").replace("-", "_"))
+    assert history.selected_epoch == BETTER[selection](monitored) + 1
+    assert len(history.records) == history.selected_epoch + training.patience < training.epochs
+
+    until_then = dataclasses.replace(training, epochs=history.selected_epoch, selection="last-epoch", patience=None)
+    other = tiny_model(examples)
+    fit(other, examples, validation_data=misleading, training=until_then, progress=False)
+    same_weights(model, other)
+    np.testing.assert_array_equal(*(predict_probabilities(one, examples) for one in (model, other)))
+
+
+@pytest.mark.parametrize(
+    ("losses", "best", "n_epochs"),
+    [
+        ((3, 2, np.nan, 2, 2.5, 1), 2, 5),
+        ((np.nan, np.nan, 3, 4, 5, 6, 1), 3, 6),
+        ((1, 1, 1, 1, 0), 1, 4),
+        ((5, 4, 3, 2, 1), 5, 5),
+        ((2, 3, 4, 1, 5), 4, 5),
+        ((-1, -2, -2.5, np.inf, -3), 5, 5),
+        ((np.nan,) * 6, 0, 4),
+    ],
+)
+@pytest.mark.parametrize("sign", [1, -1], ids=["loss", "score"])
+def test_losses_and_scores_by_hand(losses, best, n_epochs, sign):
+    """Patience of 3: of equal epochs the first is kept, and NaN is not better than anything."""
+    monitor = "validation_loss" if sign == 1 else "validation_uar"
+    keep_best, epoch = callbacks.KeepBest(monitor, patience=3), 0
+    keep_best.set_model(SimpleNamespace(get_weights=lambda: [epoch], stop_training=False))
+    for epoch in range(len(losses)):
+        keep_best.on_epoch_end(epoch, {monitor: sign * losses[epoch]})
+        if keep_best.model.stop_training:
+            break
+    assert (keep_best.best_epoch + 1, epoch + 1) == (best, n_epochs)
+    assert keep_best.best_weights == ([best - 1] if best else [])
+
+
+def test_without_patience_nothing_stops():
+    keep_best = callbacks.KeepBest("validation_loss")
+    keep_best.set_model(SimpleNamespace(get_weights=list, stop_training=False))
+    for epoch, loss in enumerate([1.0, *[2.0] * 1000]):
+        keep_best.on_epoch_end(epoch, {"validation_loss": loss})
+        assert not keep_best.model.stop_training
+    assert keep_best.best_epoch == 0
+
+
+def test_losses_that_an_objective_gives_are_those_that_count(examples):
+    losses = (3, 2, np.nan, 2, 2.5, 1)
+    training = dataclasses.replace(PATIENT, epochs=len(losses))
+    common = {"validation_data": examples, "training": training, "progress": False}
+    history = fit(tiny_model(examples), examples, objective=Scripted(losses), **common)
+    assert (history.selected_epoch, len(history.records)) == (2, 5)
+    np.testing.assert_array_equal(history.column("validation_loss"), losses[:5])
+
+
+@pytest.mark.parametrize("patience", [2, None])
+def test_a_training_without_a_single_loss_is_refused(examples, tmp_path, patience):
+    training = dataclasses.replace(PATIENT, epochs=4, patience=patience)
+    for _ in range(2):  # the second time from the state of the first
+        with pytest.raises(WeightsError, match=r"^timnet has no epoch with a finite validation_loss: .*learning_rate"):
+            fit(
+                tiny_model(examples),
+                examples,
+                validation_data=examples,
+                training=training,
+                objective=Scripted((np.nan,) * 4),
+                run_folder=tmp_path,
+                progress=False,
+            )
+
+
+def test_a_training_that_ran_out_of_patience_is_not_trained_on(examples, misleading, tmp_path, monkeypatch):
+    common = {"validation_data": misleading, "training": PATIENT, "run_folder": tmp_path, "progress": False}
+    first = tiny_model(examples)
+    history = fit(first, examples, **common)
+    assert len(history.records) < PATIENT.epochs
+    monkeypatch.setattr(keras.Model, "fit", None)
+    again = tiny_model(examples, seed=99)
+    assert fit(again, examples, **common) == history
+    same_weights(again, first)
+
+
+@pytest.mark.parametrize("after", [0, 2], ids=lambda after: f"{after} epochs after the best")
+def test_an_interruption_does_not_change_when_a_training_stops(examples, misleading, tmp_path, monkeypatch, after):
+    common = {"validation_data": misleading, "training": PATIENT, "progress": False}
+    whole = tiny_model(examples)
+    expected = fit(whole, examples, **common)
+
+    monkeypatch.setattr(callbacks, "_SAVE_EVERY_SECONDS", 0.0)
+    save = callbacks.Checkpoint._save
+
+    def save_then_stop(self, path):
+        save(self, path)
+        if len(self.records) == expected.selected_epoch + after:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(callbacks.Checkpoint, "_save", save_then_stop)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny_model(examples), examples, run_folder=tmp_path, **common)
+    monkeypatch.setattr(callbacks.Checkpoint, "_save", save)
+    resumed = tiny_model(examples, seed=99)
+    assert fit(resumed, examples, run_folder=tmp_path, **common) == expected
+    same_weights(resumed, whole)
+
+
+@pytest.mark.parametrize("activation", ["softmax", None])
+def test_the_validation_loss_is_the_cross_entropy_of_whole_clips(examples, misleading, activation):
+    counts = np.array([1, 2, 3] * 5)
+    features = np.repeat(misleading.features, counts, axis=0)
+    features[1:] += np.random.default_rng(0).normal(size=(len(features) - 1, 1, 13)).astype(np.float32)
+    held_out = Examples(features, misleading.targets, CLASSES, segment_counts=counts)
+    model = tiny_model(examples, classifier_activation=activation)
+    history = fit(model, examples, validation_data=held_out, training=PATIENT, progress=False)
+    probabilities = predict_probabilities(model, held_out)
+    assert probabilities.shape == (15, 3)
+    expected = -np.log(probabilities[np.arange(15), held_out.targets]).mean()
+    assert history.selected["validation_loss"] == pytest.approx(expected, rel=1e-5)
+    assert history.selected["validation_uar"] == evaluate(model, held_out).uar
+
+
+def test_the_network_in_training_is_the_model(examples):
+    """An objective of the classes' cross-entropy alone trains as no objective does."""
+    training = dataclasses.replace(TRAINING, label_smoothing=0.0)
+    plain, with_objective = tiny_model(examples), tiny_model(examples)
+    histories = [
+        fit(plain, examples, training=training, progress=False),
+        fit(with_objective, examples, training=training, objective=Scripted(()), progress=False),
+    ]
+    for name in ("loss", "war"):
+        np.testing.assert_allclose(histories[1].column(name), histories[0].column(name), rtol=1e-4)
+    np.testing.assert_allclose(histories[1].column("classes"), histories[0].column("loss"), rtol=1e-4)
+    for one, other in zip(plain.get_weights(), with_objective.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-3)
+    assert TrainingNetwork(plain, Scripted(())).get_weights()[0].shape == plain.get_weights()[0].shape
+
+
 @pytest.mark.parametrize(
     ("selection", "parts", "message"),
     [
@@ -221,7 +411,7 @@ def test_cross_validation_writes_a_run_folder_and_goes_on_from_it(synthetic_root
         assert "state.npz" not in written
         assert (run / "plots" / f"{fold}-curves.png").exists()
         assert (run / "plots" / f"{fold}-tsne.png").exists()
-    monkeypatch.delattr("serzoo.training.cross_validate.fit")
+    monkeypatch.delattr("serzoo.training.stages.fit")
     again = cross_validate(recipe(), run_folder=run, folds=[1, 2], **common)
     assert again.summary == first.summary
     assert json.loads((run / "report.json").read_text())["protocol"] == "loso-v1"
@@ -267,7 +457,7 @@ def test_an_interrupted_fold_reports_the_seeds_that_are_done_and_goes_on_with_th
 
     run, repeated = tmp_path / "run", dataclasses.replace(recipe(), repeats=2)
     common = {"data_root": synthetic_root, "folds": [3], "cache": cache, "progress": False}
-    monkeypatch.setattr("serzoo.training.cross_validate.fit", fit_once)
+    monkeypatch.setattr("serzoo.training.stages.fit", fit_once)
     with pytest.raises(KeyboardInterrupt):
         cross_validate(repeated, run_folder=run, **common)
     assert trained == [("fold03-speaker-03", 3)]
@@ -301,7 +491,7 @@ def test_scores_of_seeds_are_averaged_before_those_of_folds(synthetic_root, cach
         validated[settings["title"]] = settings["validation_data"].features
         return fit(*arguments, **settings)
 
-    monkeypatch.setattr("serzoo.training.cross_validate.fit", remember)
+    monkeypatch.setattr("serzoo.training.stages.fit", remember)
     repeated = dataclasses.replace(recipe(selection="best-validation-uar"), repeats=2, class_names=CLASSES)
     common = {"data_root": synthetic_root, "run_folder": tmp_path, "cache": cache, "progress": False}
     report = cross_validate(repeated, folds=[1, 3], **common)

@@ -4,9 +4,13 @@ import keras
 import numpy as np
 import pytest
 
+from serzoo.config import TrainingConfig
+from serzoo.data.examples import Examples
+from serzoo.errors import ConfigError
 from serzoo.labels import DIMENSIONS
 from serzoo.models.qvgg16 import QVGG16
 from serzoo.models.rh_emo import RHEmo, RHEmoEncoder
+from serzoo.training.fit import fit
 from serzoo.training.rh_emo import EmotionalReconstruction
 
 ROWS, COLUMNS = 40, 6
@@ -278,3 +282,51 @@ def test_training_network_survives_a_file(tmp_path):
     network.save(tmp_path / "training.keras")
     loaded = keras.saving.load_model(tmp_path / "training.keras")
     keras.tree.map_structure(np.testing.assert_array_equal, run(loaded, pictures()), run(network, pictures()))
+
+
+# Training it ----------------------------------------------------------------------------------------------------------
+
+
+def pieces(n_clips=4, dimensions=None):
+    return Examples(pictures(n_clips), np.arange(n_clips) % 3, ("a", "b", "c"), dimensions=dimensions)
+
+
+def train(model, data, **weights):
+    training = TrainingConfig(batch_size=4, epochs=1, label_smoothing=0.0, jit_compile=False)
+    objective = EmotionalReconstruction(model.training_network(), **weights)
+    return fit(model, data, training=training, objective=objective, progress=False).records[0]
+
+
+def untrained(**arguments):
+    keras.utils.set_random_seed(0)
+    return RHEmo(**{**SMALL, "normalization": None, "dropout": 0.0, **arguments})
+
+
+def test_logits_have_the_loss_of_probabilities():
+    losses = [
+        train(untrained(classifier_activation=activation), pieces())["classes"] for activation in ("softmax", None)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_ratings_may_be_of_numpys_usual_precision():
+    ratings = np.array([[1, 0, np.nan], [0, 1, np.nan], [1, 1, np.nan], [np.nan] * 3])
+    record = train(untrained(), pieces(dimensions=ratings))
+    assert record["dimensions"] > 0.1
+    assert train(untrained(), pieces(dimensions=ratings.astype("float32"))) == record
+    assert train(untrained(), pieces())["dimensions"] == 0
+
+
+def test_mixed_precision():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        for beta in (0.0, 0.01):
+            assert np.isfinite(train(untrained(), pieces(), beta=beta)["loss"])
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def test_the_network_of_another_model_is_refused():
+    objective = EmotionalReconstruction(untrained().training_network())
+    with pytest.raises(ConfigError, match=r"^The network that reconstructs is of another model than rh_emo; give "):
+        fit(untrained(), pieces(), objective=objective, progress=False)

@@ -38,6 +38,7 @@ NETWORKS = {
 """Small networks that name their feature layers."""
 
 TRAINING = TrainingConfig(OptimizerConfig(learning_rate=5e-3), 4, 6, label_smoothing=0.0, seed=1, jit_compile=False)
+MFCC = MFCCSpec(n_samples=16_000, n_mfcc=4)
 LAST = {"vgg16": 13, "qvgg16": 13, "timnet": 4, "tbdm": 4, "acrnn": 2}
 
 
@@ -180,6 +181,19 @@ def test_gradient_reaches_the_trained_network_up_to_the_layer_and_nothing_else(n
     assert any(np.abs(found[path]).max() > 1e-8 for path in reached)
 
 
+@pytest.mark.parametrize("name", ["timnet", "tbdm", "acrnn"])
+def test_the_other_network_answers_as_in_inference_while_the_one_trains(name):
+    """Its dropout is off and its batch normalisation uses its statistics."""
+    model, other = network(name), network(name, seed=1, dropout=0.5)
+    trained = TrainingNetwork(model, AntiTransfer(other, LAST[name]))
+    maps = keras.Model(trained.input, trained.get_layer(SIMILARITY).input[1])
+    inputs = clips(model)
+    expected = keras.Model(other.features_input, other.feature_map(LAST[name]))(
+        inputs["features"] if model.takes_gender else inputs
+    )
+    np.testing.assert_allclose(maps(inputs, training=True), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_zeros_have_no_gradient():
     model = network()
     for weight in model.get_layer("conv_1").weights:
@@ -298,6 +312,28 @@ def test_a_model_may_be_told_the_gender_and_the_other_not():
     )
 
 
+def test_what_load_returns_will_do():
+    other = network(seed=1)
+    assert AntiTransfer(serzoo.Classifier(network("timnet", class_names=["a", "b"], feature_spec=MFCC)), 1)
+    assert AntiTransfer(other).pretrained is other
+
+
+def test_mixed_precision():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model, other = network("timnet"), network("timnet", seed=1)
+        history = fit(
+            model,
+            examples(model),
+            training=dataclasses.replace(TRAINING, epochs=2),
+            objective=AntiTransfer(other, 2),
+            progress=False,
+        )
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert np.isfinite(history.column("loss")).all()
+
+
 def test_answers_stay_the_models_own():
     model = network()
     outputs = TrainingNetwork(model, AntiTransfer(network(seed=1), 2))(clips(model), training=False)
@@ -342,6 +378,11 @@ def test_other_features_are_refused():
     check_same_structure(model, network("timnet"), 1)
     with pytest.raises(ConfigError, match=r"^Anti-transfer between networks that hear different features \(MFCCSpec"):
         check_same_structure(model, network("timnet", feature_spec=wide), 1)
+
+
+def test_an_objective_of_another_kind_is_refused():
+    with pytest.raises(ConfigError, match=r"^objective is 'at'; give an Objective, such as AntiTransfer"):
+        fit(network(), examples(network()), training=TRAINING, objective="at", progress=False)
 
 
 @pytest.mark.parametrize("layer", [0, 14, -1, True, "2"])

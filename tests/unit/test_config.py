@@ -16,9 +16,13 @@ from hypothesis import strategies as st
 import serzoo
 from serzoo import strict_yaml
 from serzoo.config import (
+    AntiTransferConfig,
+    InitialWeights,
     ModelConfig,
     OptimizerConfig,
     Recipe,
+    ReconstructionConfig,
+    RHEmoConfig,
     SpecAugmentConfig,
     TrainingConfig,
     WaveformAugmentConfig,
@@ -228,6 +232,149 @@ def test_a_mistake_in_log_mel_features_is_named(tmp_path: Path, old: str, new: s
     assert what in text
 
 
+STAGES_TEXT = (
+    TEXT.replace("  epochs: 500", "  selection: best-validation-loss\n  patience: 20\n  epochs: 500")
+    + """\
+target: speaker
+initial:
+  model: runs/a/fold01
+  layers: [encoder]
+anti_transfer:
+  pretrained: [runs/b/fold01, c.keras]
+  layers: [2, 5]
+  beta: 3
+"""
+)
+RH_EMO_TEXT = (
+    TEXT.replace("  epochs: 500", "  selection: best-validation-loss\n  epochs: 500")
+    + """\
+rh_emo:
+  reconstruction: {epochs: 7, batch_size: 3, patience: 2}
+  beta_class: 0
+"""
+)
+
+
+def test_what_a_training_starts_from_and_is_against_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(STAGES_TEXT)
+    recipe = read_recipe(path)
+    assert recipe == replace(
+        RECIPE,
+        training=replace(RECIPE.training, selection="best-validation-loss", patience=20),
+        target="speaker",
+        initial=InitialWeights("runs/a/fold01", ("encoder",)),
+        anti_transfer=AntiTransferConfig(("runs/b/fold01", "c.keras"), (2, 5), 3.0),
+    )
+    assert recipe.weight_files == ("runs/a/fold01", "runs/b/fold01", "c.keras")
+    assert recipe_from_dict(recipe.to_dict()) == recipe
+    path.write_text(recipe.to_yaml())
+    assert read_recipe(path) == recipe
+
+
+def test_the_stages_of_rh_emo_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(RH_EMO_TEXT)
+    recipe = read_recipe(path)
+    first = ReconstructionConfig(epochs=7, batch_size=3, patience=2)
+    assert recipe == replace(
+        RECIPE,
+        training=replace(RECIPE.training, selection="best-validation-loss"),
+        rh_emo=RHEmoConfig(first, alpha=1.0, beta=0.01, beta_class=0.0, beta_vad=100.0),
+    )
+    path.write_text(recipe.to_yaml())
+    assert read_recipe(path) == recipe
+
+
+def test_what_is_not_named_is_off() -> None:
+    assert RECIPE.training.patience is None
+    assert (RECIPE.target, RECIPE.initial, RECIPE.anti_transfer, RECIPE.rh_emo) == ("label", None, None, None)
+    assert RECIPE.weight_files == ()
+    assert InitialWeights("a").layers is None
+    assert AntiTransferConfig(("a",)) == AntiTransferConfig(("a",), layers=(2,), beta=1.0)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "what"),
+    [
+        ("patience: 20", "patience: 0", " line 10, training: ", "patience is 0; it must be at least 1, or null for"),
+        ("patience: 20", "patience: 2.5", " line 13, training.patience: ", "a whole number is needed here, not 2.5"),
+        ("patience: 20", "patiance: 20", " line 13, training.patiance: ", "Did you mean 'patience'?"),
+        (
+            "best-validation-loss",
+            "last-epoch",
+            " line 10, training: ",
+            "patience is 20, but no epoch is better than another under last-epoch; choose another selection or",
+        ),
+        ("best-validation-loss", "best-validation-los", " line 10, training: ", "Did you mean 'best-validation-loss'?"),
+        ("target: speaker", "target: 5", " line 17, target: ", "text (in quotes if it looks like a number) is needed"),
+        ("  model: runs/a/fold01\n", "", " line 18, initial: ", "the key 'model' is missing"),
+        ("[encoder]", "[]", " line 18, initial: ", "layers is []; it must be names of layers, or null for all."),
+        ("[encoder]", "encoder", " line 20, initial.layers: ", "a list is needed here, not 'encoder'"),
+        ("layers: [encoder]", "layer: x", " line 20, initial.layer: ", "Did you mean 'layers'?"),
+        ("[runs/b/fold01, c.keras]", "[]", " line 21, anti_transfer: ", "pretrained is []; it must be at least one"),
+        ("[runs/b/fold01, c.keras]", "b", " line 22, anti_transfer.pretrained: ", "a list is needed here, not 'b'"),
+        ("[2, 5]", "[]", " line 21, anti_transfer: ", "layers is []; it must be different numbers of feature layers"),
+        ("[2, 5]", "[0]", " line 21, anti_transfer: ", "layers is [0]"),
+        ("[2, 5]", "[5, 2, 5]", " line 21, anti_transfer: ", "layers is [5, 2, 5]"),
+        ("[2, 5]", "[two]", " line 23, anti_transfer.layers: ", "a whole number is needed here, not 'two'"),
+        ("beta: 3", "beta: 0", " line 21, anti_transfer: ", "beta is 0.0; it must be greater than 0"),
+        ("beta: 3", "beta: 1e999", " line 21, anti_transfer: ", "beta is inf"),
+        ("beta: 3", "betta: 3", " line 24, anti_transfer.betta: ", "Did you mean 'beta'?"),
+        (
+            "best-validation-loss\n  patience: 20",
+            "last-epoch",
+            ": ",
+            "anti_transfer.layers names 2 layers, of which one is chosen on the validation part; set",
+        ),
+        ("best-validation-loss", "leaky-best-test-war", ": ", "anti_transfer.layers names 2 layers"),
+        ("target: speaker", "rh_emo: {}", ": ", "anti_transfer and rh_emo are both set"),
+    ],
+)
+def test_a_mistake_in_stages_is_named(tmp_path: Path, old: str, new: str, place: str, what: str) -> None:
+    assert old in STAGES_TEXT
+    text = fails_with(tmp_path, STAGES_TEXT.replace(old, new, 1))
+    assert text.startswith(place)
+    assert what in text
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "what"),
+    [
+        ("beta_class: 0", "beta_class: -1", " line 16, rh_emo: ", "beta_class is -1.0; it must be at least 0"),
+        ("beta_class: 0", "beta: 0", " line 16, rh_emo: ", "beta is 0.0; it must be greater than 0"),
+        ("beta_class: 0", "alpha: 0", " line 16, rh_emo: ", "alpha is 0.0"),
+        ("beta_class: 0", "beta_vda: 0", " line 18, rh_emo.beta_vda: ", "Did you mean 'beta_vad'?"),
+        ("epochs: 7", "epochs: 0", " line 17, rh_emo.reconstruction: ", "epochs is 0"),
+        ("epochs: 7", "epoch: 7", " line 17, rh_emo.reconstruction.epoch: ", "Did you mean 'epochs'?"),
+        ("batch_size: 3", "batch_size: 0", " line 17, rh_emo.reconstruction: ", "batch_size is 0"),
+        ("patience: 2", "patience: 0", " line 17, rh_emo.reconstruction: ", "patience is 0; it must be at least 1"),
+        ("patience: 2", "selection: last-epoch", " line 17, rh_emo.reconstruction.selection: ", "Unknown key"),
+        ("best-validation-loss", "last-epoch", ": ", "rh_emo.reconstruction.patience is 2, but training.selection is"),
+        ("best-validation-loss", "best-validation-uar", ": ", "RH-Emo's first stage classifies nothing; set it to"),
+        ("best-validation-loss", "leaky-best-test-war", ": ", "RH-Emo's first stage classifies nothing; set it to"),
+        ("best-validation-loss", "best-train-war", ": ", "RH-Emo's first stage classifies nothing; set it to"),
+        (
+            "  epochs: 500",
+            "  class_weights: true",
+            ": ",
+            "training.class_weights is true, but RH-Emo's loss is of more",
+        ),
+    ],
+)
+def test_a_mistake_in_the_stages_of_rh_emo_is_named(tmp_path: Path, old: str, new: str, place: str, what: str) -> None:
+    assert old in RH_EMO_TEXT
+    text = fails_with(tmp_path, RH_EMO_TEXT.replace(old, new, 1))
+    assert text.startswith(place)
+    assert what in text
+
+
+def test_a_training_of_one_layer_may_keep_the_last_epoch() -> None:
+    recipe = replace(RECIPE, anti_transfer=AntiTransferConfig(("a.keras",), layers=(3,)))
+    assert recipe.training.selection == "last-epoch"
+    assert recipe.weight_files == ("a.keras",)
+
+
 # Overriding -----------------------------------------------------------------------------------------------------------
 
 
@@ -248,6 +395,13 @@ def test_a_mistake_in_log_mel_features_is_named(tmp_path: Path, old: str, new: s
             "training.spec_augment.time_masks",
             2,
             replace(RECIPE, training=replace(RECIPE.training, spec_augment=SpecAugmentConfig(time_masks=2))),
+        ),
+        ("anti_transfer.pretrained", ["a.keras"], replace(RECIPE, anti_transfer=AntiTransferConfig(("a.keras",)))),
+        ("initial.model", "a.keras", replace(RECIPE, initial=InitialWeights("a.keras"))),
+        (
+            "rh_emo.reconstruction.epochs",
+            9,
+            replace(RECIPE, rh_emo=RHEmoConfig(ReconstructionConfig(epochs=9))),
         ),
     ],
 )
@@ -271,6 +425,8 @@ def test_overriding_nothing_changes_nothing() -> None:
         ("training", 5, r"override, training: keys and values are needed here, not 5"),
         ("name.first", 1, r"override, name: text .* is needed here"),
         ("", 1, r"Unknown key ''"),
+        ("anti_transfer.layers", [3], r"override, anti_transfer: the key 'pretrained' is missing"),
+        ("training.patience", 5, r"override, training: patience is 5, but no epoch is better"),
         ("model.name", "timnett", r"override: Unknown model 'timnett'"),
     ],
 )
