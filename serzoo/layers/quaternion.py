@@ -49,8 +49,16 @@ def hamilton_kernel(components: Any) -> Any:
         (..., 4 numbers in, 4 numbers out); transposed, the matrix at the top of this file.
     """
     r, x, y, z = ops.unstack(ops.convert_to_tensor(components))
-    outputs = ((r, -x, -y, -z), (x, r, -z, y), (y, z, r, -x), (z, -y, x, r))
-    return ops.concatenate([ops.concatenate(inputs, axis=-2) for inputs in outputs], axis=-1)
+    # In halves (Cayley and Dickson's), so that nothing is used more than twice: TensorFlow adds three gradients of a
+    # tensor in an order that depends on timing, and two trainings from one seed would part.
+    first, second = _square(r, x, -x, r), _square(y, z, z, -y)
+    return _square(first, second, -second, first)
+
+
+def _square(top_left: Any, top_right: Any, bottom_left: Any, bottom_right: Any) -> Any:
+    """Return four kernels as one; rows are inputs, columns are outputs."""
+    top, bottom = (ops.concatenate(row, axis=-1) for row in ((top_left, top_right), (bottom_left, bottom_right)))
+    return ops.concatenate([top, bottom], axis=-2)
 
 
 @keras.saving.register_keras_serializable("serzoo")

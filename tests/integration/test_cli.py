@@ -202,6 +202,20 @@ def test_a_training_against_another_network_is_set_on_the_command_line(run, reci
     assert str(path) in json.loads((tmp_path / "run" / "data.json").read_text())["weights"]
 
 
+def test_a_model_of_speakers_is_evaluated_on_speakers(run, tmp_path):
+    root = write_corpus(tmp_path / "ravdess", "ravdess", n_speakers=2, n_texts=1)
+    spec, small = MFCCSpec(n_samples=22_050), {"n_blocks": 2, "filters": 8}
+    network = serzoo.build("timnet", class_names=("01", "02"), feature_spec=spec, **small)
+    model = Classifier(network).save(tmp_path / "speakers.keras")
+    code, out, _ = run("evaluate", model, "ravdess", root, "--target", "speaker", "--json", "-q")
+    assert code == 0
+    assert json.loads(out)["n"] == len(list(root.rglob("*.wav")))
+    for asked, what in (([], "'angry'"), (["--target", "speker"], "Did you mean 'speaker'?")):
+        code, _, err = run("evaluate", model, "ravdess", root, "-q", *asked)
+        assert (code, err.count("\n")) == (2, 1)
+        assert what in err
+
+
 def test_the_papers_weights_are_converted(run, tmp_path):
     target = tmp_path / "timnet.keras"
     assert run("convert", GOLDEN / "tim_net_d8.hdf5", target, "--config", "timnet-ravdess")[0] == 0

@@ -251,6 +251,14 @@ def test_the_model_is_saved_without_the_other_network(single, manifest):
     np.testing.assert_allclose(probabilities, table[["p_angry", "p_sad"]], atol=1e-5)
 
 
+def test_the_report_counts_the_test_recordings_that_the_other_network_knows(single, pretrained):
+    (source,) = pretrained[:1]
+    own, theirs = (set(pd.read_csv(f"{fold}/predictions.csv")["clip"]) for fold in (single, source))
+    report = json.loads((single.parent / "report.json").read_text())
+    assert report["heard"] == {source: len(own - theirs)}
+    assert 0 < len(own - theirs) < len(own)
+
+
 def test_the_run_folder_names_the_weights_and_refuses_others_in_their_place(validate, pretrained, tmp_path):
     networks = tmp_path / "speaker", tmp_path / "text"
     for source, network in zip(pretrained, networks, strict=True):

@@ -557,7 +557,7 @@ def test_a_run_folder_of_other_recordings_is_refused(synthetic_root, cache, tmp_
     cross_validate(recipe(), data_root=synthetic_root, run_folder=run, folds=[1], cache=cache, progress=False)
     shutil.copytree(synthetic_root, copy)
     next(copy.rglob("*.wav")).unlink()
-    with pytest.raises(ConfigError, match=r"holds a run with other recordings \(see data\.json there\)"):
+    with pytest.raises(ConfigError, match=r"holds a run with other recordings or pretrained weights \(see"):
         cross_validate(recipe(), data_root=copy, run_folder=run, folds=[1], cache=cache, progress=False)
 
 

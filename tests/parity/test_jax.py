@@ -20,12 +20,14 @@ TESTS = Path(__file__).resolve().parents[1]
     [
         "parity/test_golden.py",
         "parity/test_acrnn.py",
+        "parity/test_rh_emo.py",
         "unit/test_layers.py",
         "unit/test_frontend.py",
         "unit/test_segments.py",
         "unit/test_attention.py",
         "unit/test_normalization.py",
         "unit/test_quaternion.py",
+        "unit/test_anti_transfer.py",
         "contract/test_models.py",
     ],
 )

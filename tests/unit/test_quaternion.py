@@ -401,6 +401,25 @@ def network():
     )
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="XLA adds in one order")
+def test_no_three_gradients_are_added_at_once():
+    """TensorFlow's AddN takes them as they come, so that sums of three would depend on timing."""
+    import tensorflow as tf
+
+    components = tf.Variable(np.ones((4, 3, 2), "float32"))
+
+    @tf.function
+    def gradient():
+        with tf.GradientTape() as tape:
+            value = ops.sum(hamilton_kernel(components) ** 2)
+        return tape.gradient(value, components)
+
+    operations = gradient.get_concrete_function().graph.get_operations()
+    sums = [len(operation.inputs) for operation in operations if operation.type == "AddN"]
+    assert sums
+    assert max(sums) == 2
+
+
 def test_network_is_compiled_and_trained():
     model, inputs, targets = network(), random(4, 8, 6, 8), random(4, 6, seed=1)
     before = model.get_weights()
