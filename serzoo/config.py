@@ -36,7 +36,7 @@ SELECTION_RULES = {
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Which architecture, with which arguments."""
+    """Which architecture, or which simple classifier, with which arguments."""
 
     name: str
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -417,9 +417,8 @@ def _check_names(recipe: Recipe) -> None:
     """Raise unless the recipe's model, corpora and protocol exist and go together."""
     from serzoo.data.corpora import CORPORA
     from serzoo.data.splits import get_protocol
-    from serzoo.models import MODELS
 
-    MODELS.get(recipe.model.name)
+    _check_model(recipe)
     CORPORA.get(recipe.corpus)
     if recipe.test_corpus is not None:
         CORPORA.get(recipe.test_corpus)
@@ -427,6 +426,40 @@ def _check_names(recipe: Recipe) -> None:
     if protocol.startswith("cross-") != (recipe.test_corpus is not None):
         needed = "does not take" if recipe.test_corpus else "needs"
         raise ConfigError(f"protocol {protocol} {needed} a test_corpus, which is {recipe.test_corpus}; change one.")
+
+
+def _check_model(recipe: Recipe) -> None:
+    """Raise unless the recipe's model exists; a simple classifier's arguments and training are checked too."""
+    from serzoo.models import MODELS
+    from serzoo.models.simple import SIMPLE_CLASSIFIERS, complete_arguments
+
+    name = recipe.model.name
+    if name in SIMPLE_CLASSIFIERS:
+        complete_arguments(name, recipe.model.arguments)
+        _check_simple_training(recipe)
+    elif name not in MODELS:
+        raise unknown_name("model", name, [*MODELS, *SIMPLE_CLASSIFIERS])
+
+
+def _check_simple_training(recipe: Recipe) -> None:
+    """Raise if a recipe asks of a simple classifier what only a network can do."""
+    training = recipe.training
+    for_networks = {
+        "training.waveform_augment": training.waveform_augment,
+        "training.spec_augment": training.spec_augment,
+        "training.class_weights": training.class_weights,
+        "initial": recipe.initial,
+        "anti_transfer": recipe.anti_transfer,
+        "rh_emo": recipe.rh_emo,
+    }
+    for key, value in for_networks.items():
+        if value:
+            raise ConfigError(f"{key} is set, but {recipe.model.name} is no network that could use it; leave it out.")
+    if training.selection != LAST_RULE:
+        raise ConfigError(
+            f"training.selection is {training.selection}, but {recipe.model.name} has no epochs to choose from; "
+            f"set it to {LAST_RULE} or leave it out."
+        )
 
 
 @dataclass(frozen=True)

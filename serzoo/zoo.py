@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 WEIGHT_FILES = {".hdf5": "timnet", ".npz": "tbdm"}
 """The papers' own weight files that :func:`load` reads: ending, and model whose weights they are."""
 
+SIMPLE_SUFFIX = ".skops"
+"""Ending of the files of simple classifiers, which :mod:`serzoo.training.simple` reads."""
+
 _MAX_CONFIG_BYTES = 1_000_000
 
 _FRAME_SIZES = ("n_features", "n_channels")
@@ -185,6 +188,8 @@ def model_file(source: str | Path) -> Path:
         raise UnknownNameError(
             f"Model file {source!s:.200} does not exist, nor does any other beside it; check the path."
         )
+    if path.suffix == SIMPLE_SUFFIX:
+        raise _simple(path)
     if path.suffix not in (".keras", *WEIGHT_FILES):
         raise WeightsError(
             f"{path} is no model file; give a serzoo model (.keras), TIM-Net weights (.hdf5) or TBDM-Net state (.npz)."
@@ -192,8 +197,18 @@ def model_file(source: str | Path) -> Path:
     return path
 
 
+def _simple(path: Path) -> WeightsError:
+    return WeightsError(
+        f"{path} is a simple classifier, not a network; read it with serzoo.training.simple.load_simple, "
+        "or serzoo gender if it tells genders."
+    )
+
+
 def _model_in_folder(folder: Path) -> Path:
     path = folder / "model.keras"
+    simple = path.with_suffix(SIMPLE_SUFFIX)
+    if simple.is_file():
+        raise _simple(simple)
     if not path.is_file():
         folds = sorted(str(file.parent) for file in folder.glob("*/model.keras"))
         hint = f"choose a fold: {', '.join(folds)}" if folds else "give the folder of a fold that is done"

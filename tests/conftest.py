@@ -1,8 +1,10 @@
 """Fixtures shared by all tests."""
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -54,3 +56,19 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def synthetic_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the built-in synthetic corpus is kept."""
     return tmp_path_factory.mktemp("synthetic")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[Any, str, str]]:
+    """Run ``serzoo`` with these arguments; gives the exit code, stdout and stderr."""
+    from serzoo.cli import main
+
+    def run_main(*arguments: object) -> tuple[Any, str, str]:
+        monkeypatch.setattr(sys, "argv", ["serzoo", *map(str, arguments)])
+        monkeypatch.setattr("warnings.showwarning", None)  # main() sets it; this puts the old one back
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = capsys.readouterr()
+        return stop.value.code or 0, captured.out, captured.err
+
+    return run_main

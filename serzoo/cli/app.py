@@ -11,7 +11,7 @@ import typer
 
 from serzoo import __version__
 from serzoo.cli.quiet import import_tensorflow_quietly
-from serzoo.errors import AudioError, ConfigError, WeightsError
+from serzoo.errors import AudioError, ConfigError, WeightsError, unknown_name
 
 if TYPE_CHECKING:
     from serzoo.classifier import Prediction
@@ -26,8 +26,10 @@ app = typer.Typer(
 )
 data = typer.Typer(no_args_is_help=True, help="Look after recordings.")
 features = typer.Typer(no_args_is_help=True, help="Look after cached features.")
+study = typer.Typer(no_args_is_help=True, help="Compare what a paper compares.")
 app.add_typer(data, name="data")
 app.add_typer(features, name="features")
+app.add_typer(study, name="study")
 
 Config = Annotated[str, typer.Argument(help="A config's name (serzoo list) or a YAML file.")]
 DataRoot = Annotated[Path | None, typer.Option("--data", help="Folder of the recordings.")]
@@ -36,6 +38,7 @@ TestDataRoot = Annotated[
 ]
 RunFolderOption = Annotated[Path | None, typer.Option("--run", help="Run folder; default runs/<config>.")]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="Change a value: training.epochs=2. Repeatable.")]
+_SOURCES_HELP = "mfcc, mel, hf:NAME, onnx:FILE or vectors:FILE; one vector per recording."
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 Model = Annotated[str, typer.Argument(help="A .keras file, a fold's folder, or the papers' .hdf5 or .npz.")]
 RecipeOption = Annotated[
@@ -57,8 +60,10 @@ def list_everything() -> None:
     from serzoo.data.corpora import CORPORA
     from serzoo.data.splits import protocol_names
     from serzoo.models import MODELS
+    from serzoo.models.simple import SIMPLE_CLASSIFIERS
 
     _table("Models", {name: MODELS.get(name).summary for name in MODELS})
+    _table("Simple classifiers", {name: SIMPLE_CLASSIFIERS.get(name).summary for name in SIMPLE_CLASSIFIERS})
     _table("Corpora", {name: _corpus_text(CORPORA.get(name)) for name in CORPORA})
     _table("Protocols", protocol_names())
     _table("Configs", {name: load_recipe(name).summary for name in list_recipes()})
@@ -168,9 +173,12 @@ def train_model(
     quiet: Quiet = False,
 ) -> None:
     """Train on one fold of a config's protocol, once, score its test part and keep the model."""
+    from serzoo.models.simple import SIMPLE_CLASSIFIERS
+
     changes = ["repeats=1", *(change or [])]
     report = _cross_validate(config, data_root, test_data_root, [fold], run_folder, changes, quiet)
-    model = report.folder / report.chosen[0] / "model.keras"
+    ending = "skops" if report.recipe.model.name in SIMPLE_CLASSIFIERS else "keras"
+    model = report.folder / report.chosen[0] / f"model.{ending}"
     if not model.exists():
         raise WeightsError(
             f"{model} was removed since its fold was trained; delete the fold's folder to train it again."
@@ -190,6 +198,91 @@ def cross_validate_config(
 ) -> None:
     """Train and score a config on the folds of its protocol; an interrupted run goes on."""
     _cross_validate(config, data_root, test_data_root, _numbers(folds), run_folder, change, quiet)
+
+
+@study.command("frozen")
+def study_frozen_representations(
+    corpora: Annotated[list[str], typer.Option("--corpus", help="NAME=FOLDER. Repeatable.")],
+    sources: Annotated[list[str], typer.Option("--features", help=f"{_SOURCES_HELP} Repeatable.")],
+    classifiers: Annotated[
+        list[str] | None, typer.Option("--classifier", help="embedding_dnn or a simple classifier. Repeatable.")
+    ] = None,
+    scale: Annotated[str, typer.Option(help="Bring values to mean 0 and deviation 1: no, yes or both.")] = "no",
+    protocol: Annotated[str, typer.Option(help="The folds.")] = "random5-seed0-v1",
+    seed: Annotated[int, typer.Option(help="Of every classifier.")] = 0,
+    change: Changes = None,
+    jobs: Annotated[int | None, typer.Option(help="Processes; one per core unless given.")] = None,
+    run_folder: Annotated[Path, typer.Option("--run", help="Where the results go.")] = Path("runs/frozen"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Cross-validate classifiers on frozen representations of corpora, and print the table."""
+    import_tensorflow_quietly()
+    from serzoo.data.vectors import embedding_spec
+    from serzoo.training.study import NETWORK, study_frozen
+
+    scalings = {"no": (False,), "yes": (True,), "both": (False, True)}
+    if scale not in scalings:
+        raise unknown_name("value of --scale", scale, scalings)
+    folders = dict(text.partition("=")[::2] for text in corpora)
+    for name, folder in folders.items():
+        if not folder:
+            raise ConfigError(f"--corpus {name} names no folder; write --corpus {name}=FOLDER.")
+    found = study_frozen(
+        folders,
+        [embedding_spec(source) for source in sources],
+        classifiers or ("svc", NETWORK),
+        scaled=scalings[scale],
+        protocol=protocol,
+        seed=seed,
+        changes=dict(map(_change, change or [])),
+        run_folder=run_folder,
+        jobs=jobs,
+        progress=not quiet,
+    )
+    typer.echo(_json({"rows": found.table()}) if as_json else str(found))
+    typer.echo(f"Run folders: {run_folder}", err=True)
+
+
+@app.command("gender")
+def classify_genders(
+    corpus: Annotated[str, typer.Argument(help="A corpus's name, or 'folder' or 'csv'.")],
+    root: Annotated[Path, typer.Argument(help="Its folder, or the CSV file.")],
+    classifier: Annotated[str, typer.Option(help="A simple classifier (serzoo list).")] = "svc",
+    source: Annotated[str, typer.Option("--features", help=_SOURCES_HELP)] = "mfcc",
+    folds: Annotated[int, typer.Option(help="How many speaker-disjoint folds.")] = 5,
+    seed: Annotated[int, typer.Option(help="Of the folds and the classifier.")] = 0,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="Change an argument of the classifier: scale=false. Repeatable.")
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="Train on all recordings too, and keep that as a .skops file.")
+    ] = None,
+    model: Annotated[Path | None, typer.Option(help="Score this .skops file instead of training.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a classifier of speakers' genders and score it on speakers it has not heard."""
+    from serzoo.data import load_corpus
+    from serzoo.data.vectors import embedding_spec
+    from serzoo.training.gender import cross_validate_gender, score_gender, train_gender_classifier
+
+    if save is not None and (model is not None or save.suffix != ".skops"):
+        raise ConfigError(f"--save {save} needs a name that ends in .skops, and no --model, which trains nothing.")
+    manifest = load_corpus(corpus, root)
+    if model is not None:
+        scores = score_gender(model, manifest, progress=not quiet)
+        typer.echo(_json(scores.to_dict()) if as_json else _scores_text(scores))
+        typer.echo("Protocol: none; serzoo cannot know whether these speakers were in training.", err=True)
+        return
+    spec, arguments = embedding_spec(source), dict(map(_change, change or []))
+    report = cross_validate_gender(
+        manifest, spec, classifier, n_folds=folds, arguments=arguments, seed=seed, progress=not quiet
+    )
+    typer.echo(_json(report.to_dict()) if as_json else str(report))
+    if save is not None:
+        train_gender_classifier(manifest, spec, classifier, arguments=arguments, seed=seed).save(save)
+        typer.echo(f"Model: {save}", err=as_json)
 
 
 @app.command("evaluate")

@@ -53,12 +53,14 @@ class FeatureCache:
             workers: threads; None for one per CPU core. No more clips than that are decoded at a time.
 
         Returns:
-            (len(paths), n_frames, *spec.frame_shape) float32 if ``spec.n_samples`` is set, otherwise a list
-            of (n_frames, *spec.frame_shape) arrays; in the order of ``paths``. They are not cut into segments.
+            (len(paths), n_frames, *spec.frame_shape) float32 if all recordings have as many frames (``spec.n_samples``
+            is set, or the feature is an embedding), otherwise a list of (n_frames, *spec.frame_shape) arrays; in the
+            order of ``paths``. They are not cut into segments.
 
         Raises:
             AudioError: a recording cannot be read; the first such one in order is named.
             DataError: the cache cannot be written.
+            SerzooError: the network of an embedding cannot be used.
         """
         from threadpoolctl import threadpool_limits
 
@@ -66,9 +68,9 @@ class FeatureCache:
         with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers or os.cpu_count()) as pool:
             clips = pool.map(lambda path: self.clip(path, spec), paths)
             shown = _with_progress(clips, len(paths), sys.stderr.isatty() if progress is None else progress)
-            if spec.n_samples is None:
+            if spec.n_frames is None or spec.segment_frames is not None:
                 return list(shown)
-            stacked = np.empty((len(paths), spec.frames_in(spec.n_samples), *spec.frame_shape), np.float32)
+            stacked = np.empty((len(paths), spec.n_frames, *spec.frame_shape), np.float32)
             for row, clip in zip(stacked, shown, strict=True):
                 row[:] = clip
             return stacked
@@ -79,6 +81,7 @@ class FeatureCache:
         Raises:
             AudioError: the recording cannot be read, or is too short for a frame.
             DataError: the cache cannot be written.
+            SerzooError: the network of an embedding cannot be used.
         """
         audio.probe(path)
         entry = self._entry(Path(path).expanduser(), spec)

@@ -11,8 +11,10 @@ import numpy as np
 
 from serzoo.data.cache import FeatureCache
 from serzoo.data.manifest import Manifest
+from serzoo.data.vectors import load_vectors
 from serzoo.errors import ConfigError, DataError, FeatureError
 from serzoo.features.segments import cut_segments
+from serzoo.features.spec import EmbeddingSpec
 from serzoo.labels import DIMENSIONS, EMOTION
 
 if TYPE_CHECKING:
@@ -195,7 +197,8 @@ def load_examples(
 
     Args:
         manifest: the recordings.
-        spec: the features; ``n_samples`` or ``segment_frames`` must be set so that batches have one length.
+        spec: the features; ``n_samples`` or ``segment_frames`` must be set so that batches have one length. Of an
+            embedding, every recording has one frame; vectors computed elsewhere are looked up by name.
         with_gender: take the speakers' genders too.
         cache: where features are kept; None uses the default folder.
         progress: show a progress bar.
@@ -204,6 +207,7 @@ def load_examples(
         ConfigError: the spec keeps each clip's own length.
         DataError: a gender is asked for and unknown, or a rating is out of range.
         AudioError: a recording cannot be read; the message names it.
+        SerzooError: an embedding's network or vectors cannot be used.
     """
     if spec.n_frames is None:
         raise ConfigError(
@@ -212,7 +216,11 @@ def load_examples(
         )
     genders = manifest.genders if with_gender else None
     dimensions = manifest.dimensions
-    clips = (cache or FeatureCache()).features(manifest.paths, spec, progress=progress)
+    clips: np.ndarray | list[np.ndarray]
+    if isinstance(spec, EmbeddingSpec) and spec.source_kind == "vectors":
+        clips = load_vectors(manifest, spec)
+    else:
+        clips = (cache or FeatureCache()).features(manifest.paths, spec, progress=progress)
     if spec.segment_frames is None:
         return Examples(np.asarray(clips), manifest.targets, manifest.class_names, genders, dimensions=dimensions)
     segments = [cut_segments(clip, spec.segment_frames) for clip in clips]

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from serzoo.errors import unknown_name
+from serzoo.errors import FeatureError
 from serzoo.features.reference import FULL_SCALE, LOG_MEL_FLOOR, MAGNITUDE_FLOOR, frame_window, mel_triangles
 from serzoo.features.spec import FeatureSpec, LogMelSpec, MFCCSpec, STFTSpec, spec_from_dict
 
@@ -152,10 +152,13 @@ def front_end(spec: FeatureSpec) -> FrontEnd:
     """Return a layer that computes the features of ``spec``.
 
     Raises:
-        UnknownNameError: no layer is made for this kind of feature.
+        FeatureError: no layer computes this kind of feature.
     """
     if spec.kind not in FRONT_ENDS:
-        raise unknown_name("front end", spec.kind, FRONT_ENDS)
+        raise FeatureError(
+            f"No layer computes {spec.kind} features, only {', '.join(FRONT_ENDS)}; "
+            "such a model cannot be exported, use it with serzoo.load."
+        )
     return FRONT_ENDS[spec.kind](spec)
 
 

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from serzoo.errors import FeatureError
-from serzoo.features.spec import FeatureSpec, LogMelSpec, MFCCSpec, STFTSpec
+from serzoo.features.spec import EmbeddingSpec, FeatureSpec, LogMelSpec, MFCCSpec, STFTSpec
 
 LOG_MEL_FLOOR = float(np.finfo(float).eps)
 """The least power of a log-mel band, so that a band without any is worth -36.04."""
@@ -62,7 +62,7 @@ def mfcc(waveform: np.ndarray, spec: MFCCSpec) -> np.ndarray:
     """
     import librosa
 
-    waveform = _clip(waveform, spec)
+    waveform = one_channel(waveform, spec)
     # librosa's own centring is the same but warns about clips shorter than a window
     padded = np.pad(waveform.astype(np.float32, copy=False), spec.n_fft // 2)
     powers = librosa.feature.melspectrogram(
@@ -96,7 +96,7 @@ def log_mel(waveform: np.ndarray, spec: LogMelSpec) -> np.ndarray:
     """
     import librosa
 
-    samples = _clip(waveform, spec).astype(np.float64)
+    samples = one_channel(waveform, spec).astype(np.float64)
     samples = _standardized(samples) if spec.standardize_waveform else FULL_SCALE * samples
     samples[1:] -= spec.preemphasis * samples[:-1]
     n_padded = (spec.frames_in(len(samples)) - 1) * spec.hop_length + spec.window_length
@@ -150,7 +150,7 @@ def magnitude_stft(waveform: np.ndarray, spec: STFTSpec) -> np.ndarray:
     """
     import scipy.signal
 
-    samples = _clip(waveform, spec).astype(np.float64)
+    samples = one_channel(waveform, spec).astype(np.float64)
     # scipy's own zeros beyond the ends are the same, but it narrows the window for clips shorter than one
     *_, spectra = scipy.signal.stft(
         np.pad(samples, spec.window_length // 2),
@@ -163,10 +163,29 @@ def magnitude_stft(waveform: np.ndarray, spec: STFTSpec) -> np.ndarray:
     return np.maximum(magnitudes, MAGNITUDE_FLOOR).astype(np.float32)[..., np.newaxis]
 
 
+def embedding(waveform: np.ndarray, spec: EmbeddingSpec) -> np.ndarray:
+    """Compute a recording's vector, see :func:`serzoo.features.embeddings.embed`, as its only frame.
+
+    Args:
+        waveform: (n,) float32 at ``spec.sample_rate``, full scale at -1 and 1.
+        spec: the vector.
+
+    Returns:
+        (1, spec.width) float32.
+
+    Raises:
+        SerzooError: as :func:`serzoo.features.embeddings.embed` does.
+    """
+    from serzoo.features.embeddings import embed  # which imports this module
+
+    return embed(waveform, spec)[np.newaxis]
+
+
 EXTRACTORS: dict[str, Callable[..., np.ndarray]] = {
     MFCCSpec.kind: mfcc,
     LogMelSpec.kind: log_mel,
     STFTSpec.kind: magnitude_stft,
+    EmbeddingSpec.kind: embedding,
 }
 """The function that defines each kind of feature."""
 
@@ -187,8 +206,16 @@ def extract(waveform: np.ndarray, spec: FeatureSpec) -> np.ndarray:
     return EXTRACTORS[spec.kind](waveform, spec)
 
 
-def _clip(waveform: np.ndarray, spec: FeatureSpec) -> np.ndarray:
-    """Return the one channel that ``waveform`` must be, brought to ``spec.n_samples``."""
+def one_channel(waveform: np.ndarray, spec: FeatureSpec) -> np.ndarray:
+    """Return the one channel that a waveform must be, brought to ``spec.n_samples`` if that is set.
+
+    Args:
+        waveform: (n,), n >= ``spec.min_samples``.
+        spec: the features to be computed.
+
+    Raises:
+        FeatureError: another shape, or too few samples.
+    """
     if waveform.ndim != 1 or len(waveform) == 0:
         raise FeatureError(f"Features need one channel with samples, (n_samples,); got the shape {waveform.shape}.")
     if len(waveform) < spec.min_samples:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import ClassVar
 
 from serzoo.errors import ConfigError, unknown_name
@@ -17,6 +17,12 @@ FEATURE_VERSION = 1
 WINDOWS = ("hamming", "rectangular")
 """What a log-mel frame may be weighted with."""
 
+SOURCES = ("hf", "mel", "mfcc", "onnx", "vectors")
+"""What makes embeddings: text before the colon in a source, or all of it."""
+
+SIGNAL_SOURCES = {"mel": (80, 22_050), "mfcc": (39, 22_050)}
+"""The sources that need no file: their width, and their sample rate in Hz."""
+
 
 @dataclass(frozen=True)
 class FeatureSpec(ABC):
@@ -24,31 +30,30 @@ class FeatureSpec(ABC):
 
     Args:
         sample_rate: in Hz; audio of another rate is resampled to it first.
-        n_samples: the waveform is centred in this many samples, zero-padded or cut; None keeps its length.
-        segment_frames: a recording's frames are cut into segments of this many, the network hears one at a time,
-            and the recording's answer is the largest of its segments' probabilities, class by class; None gives
-            the network all frames at once.
-        hop_length: frame shift in samples.
     """
 
     sample_rate: int
-    n_samples: int | None = None
-    segment_frames: int | None = None
-    hop_length: int = field(kw_only=True)  # after optional ones, and every kind has a default of its own
 
     kind: ClassVar[str]
     """The name that a recipe uses."""
 
     def __post_init__(self) -> None:
-        _check_positive(self, "sample_rate", "hop_length")
-        for name in ("n_samples", "segment_frames"):
-            if getattr(self, name) is not None:
-                _check_positive(self, name)
-        if None not in (self.n_samples, self.segment_frames):
-            raise ConfigError(
-                f"n_samples is {self.n_samples} and segment_frames is {self.segment_frames}; set one of them: "
-                "a recording is brought to one length, or cut into segments."
-            )
+        _check_positive(self, "sample_rate")
+
+    @property
+    def n_samples(self) -> int | None:
+        """Samples that a waveform is brought to; None keeps its length."""
+        return None
+
+    @property
+    def segment_frames(self) -> int | None:
+        """Frames of the segments that a recording is cut into; None leaves it whole."""
+        return None
+
+    @property
+    def hop_length(self) -> int:
+        """Frame shift in samples; 0 where a recording is one frame."""
+        return 0
 
     @property
     @abstractmethod
@@ -60,11 +65,9 @@ class FeatureSpec(ABC):
         """Return how many frames a waveform of ``n_samples`` is cut into, at its full length."""
 
     @property
+    @abstractmethod
     def n_frames(self) -> int | None:
         """Frames of every network input, or None where recordings keep their length."""
-        if self.segment_frames is not None:
-            return self.segment_frames
-        return None if self.n_samples is None else self.frames_in(self.n_samples)
 
     @property
     def min_samples(self) -> int:
@@ -76,26 +79,70 @@ class FeatureSpec(ABC):
         return {"kind": self.kind, **asdict(self)}
 
     def digest(self) -> str:
-        """Return a hash of what decides the extracted values, 16 hexadecimal digits.
+        """Return a hash of what decides the extracted values and of the feature code's version.
 
-        That is the spec, but for ``segment_frames`` which cuts what was extracted, and the feature code's version.
+        16 hexadecimal digits.
         """
-        values = {"version": FEATURE_VERSION, **self.to_dict()}
-        del values["segment_frames"]
+        values = {"version": FEATURE_VERSION, **self._deciding()}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+    def _deciding(self) -> dict[str, object]:
+        """Return what of the spec decides the extracted values."""
+        return self.to_dict()
 
 
 @dataclass(frozen=True)
-class MFCCSpec(FeatureSpec):
+class FrameSpec(FeatureSpec):
+    """What every kind of feature is told that cuts a waveform into frames.
+
+    Args:
+        sample_rate: as in :class:`FeatureSpec`.
+        n_samples: the waveform is centred in this many samples, zero-padded or cut; None keeps its length.
+        segment_frames: a recording's frames are cut into segments of this many, the network hears one at a time,
+            and the recording's answer is the largest of its segments' probabilities, class by class; None gives
+            the network all frames at once.
+        hop_length: frame shift in samples; every kind has a default of its own.
+    """
+
+    n_samples: int | None = None
+    segment_frames: int | None = None
+    hop_length: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_positive(self, "hop_length")
+        for name in ("n_samples", "segment_frames"):
+            if getattr(self, name) is not None:
+                _check_positive(self, name)
+        if None not in (self.n_samples, self.segment_frames):
+            raise ConfigError(
+                f"n_samples is {self.n_samples} and segment_frames is {self.segment_frames}; set one of them: "
+                "a recording is brought to one length, or cut into segments."
+            )
+
+    @property
+    def n_frames(self) -> int | None:
+        """Frames of every network input, or None where recordings keep their length."""
+        if self.segment_frames is not None:
+            return self.segment_frames
+        return None if self.n_samples is None else self.frames_in(self.n_samples)
+
+    def _deciding(self) -> dict[str, object]:
+        """Return everything but ``segment_frames``, which cuts what was extracted."""
+        return {name: value for name, value in self.to_dict().items() if name != "segment_frames"}
+
+
+@dataclass(frozen=True)
+class MFCCSpec(FrameSpec):
     """Mel-frequency cepstral coefficients as ``librosa.feature.mfcc`` computes them.
 
     The defaults are what the programs of TIM-Net and TBDM-Net run (not what their papers say).
 
     Args:
         sample_rate: as in :class:`FeatureSpec`.
-        n_samples: as in :class:`FeatureSpec`.
-        segment_frames: as in :class:`FeatureSpec`.
-        hop_length: as in :class:`FeatureSpec`.
+        n_samples: as in :class:`FrameSpec`.
+        segment_frames: as in :class:`FrameSpec`.
+        hop_length: as in :class:`FrameSpec`.
         n_mfcc: coefficients per frame.
         n_fft: FFT and Hann window length in samples.
         n_mels: Slaney mel bands between 0 Hz and half the sample rate.
@@ -132,7 +179,7 @@ class MFCCSpec(FeatureSpec):
 
 
 @dataclass(frozen=True)
-class LogMelSpec(FeatureSpec):
+class LogMelSpec(FrameSpec):
     """Logarithms of mel band powers with their first and second differences over time, as three channels.
 
     The numbers are those of python_speech_features 0.6. The defaults are what the ACRNN papers say;
@@ -140,9 +187,9 @@ class LogMelSpec(FeatureSpec):
 
     Args:
         sample_rate: as in :class:`FeatureSpec`.
-        n_samples: as in :class:`FeatureSpec`; at least one window.
-        segment_frames: as in :class:`FeatureSpec`.
-        hop_length: as in :class:`FeatureSpec`.
+        n_samples: as in :class:`FrameSpec`; at least one window.
+        segment_frames: as in :class:`FrameSpec`.
+        hop_length: as in :class:`FrameSpec`.
         n_mels: HTK mel bands between 0 Hz and half the sample rate.
         window_length: samples of a frame.
         n_fft: FFT length; a frame is zero-padded to it.
@@ -202,7 +249,7 @@ class LogMelSpec(FeatureSpec):
 
 
 @dataclass(frozen=True)
-class STFTSpec(FeatureSpec):
+class STFTSpec(FrameSpec):
     """Magnitudes of the short-time Fourier transform as ``scipy.signal.stft`` computes it.
 
     The defaults are what the quaternion networks and RH-Emo take: 16 ms Hamming windows, half overlapping, at
@@ -210,9 +257,9 @@ class STFTSpec(FeatureSpec):
 
     Args:
         sample_rate: as in :class:`FeatureSpec`.
-        n_samples: as in :class:`FeatureSpec`.
-        segment_frames: as in :class:`FeatureSpec`.
-        hop_length: as in :class:`FeatureSpec`; at most ``window_length``.
+        n_samples: as in :class:`FrameSpec`.
+        segment_frames: as in :class:`FrameSpec`.
+        hop_length: as in :class:`FrameSpec`; at most ``window_length``.
         window_length: samples of a frame, and of its Fourier transform.
         n_bins: frequencies from 0 Hz on, ``sample_rate / window_length`` apart; at most ``window_length // 2 + 1``.
 
@@ -253,7 +300,98 @@ class STFTSpec(FeatureSpec):
         return 1 + -(-(n_samples - self.window_length % 2) // self.hop_length)
 
 
-SPECS: dict[str, type[FeatureSpec]] = {spec.kind: spec for spec in (MFCCSpec, LogMelSpec, STFTSpec)}
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingSpec(FeatureSpec):
+    """One vector per recording, as a feature of one frame: see :mod:`serzoo.features.embeddings`.
+
+    Args:
+        sample_rate: as in :class:`FeatureSpec`; what the network was trained at.
+        source: ``"mel"`` (80 bands) or ``"mfcc"`` (39 coefficients), averaged over time, both at 22,050 Hz;
+            ``"hf:NAME"``, a network of Hugging Face transformers by hub id or local folder; ``"onnx:FILE"``, an
+            exported network; ``"vectors:FILE"``, vectors computed elsewhere, an ``.npz`` or CSV file.
+        width: values of the vector.
+        layer: of ``hf:`` networks, the hidden state that is averaged over time: 0 is what the first transformer layer
+            takes, 1 what it gives, and so on; None is the network's output.
+
+    Raises:
+        ConfigError: a value out of range, or settings that do not go together.
+        UnknownNameError: an unknown source.
+
+    Source: Stanea et al., "An analysis of large speech models-based representations for speech emotion recognition",
+    2023, section III.B.
+    """
+
+    sample_rate: int = 16_000
+    source: str
+    width: int
+    layer: int | None = None
+
+    kind = "embedding"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_positive(self, "width")
+        if not isinstance(self.source, str):
+            raise ConfigError(f"source is {self.source!r}; it must be text, for example mel or hf:NAME.")
+        if self.source_kind not in SOURCES:
+            raise unknown_name("embedding source", self.source_kind, SOURCES)
+        if self.source_kind in SIGNAL_SOURCES:
+            self._check_signal()
+        elif not self.source_name:
+            raise ConfigError(f"source is {self.source!r}; say which after a colon: {self.source_kind}:NAME.")
+        if self.layer is not None:
+            self._check_layer()
+
+    @property
+    def source_kind(self) -> str:
+        """One of :data:`SOURCES`."""
+        return self.source.partition(":")[0]
+
+    @property
+    def source_name(self) -> str:
+        """The file, folder or hub id behind the colon; empty for a source without one."""
+        return self.source.partition(":")[2]
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """(width,)."""
+        return (self.width,)
+
+    @property
+    def n_frames(self) -> int:
+        """1: the recording is one frame."""
+        return 1
+
+    def frames_in(self, n_samples: int) -> int:
+        """Return 1, however many samples there are."""
+        return 1
+
+    def _deciding(self) -> dict[str, object]:
+        """Return the spec with the model's content in place of its path."""
+        from serzoo.features.embeddings import fingerprint  # which imports this module
+
+        return {**self.to_dict(), "source": [self.source_kind, fingerprint(self)]}
+
+    def _check_signal(self) -> None:
+        """Raise unless nothing but the kind is said of a signal feature, and width and rate are its own."""
+        kind = self.source_kind
+        if self.source != kind:
+            raise ConfigError(f"source is {self.source!r}; {kind} needs no file, write {kind}.")
+        width, sample_rate = SIGNAL_SOURCES[kind]
+        if (self.width, self.sample_rate) != (width, sample_rate):
+            raise ConfigError(
+                f"width is {self.width} and sample_rate is {self.sample_rate}, but {kind} has {width} values at "
+                f"{sample_rate} Hz; set width: {width} and sample_rate: {sample_rate}."
+            )
+
+    def _check_layer(self) -> None:
+        if self.source_kind != "hf":
+            raise ConfigError(f"layer is {self.layer!r}, but {self.source_kind} has no layers to choose; leave it out.")
+        if isinstance(self.layer, bool) or not isinstance(self.layer, int) or self.layer < 0:
+            raise ConfigError(f"layer is {self.layer!r}; it must be a whole number from 0 on, or null for the output.")
+
+
+SPECS: dict[str, type[FeatureSpec]] = {spec.kind: spec for spec in (MFCCSpec, LogMelSpec, STFTSpec, EmbeddingSpec)}
 """Feature kinds by the name a recipe uses."""
 
 
@@ -265,7 +403,7 @@ def spec_from_dict(values: Mapping[str, object]) -> FeatureSpec:
 
     Raises:
         UnknownNameError: an unknown kind or field, with the nearest match.
-        ConfigError: a value out of range.
+        ConfigError: a value out of range, or a field that is missing and has no default.
     """
     given = dict(values)
     kind = given.pop("kind", MFCCSpec.kind)
@@ -276,6 +414,9 @@ def spec_from_dict(values: Mapping[str, object]) -> FeatureSpec:
     for name in given:
         if name not in allowed:
             raise unknown_name(f"{kind} setting", name, allowed)
+    missing = [setting.name for setting in fields(spec) if setting.default is MISSING and setting.name not in given]
+    if missing:
+        raise ConfigError(f"The {kind} setting {', '.join(map(repr, missing))} is missing; add it.")
     return spec(**given)  # type: ignore[arg-type]
 
 

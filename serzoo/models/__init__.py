@@ -78,3 +78,11 @@ MODELS.register(
         "Guizzo et al., Learning Speech Emotion Representations in the Quaternion Domain, 2023",
     ),
 )
+MODELS.register(
+    "embedding_dnn",
+    ModelEntry(
+        "serzoo.models.embedding_dnn:EmbeddingDNN",
+        "three halving layers on an embedding of the recording, 25 thousand parameters for 192 values",
+        "Stanea et al., An Analysis of Large Speech Models-Based Representations, 2023",
+    ),
+)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -69,7 +69,8 @@ def plot_embedding(embedding: np.ndarray, targets: np.ndarray, class_names: Sequ
     if len(embedding) < 5:
         return
     perplexity = min(30.0, (len(embedding) - 1) / 3)
-    points = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(embedding)
+    start: Any = "pca" if embedding.shape[1] > 1 else "random"  # one value has no second component to start from
+    points = TSNE(perplexity=perplexity, init=start, random_state=0).fit_transform(embedding)
     figure = _figure(6, 5)
     axes = figure.subplots()
     for index, name in enumerate(class_names):

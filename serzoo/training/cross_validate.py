@@ -21,11 +21,13 @@ from serzoo.errors import ConfigError
 from serzoo.files import moved_into_place
 from serzoo.metrics import Summary, summarise
 from serzoo.models.base import SERModel, check_features_shape
+from serzoo.models.simple import SIMPLE_CLASSIFIERS
 from serzoo.report.plots import plot_confusion, plot_embedding, plot_history
 from serzoo.training.evaluate import embed, predict_probabilities
 from serzoo.training.fit import History
 from serzoo.training.heard import count_heard, write_heard
 from serzoo.training.run_folder import RunFolder, describe_data, environment, write_table
+from serzoo.training.simple import SIMPLE_MODEL_FILE, check_simple, train_simple
 from serzoo.training.stages import build_model, check_stages, train
 from serzoo.zoo import model_file
 
@@ -155,10 +157,9 @@ def cross_validate(
     protocol = get_protocol(recipe.protocol)
     all_folds = _folds(recipe, protocol, manifest)
     chosen = choose_folds(all_folds, folds, protocol.name)
-    model = _checked_model(recipe, manifest)
+    with_gender = _check_model(recipe, manifest, chosen)
     hashes = hash_contents(manifest)
     check_leakage(manifest, chosen, hashes, protocol)
-    with_gender = model.takes_gender
     examples = load_examples(manifest, recipe.features, with_gender=with_gender, cache=cache, progress=progress)
     once = _with_seed(recipe, recipe.training.seed)  # a run folder takes further seeds later
     data = describe_data(manifest, hashes, {source: model_file(source) for source in recipe.weight_files})
@@ -171,14 +172,20 @@ def cross_validate(
     return _write_report(recipe, manifest, all_folds, chosen, hashes, run)
 
 
-def _checked_model(recipe: Recipe, manifest: Manifest) -> SERModel:
-    """Return the recipe's model; whatever does not fit it shows here, before anything is computed or written."""
+def _check_model(recipe: Recipe, manifest: Manifest, folds: Sequence[Fold]) -> bool:
+    """Return whether the recipe's model takes genders.
+
+    Whatever does not fit it shows here, before anything is computed or written.
+    """
+    if recipe.model.name in SIMPLE_CLASSIFIERS:
+        check_simple(recipe.model.name, recipe.model.arguments, manifest, folds)
+        return False
     if recipe.training.waveform_augment is not None and recipe.features.n_samples is None:
         raise ConfigError("training.waveform_augment changes clips of one length; set features.n_samples.")
     model = build_model(recipe, manifest)
     check_features_shape(model, (recipe.features.n_frames, *recipe.features.frame_shape), "the recipe's features have")
     check_stages(recipe, model)
-    return model
+    return model.takes_gender
 
 
 def _write_report(
@@ -274,6 +281,9 @@ def train_fold(
         cache: where features are kept; None for the default folder.
         progress: show a progress bar.
     """
+    if recipe.model.name in SIMPLE_CLASSIFIERS:
+        _train_simple_fold(recipe, manifest, examples, fold, run, hashes)
+        return
     rule = recipe.training.selection
     test = examples.select(fold.test)
     validation = None if rule not in VALIDATION_RULES else fold.validation
@@ -293,6 +303,25 @@ def train_fold(
     heard = fold.train if fold.validation is None else np.concatenate([fold.train, fold.validation])
     write_heard(run.fold(fold.name), (hashes[index] for index in heard), map(model_file, recipe.weight_files))
     _write_fold(run, fold, model, history, test, table)
+
+
+def _train_simple_fold(
+    recipe: Recipe, manifest: Manifest, examples: Examples, fold: Fold, run: RunFolder, hashes: Sequence[str]
+) -> None:
+    """Do what :func:`train_fold` does with a simple classifier, which has no epochs to draw or to resume from."""
+    model = train_simple(
+        recipe.model.name,
+        recipe.model.arguments,
+        examples.select(fold.train),
+        recipe.features,
+        speakers=manifest.column("speaker")[fold.train],
+        seed=recipe.training.seed,
+    )
+    table = prediction_table(manifest, fold.test, model.predict_probabilities(examples.select(fold.test)))
+    model.save(run.fold(fold.name) / SIMPLE_MODEL_FILE)
+    write_heard(run.fold(fold.name), (hashes[index] for index in fold.train))
+    run.write_json(f"{fold.name}/environment.json", environment())
+    run.write_predictions(fold.name, table)
 
 
 def _write_fold(

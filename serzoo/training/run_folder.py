@@ -12,7 +12,8 @@
       against1/ ...    history of a stage before the last
       layers.csv       validation scores of each anti-transfer layer that was tried, in layer02/ and so on
       embedding.npy    the fused representation of each test clip
-      model.keras      the model that was scored, with class names and feature spec
+      model.keras      the model that was scored, with class names and feature spec; of a simple classifier, which has
+                       neither logs, history nor representation, model.skops
       heard.txt        hashes of the recordings it was trained and validated on
       environment.json versions, backend, platform
       predictions.csv  label and probabilities of each test clip; written last
@@ -45,7 +46,10 @@ from serzoo.metrics import Scores
 if TYPE_CHECKING:
     import pandas as pd
 
-_RECORDED_PACKAGES = ("serzoo", "keras", "tensorflow", "jax", "numpy", "librosa", "soundfile", "soxr", "scikit-learn")
+_RECORDED_PACKAGES = (
+    "serzoo", "keras", "tensorflow", "jax", "numpy", "librosa", "soundfile", "soxr", "scikit-learn", "skops", "xgboost",
+    "xgboost-cpu", "torch", "transformers", "onnxruntime",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

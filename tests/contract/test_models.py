@@ -107,6 +107,13 @@ ABLATIONS = {
         "20 frames": {"n_frames": 20},
         "no dropout": {"dropout": 0.0},
     },
+    "embedding_dnn": {
+        "standardised input": {"normalization": "real-frames"},
+        "39 features": {"n_features": 39},
+        "logits": {"classifier_activation": None},
+        "20 frames": {"n_frames": 20},
+        "no dropout": {"dropout": 0.0},
+    },
 }
 """The papers' ablations and the other options of each model, by the names of the papers' tables."""
 
@@ -250,7 +257,7 @@ def test_feature_layers_give_maps(name, option):
 
 
 def test_number_of_feature_layers():
-    counts = {"timnet": 6, "tbdm": 6, "acrnn": 2, "vgg16": 13, "qvgg16": 13, "rh_emo": 0}
+    counts = {"timnet": 6, "tbdm": 6, "acrnn": 2, "vgg16": 13, "qvgg16": 13, "rh_emo": 0, "embedding_dnn": 0}
     assert {name: len(small_model(name).feature_layers) for name in counts} == counts
     assert small_model("timnet", backward=False).feature_layers == tuple(f"forward_block_{n}" for n in (1, 2, 3))
 
@@ -455,6 +462,7 @@ def test_bad_argument_of_a_picture_network_is_named(name, argument, value):
         ("qvgg16", "embedding"),
         ("qvgg16", "normalization"),
         ("rh_emo", "normalization"),
+        ("embedding_dnn", "normalization"),
     ],
 )
 def test_bad_choice_is_named(name, argument):

@@ -21,12 +21,15 @@ from serzoo.config import (
 from serzoo.data import CORPORA
 from serzoo.data.manifest import COLUMNS, Manifest
 from serzoo.data.splits import ACTOR_70_20_10_RAVDESS, cross_corpus, get_protocol
-from serzoo.features.spec import FeatureSpec, LogMelSpec, STFTSpec
+from serzoo.features.spec import EmbeddingSpec, FeatureSpec, LogMelSpec, STFTSpec
 from serzoo.labels import SHARED_LABELS
 from serzoo.models import MODELS
+from serzoo.models.simple import SIMPLE_CLASSIFIERS, complete_arguments, make_estimator
 from serzoo.zoo import build
 
 EVERY_RECIPE = pytest.mark.parametrize("name", list_recipes())
+OF_NETWORKS = [name for name in list_recipes() if load_recipe(name).model.name in MODELS]
+OF_SIMPLE = [name for name in list_recipes() if load_recipe(name).model.name in SIMPLE_CLASSIFIERS]
 
 N_CLASSES = {"casia": 6, "emodb": 7, "emovo": 7, "iemocap": 4, "ravdess": 8, "savee": 7}
 N_SAMPLES = {
@@ -145,7 +148,7 @@ def test_what_the_network_takes_has_one_length(name: str) -> None:
         assert recipe.features.n_frames == N_FRAMES[recipe.corpus]
 
 
-@EVERY_RECIPE
+@pytest.mark.parametrize("name", OF_NETWORKS)
 def test_model_builds_for_its_corpus(name: str) -> None:
     recipe = load_recipe(name)
     class_names = manifest_for(recipe).class_names
@@ -156,6 +159,15 @@ def test_model_builds_for_its_corpus(name: str) -> None:
     assert model.output_shape == (None, len(class_names))
     if name in PARAMETERS:
         assert model.n_parameters == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", OF_SIMPLE)
+def test_simple_classifier_is_made_as_the_recipe_says(name: str) -> None:
+    recipe = load_recipe(name)
+    settings = complete_arguments(recipe.model.name, recipe.model.arguments)
+    made = make_estimator(recipe.model.name, settings, recipe.training.seed)
+    assert type(made) is SIMPLE_CLASSIFIERS.get(recipe.model.name).load()
+    assert {key: made.get_params()[key] for key in recipe.model.arguments} == recipe.model.arguments
 
 
 @EVERY_RECIPE
@@ -357,6 +369,18 @@ def test_rh_emo_trains_in_the_published_stages() -> None:
     assert recipe.protocol == "actor70-20-10-v1"
 
 
+@pytest.mark.parametrize(("source", "width"), [("mel", 80), ("mfcc", 39)])
+def test_svc_as_published(source: str, width: int) -> None:
+    """Stanea et al., section III: C 10, gamma 0.001, no word of scaling, averages over time, five folds."""
+    recipe = load_recipe(f"svc-ravdess-{source}")
+    settings = complete_arguments(recipe.model.name, recipe.model.arguments)
+    assert recipe.model.name == "svc"
+    assert (settings["C"], settings["gamma"], settings["kernel"]) == (10, 0.001, "rbf")
+    assert (settings["scale"], settings["calibrate"]) == (False, False)
+    assert recipe.features == EmbeddingSpec(source=source, width=width, sample_rate=22_050)
+    assert (recipe.corpus, recipe.protocol, recipe.class_names) == ("ravdess", "random5-seed0-v1", None)
+
+
 def test_quickstart_recipe_chooses_and_tests_on_unknown_speakers() -> None:
     recipe = load_recipe("timnet-synthetic")
     assert recipe.corpus == "synthetic"
@@ -365,5 +389,6 @@ def test_quickstart_recipe_chooses_and_tests_on_unknown_speakers() -> None:
 
 
 def test_every_model_has_a_recipe_and_every_recipe_a_model() -> None:
-    assert {load_recipe(name).model.name for name in list_recipes()} == set(MODELS)
+    named = {load_recipe(name).model.name for name in list_recipes()}
+    assert set(MODELS) <= named <= set(MODELS) | set(SIMPLE_CLASSIFIERS)
     assert {path.suffix for path in config_folder().iterdir()} == {".yaml"}

@@ -14,7 +14,6 @@ import soundfile
 
 import serzoo
 from serzoo.classifier import Classifier
-from serzoo.cli import main
 from serzoo.data.synthetic import write_corpus
 from serzoo.features.spec import LogMelSpec, MFCCSpec
 
@@ -29,21 +28,6 @@ features: {kind: mfcc, n_samples: 22050}
 protocol: loso-v1
 training: {epochs: 1, batch_size: 64, jit_compile: false}
 """
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run ``serzoo`` with these arguments; gives the exit code, stdout and stderr."""
-
-    def run_main(*arguments):
-        monkeypatch.setattr(sys, "argv", ["serzoo", *map(str, arguments)])
-        monkeypatch.setattr("warnings.showwarning", None)  # main() sets it; this puts the old one back
-        with pytest.raises(SystemExit) as stop:
-            main()
-        captured = capsys.readouterr()
-        return stop.value.code or 0, captured.out, captured.err
-
-    return run_main
 
 
 @pytest.fixture(scope="module")

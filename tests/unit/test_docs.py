@@ -63,7 +63,9 @@ def test_links_lead_somewhere(document: Path) -> None:
     assert [link for link in links if not (document.parent / link).exists()] == []
 
 
-@pytest.mark.parametrize("document", ["adding-a-feature.md", "anti-transfer.md", "protocols.md"])
+@pytest.mark.parametrize(
+    "document", ["adding-a-feature.md", "anti-transfer.md", "embeddings.md", "gender.md", "protocols.md"]
+)
 def test_code_runs(document: str, checkout: Path) -> None:
     follow(document, checkout)
 

@@ -28,7 +28,15 @@ def test_scores_follow_from_the_predictions(run):
     assert summary.to_dict() == report["scores"]
     page = (DOCS / "results.md").read_text()
     for name, runs in zip(report["fold_names"], folds, strict=True):
-        uar, war, f1 = (100 * np.mean([getattr(scores, score) for scores in runs]) for score in HEADLINE)
-        assert f"| {name} | {uar:.2f} | {war:.2f} | {f1:.2f} |" in page
+        assert row(name, runs) in page
+        if len(runs) > 1:
+            first = report["recipe"]["training"]["seed"]
+            assert all(row(f"seed {first + number}", [scores]) in page for number, scores in enumerate(runs))
     mean = summary.mean
     assert f"**{100 * mean['uar']:.2f} / {100 * mean['war']:.2f} / {100 * mean['weighted_f1']:.2f}**" in page
+
+
+def row(name, runs):
+    """The mean of some runs as a row of a table, or the beginning of one."""
+    uar, war, f1 = (100 * np.mean([getattr(scores, score) for scores in runs]) for score in HEADLINE)
+    return f"| {name} | {uar:.2f} | {war:.2f} | {f1:.2f} |"

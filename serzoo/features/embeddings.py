@@ -1,0 +1,482 @@
+"""One vector per recording: signal features averaged over time, and what pretrained networks make of a waveform.
+
+The networks are frozen: nothing is trained. Each is loaded once per process, and the one that was used last is kept;
+it hears one recording at a time, on the CPU, so that a vector depends on nothing but its recording.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from serzoo.errors import ConfigError, FeatureError, MissingExtraError, WeightsError
+from serzoo.features.reference import mfcc, one_channel
+from serzoo.features.spec import EmbeddingSpec, MFCCSpec
+
+NEMO_SAMPLE_RATE = 16_000
+"""In Hz; what NeMo's speaker networks hear."""
+
+_NEMO_WINDOW, _NEMO_HOP, _NEMO_FFT = 400, 160, 512
+_NEMO_PREEMPHASIS = 0.97
+_NEMO_GUARD = 2.0**-24  # added to a band's power before the logarithm
+_NEMO_EPSILON = 1e-5  # added to a band's standard deviation
+_NEMO_MULTIPLE = 16  # frames are padded to a multiple of this
+
+_HUB_ID = r"\w[\w.-]*(/[\w.-]+)?"
+_MODEL_FILES = ("*.json", "*.safetensors")
+_TRAINING_ONLY = "masked_spec_embed"  # stands for masked frames in pretraining; released checkpoints lack it
+_LENGTH_TYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
+
+_READING = threading.Lock()
+_HEARING = threading.Lock()
+
+
+class Network(Protocol):
+    """What a loaded network does: a waveform, (n_samples,), to a vector."""
+
+    @property
+    def sample_rate(self) -> int | None:
+        """In Hz, or None where the network's file does not say it."""
+        ...
+
+    def __call__(self, waveform: np.ndarray, spec: EmbeddingSpec) -> np.ndarray:
+        """Return the vector, (width,)."""
+        ...
+
+
+def embed(waveform: np.ndarray, spec: EmbeddingSpec) -> np.ndarray:
+    """Compute the vector of one recording.
+
+    Args:
+        waveform: (n_samples,) float32 at ``spec.sample_rate``, full scale at -1 and 1.
+        spec: which vector.
+
+    Returns:
+        (spec.width,) float32, finite.
+
+    Raises:
+        FeatureError: the waveform is not one channel or too short, the vector holds NaN, or the source is a table
+            of vectors, which knows no new recording.
+        ConfigError: width, sample rate or layer are not the network's.
+        WeightsError: the network is missing, or cannot be loaded.
+        MissingExtraError: the package that runs the network is not installed.
+    """
+    vector = _EMBEDDERS[spec.source_kind](one_channel(waveform, spec), spec)
+    check_width(vector.shape[-1], spec)
+    if not np.isfinite(vector).all():
+        raise FeatureError(
+            f"the embedding by {spec.source} holds NaN or infinite values; check that recording, and the network."
+        )
+    return vector.astype(np.float32)
+
+
+def check_width(width: int, spec: EmbeddingSpec) -> None:
+    """Raise ConfigError unless vectors of the source are as wide as the spec says.
+
+    Args:
+        width: values of the vectors.
+        spec: what they should be.
+    """
+    if width != spec.width:
+        raise ConfigError(f"width is {spec.width}, but {spec.source} gives {width} values; set width: {width}.")
+
+
+def measure_network(source: str, sample_rate: int | None = None, layer: int | None = None) -> tuple[int, int]:
+    """Load a network and let it hear a second of noise.
+
+    Args:
+        source: ``hf:NAME`` or ``onnx:FILE``.
+        sample_rate: in Hz; None for what the network says, or 16,000 if it says nothing.
+        layer: of ``hf:`` networks.
+
+    Returns:
+        The width of its vectors, and the sample rate.
+
+    Raises:
+        SerzooError: as :func:`embed` raises.
+    """
+    spec = EmbeddingSpec(source=source, width=1, layer=layer)
+    network = _network(source, fingerprint(spec))
+    rate = sample_rate or network.sample_rate or spec.sample_rate
+    second = np.random.default_rng(0).uniform(-0.1, 0.1, rate).astype(np.float32)
+    return len(network(second, replace(spec, sample_rate=rate))), rate
+
+
+def mel_mean(waveform: np.ndarray, spec: EmbeddingSpec) -> np.ndarray:
+    """Return the mean over time of ``librosa.feature.melspectrogram``: powers, not decibels.
+
+    80 Slaney mel bands between 0 Hz and half the sample rate, of periodic Hann windows of 2048 samples, 512 apart,
+    centred, with zeros beyond both ends.
+
+    Args:
+        waveform: (n_samples,) at 22,050 Hz.
+        spec: of the source ``mel``.
+    """
+    import librosa
+
+    # librosa's own centring is the same but warns about clips shorter than a window
+    powers = librosa.feature.melspectrogram(
+        y=np.pad(waveform.astype(np.float32, copy=False), 1024),
+        sr=spec.sample_rate,
+        n_fft=2048,
+        hop_length=512,
+        n_mels=spec.width,
+        center=False,
+    )
+    return powers.mean(axis=1, dtype=np.float64)
+
+
+def mfcc_mean(waveform: np.ndarray, spec: EmbeddingSpec) -> np.ndarray:
+    """Return the mean over time of the 39 coefficients of :func:`serzoo.features.reference.mfcc`.
+
+    Args:
+        waveform: (n_samples,) at 22,050 Hz.
+        spec: of the source ``mfcc``.
+    """
+    frames = mfcc(waveform, MFCCSpec(sample_rate=spec.sample_rate, n_mfcc=spec.width))
+    return frames.mean(axis=0, dtype=np.float64)
+
+
+def nemo_log_mels(waveform: np.ndarray, n_mels: int) -> tuple[np.ndarray, int]:
+    """Compute what NeMo's speaker networks take.
+
+    Preemphasis of 0.97, symmetric Hann windows of 25 ms, 10 ms apart, centred with zeros beyond both ends, power
+    spectra of 512 samples, Slaney mel bands, and the natural logarithm of the power plus 2^-24. Each band is brought
+    to zero mean and unit deviation (unbiased) over the frames that count, of which there is one per 160 samples; the
+    frames behind them are zeros, up to a multiple of 16.
+
+    Args:
+        waveform: (n_samples,) at 16,000 Hz.
+        n_mels: mel bands.
+
+    Returns:
+        The frames, (n_mels, n_frames) float32, and how many of them count.
+
+    Raises:
+        FeatureError: the waveform is shorter than two frames, which have no deviation.
+
+    Source: the configuration of NVIDIA NeMo's speaker recognition models, without their dither, which is for training.
+    """
+    import librosa
+
+    n_real = len(waveform) // _NEMO_HOP
+    if n_real < 2:
+        raise FeatureError(_too_short(len(waveform), 2 * _NEMO_HOP, NEMO_SAMPLE_RATE))
+    samples = waveform.astype(np.float64)
+    samples[1:] -= _NEMO_PREEMPHASIS * waveform[:-1].astype(np.float64)
+    frames = librosa.util.frame(np.pad(samples, _NEMO_FFT // 2), frame_length=_NEMO_FFT, hop_length=_NEMO_HOP, axis=0)
+    window = np.pad(np.hanning(_NEMO_WINDOW), (_NEMO_FFT - _NEMO_WINDOW) // 2)
+    powers = np.abs(np.fft.rfft(frames[:n_real] * window)) ** 2
+    bands = librosa.filters.mel(sr=NEMO_SAMPLE_RATE, n_fft=_NEMO_FFT, n_mels=n_mels)
+    logs = np.log(bands @ powers.T + _NEMO_GUARD)
+    deviation = logs.std(axis=1, ddof=1, keepdims=True) + _NEMO_EPSILON
+    normalised = (logs - logs.mean(axis=1, keepdims=True)) / deviation
+    n_frames = -(-len(frames) // _NEMO_MULTIPLE) * _NEMO_MULTIPLE
+    return np.pad(normalised, ((0, 0), (0, n_frames - n_real))).astype(np.float32), n_real
+
+
+def fingerprint(spec: EmbeddingSpec) -> str:
+    """Return what tells the model behind a source from others: a hash of its files, or the commit of a hub id.
+
+    A file is read again only when its size or time has changed.
+
+    Args:
+        spec: which source; those without a file have an empty fingerprint.
+
+    Raises:
+        WeightsError: the model or table is not there, or a hub id cannot be had.
+        MissingExtraError: a hub id is asked for, and the package that knows the Hub is not installed.
+    """
+    if spec.source_kind == "hf":
+        folder, commit = model_folder(spec.source_name)
+        return commit or _hash_files(sorted(file for pattern in _MODEL_FILES for file in folder.glob(pattern)))
+    if spec.source_kind == "onnx":
+        path = source_file(spec.source)  # a large graph's weights are in files beside it
+        return _hash_files(sorted(file for file in path.parent.iterdir() if file.name.startswith(path.name)))
+    if spec.source_kind == "vectors":
+        return _hash_files([source_file(spec.source)])
+    return ""
+
+
+def source_file(source: str) -> Path:
+    """Return the file that a source names.
+
+    Args:
+        source: ``onnx:FILE`` or ``vectors:FILE``.
+
+    Raises:
+        WeightsError: there is no such file.
+    """
+    path = Path(source.partition(":")[2]).expanduser()
+    if not path.is_file():
+        raise WeightsError(f"{source}: there is no file {path}; correct the path in source.")
+    return path
+
+
+def model_folder(name: str) -> tuple[Path, str]:
+    """Return the folder of a Hugging Face model and, for a hub id, its commit (empty for a folder of one's own).
+
+    A model that is in the Hub's cache is taken from there, without asking whether there is a newer one; otherwise
+    its ``.json`` and ``.safetensors`` files are downloaded.
+
+    Args:
+        name: a folder, or a hub id such as ``facebook/hubert-base-ls960``.
+
+    Raises:
+        WeightsError: no such folder, and not to be had from the Hub.
+        MissingExtraError: the package that knows the Hub is not installed.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder, ""
+    if re.fullmatch(_HUB_ID, name) is None:
+        raise WeightsError(f"hf:{name}: there is no folder {folder}; give a folder, or a hub id such as user/model.")
+    with _READING:
+        snapshot = _snapshot(name)
+    return snapshot, snapshot.name
+
+
+@lru_cache(maxsize=8)
+def _snapshot(hub_id: str) -> Path:
+    """Return the folder of a hub id's files in the Hub's cache; its name is the commit."""
+    _require("huggingface", "transformers", "torch")
+    from huggingface_hub import snapshot_download
+
+    try:
+        kept = Path(snapshot_download(hub_id, allow_patterns=list(_MODEL_FILES), local_files_only=True))
+    except Exception:  # not in the cache; networks fail with the exceptions of several libraries
+        kept = None
+    if kept is not None and any(kept.glob("*.safetensors")):
+        return kept
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=list(_MODEL_FILES)))
+    except Exception as error:
+        raise WeightsError(
+            f"hf:{hub_id} is no folder, and cannot be had from the Hugging Face Hub ({type(error).__name__}); check "
+            "the name and the network, or download the model elsewhere and give its folder."
+        ) from None
+
+
+class _HuggingFaceNetwork:
+    """A network of Hugging Face transformers that hears waveforms: wav2vec 2.0, HuBERT, WavLM and their kin."""
+
+    def __init__(self, source: str) -> None:
+        _require("huggingface", "transformers", "torch")
+        self.source = source
+        folder, _ = model_folder(source.partition(":")[2])
+        if not any(folder.glob("*.safetensors")):
+            raise WeightsError(
+                f"{source}: {folder} holds no .safetensors weights, and pickled ones (.bin) are not read; save "
+                "the model with save_pretrained of transformers and give that folder."
+            )
+        self.extractor, self.network, missing = _load_pretrained(source, folder)
+        self.config = self.network.config
+        self.sample_rate: int | None = self.extractor.sampling_rate
+        if self.network.main_input_name != "input_values" or self.config.is_encoder_decoder:
+            raise WeightsError(
+                f"{source} is a network of the kind {self.config.model_type}; "
+                "give one that hears waveforms: wav2vec 2.0, HuBERT or WavLM."
+            )
+        absent = sorted(name for name in missing if not name.endswith(_TRAINING_ONLY))
+        if absent:
+            raise WeightsError(
+                f"{source} lacks {len(absent)} weights of a {self.config.model_type} network, {absent[0]} first, "
+                "which would be random; give a complete checkpoint."
+            )
+
+    def __call__(self, waveform: np.ndarray, spec: EmbeddingSpec) -> np.ndarray:
+        """Return the mean over time of a hidden state, (width,)."""
+        _check_rate(self.extractor.sampling_rate, spec)
+        self._check_layer(spec.layer)
+        shortest = self._shortest()
+        if len(waveform) < shortest:
+            raise FeatureError(_too_short(len(waveform), shortest, spec.sample_rate))
+        inputs = self.extractor(waveform, sampling_rate=spec.sample_rate, return_tensors="pt")
+        outputs = self.network(**inputs, output_hidden_states=spec.layer is not None)
+        states = outputs.last_hidden_state if spec.layer is None else outputs.hidden_states[spec.layer]
+        return states[0].numpy().mean(axis=0, dtype=np.float64)
+
+    def _check_layer(self, layer: int | None) -> None:
+        last = self.config.num_hidden_layers
+        if layer is not None and layer > last:
+            raise ConfigError(
+                f"layer is {layer}, but {self.source} has {last}; use 0 to {last}, or null for the output."
+            )
+
+    def _shortest(self) -> int:
+        """Return how many samples the convolutions make one frame of."""
+        kernels, strides = (getattr(self.config, f"conv_{name}", ()) for name in ("kernel", "stride"))
+        length = 1
+        for kernel, stride in zip(reversed(kernels), reversed(strides), strict=True):
+            length = (length - 1) * stride + kernel
+        return length
+
+
+def _load_pretrained(source: str, folder: Path) -> tuple[Any, Any, set[str]]:
+    """Return feature extractor and network of a folder, and the names of the weights it lacks; no code of it runs."""
+    from transformers import AutoFeatureExtractor, AutoModel
+
+    try:
+        extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        network, report = AutoModel.from_pretrained(
+            folder, trust_remote_code=False, local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
+    except Exception as error:  # files of others fail in many ways
+        raise _unloadable(source, "transformers", error) from None
+    # half precision is for other devices; without gradients nothing is kept for them
+    return extractor, network.float().eval().requires_grad_(False), set(report["missing_keys"])
+
+
+class _OnnxNetwork:
+    """An exported network: of waveforms, or one of NeMo's speaker networks, which take log-mel frames."""
+
+    def __init__(self, source: str) -> None:
+        _require("onnx", "onnxruntime")
+        import onnxruntime
+
+        path = source_file(source)
+        self.source = source
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # what goes wrong is said once, by the exception
+        try:
+            self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # files of others fail in many ways
+            raise _unloadable(source, "onnxruntime", error) from None
+        self.inputs = self.session.get_inputs()
+        self.n_mels = self._frames_or_waveform()
+        self.sample_rate = None if self.n_mels is None else NEMO_SAMPLE_RATE
+        self.output = self._choose_output()
+
+    def __call__(self, waveform: np.ndarray, spec: EmbeddingSpec) -> np.ndarray:
+        """Return the network's vector, or the mean of its vectors over time, (width,)."""
+        signal, length = waveform.astype(np.float32, copy=False), len(waveform)
+        if self.n_mels is not None:
+            _check_rate(NEMO_SAMPLE_RATE, spec)
+            signal, length = nemo_log_mels(waveform, self.n_mels)
+        feeds = {self.inputs[0].name: signal[np.newaxis]}
+        for other in self.inputs[1:]:
+            feeds[other.name] = np.array([length], _LENGTH_TYPES[other.type])
+        try:
+            (values,) = self.session.run([self.output], feeds)
+        except Exception as error:
+            raise FeatureError(
+                f"{self.source} fails on {len(waveform)} samples ({_first_line(error)}); "
+                "use a longer recording or another network."
+            ) from None
+        vectors = values[0].astype(np.float64)
+        return vectors if vectors.ndim == 1 else vectors.reshape(-1, vectors.shape[-1]).mean(axis=0)
+
+    def _frames_or_waveform(self) -> int | None:
+        """Return the mel bands of the frames that the network takes, or None if it takes waveforms."""
+        signal, *others = self.inputs
+        lengths = all(len(other.shape) == 1 and other.type in _LENGTH_TYPES for other in others)
+        if signal.type == "tensor(float)" and len(others) <= 1 and lengths:
+            if len(signal.shape) == 2:
+                return None
+            if len(signal.shape) == 3 and signal.name == "audio_signal" and isinstance(signal.shape[1], int):
+                return signal.shape[1]
+        given = ", ".join(f"{each.name} {each.type} {list(each.shape)}" for each in self.inputs)
+        raise WeightsError(
+            f"{self.source} takes {given}; export a network of float32 waveforms (batch, samples), or one of NeMo's "
+            "with audio_signal (batch, mel bands, time), and at most their whole-number lengths beside."
+        )
+
+    def _choose_output(self) -> str:
+        """Return the name of the output that holds the vectors."""
+        outputs = {output.name: output for output in self.session.get_outputs()}
+        name = "embs" if "embs" in outputs else next(iter(outputs))
+        if (len(outputs) > 1 and name != "embs") or len(outputs[name].shape) not in (2, 3):
+            given = ", ".join(f"{each.name} {list(each.shape)}" for each in outputs.values())
+            raise WeightsError(
+                f"{self.source} gives {given}; export a network whose output embs, or whose only output, "
+                "is (batch, width) or (batch, time, width)."
+            )
+        return name
+
+
+_NETWORKS: Mapping[str, Callable[[str], Network]] = {"hf": _HuggingFaceNetwork, "onnx": _OnnxNetwork}
+
+
+def _by_network(waveform: np.ndarray, spec: EmbeddingSpec) -> np.ndarray:
+    content = fingerprint(spec)
+    with _HEARING:  # both libraries use all cores by themselves
+        return _network(spec.source, content)(waveform, spec)
+
+
+@lru_cache(maxsize=1)
+def _network(source: str, content: str) -> Network:
+    """Return the network of a source in the state that its fingerprint stands for."""
+    del content
+    return _NETWORKS[source.partition(":")[0]](source)
+
+
+def _by_name(waveform: np.ndarray, spec: EmbeddingSpec) -> np.ndarray:
+    raise FeatureError(
+        f"{spec.source} holds vectors of recordings by name, so that a new recording has none; "
+        "train on a source that computes vectors: hf:, onnx:, mel or mfcc."
+    )
+
+
+_EMBEDDERS: Mapping[str, Callable[[np.ndarray, EmbeddingSpec], np.ndarray]] = {
+    "mel": mel_mean,
+    "mfcc": mfcc_mean,
+    "hf": _by_network,
+    "onnx": _by_network,
+    "vectors": _by_name,
+}
+
+
+def _require(extra: str, *packages: str) -> None:
+    """Raise MissingExtraError unless the packages of an extra are installed."""
+    for package in packages:
+        if find_spec(package) is None:
+            raise MissingExtraError(f"{package} is not installed, which runs this network: pip install serzoo[{extra}]")
+
+
+def _check_rate(rate: int, spec: EmbeddingSpec) -> None:
+    if rate != spec.sample_rate:
+        raise ConfigError(
+            f"sample_rate is {spec.sample_rate}, but {spec.source} hears {rate} Hz; set sample_rate: {rate}."
+        )
+
+
+def _too_short(n_samples: int, shortest: int, sample_rate: int) -> str:
+    return (
+        f"{n_samples} samples are less than the network hears, which is {shortest} at {sample_rate} Hz; "
+        "use a longer recording."
+    )
+
+
+def _unloadable(source: str, library: str, error: Exception) -> WeightsError:
+    return WeightsError(
+        f"{source} cannot be loaded by {library} ({_first_line(error)}); check that the model is whole and of its kind."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def _hash_files(paths: list[Path]) -> str:
+    """Return one hash of files, their names included."""
+    with _READING:
+        hashes = [(path.name, _hash_file(path, path.stat().st_size, path.stat().st_mtime_ns)) for path in paths]
+    return hashlib.sha256(repr(hashes).encode()).hexdigest()
+
+
+@lru_cache(maxsize=256)
+def _hash_file(path: Path, size: int, time: int) -> str:
+    """Return the hash of a file in the state that its size and time stand for."""
+    del size, time
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

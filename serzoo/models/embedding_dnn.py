@@ -1,0 +1,101 @@
+"""The feed-forward network for frozen representations (Stanea et al., 2023)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from serzoo.features.spec import FeatureSpec
+from serzoo.layers.normalization import FrameNormalization
+from serzoo.models.base import EMBEDDING, SERModel, check_choice, check_count, check_fraction
+
+HALVINGS = 3
+"""Hidden layers, each half as wide as what it takes."""
+
+MOMENTUM, EPSILON = 0.9, 1e-5
+"""Of the batch normalisation: the defaults of PyTorch, which the paper used."""
+
+
+@keras.saving.register_keras_serializable("serzoo")
+class EmbeddingDNN(SERModel):
+    """Three layers, each half as wide as the one before, and a fourth that classifies.
+
+    The frames are averaged over time; an embedding is one frame. Each hidden layer is linear, followed by batch
+    normalisation, ReLU and dropout. Widths are rounded down, and at least 1: 39 values become 19, 9 and 4.
+    The last hidden layer may be narrower than the number of classes, as it is there for 8 of them.
+
+    Takes (batch, n_frames, n_features) and returns class probabilities, (batch, n_classes). Padding counts as
+    frames in the average.
+
+    Args:
+        n_classes: outputs, at least 2.
+        n_features: values per frame, the width of the embedding; 192 are those of TitaNet and ECAPA-TDNN.
+        n_frames: frames per clip; None takes any number.
+        dropout: share of a hidden layer's values zeroed in training, in [0, 1); the paper does not say how many.
+        normalization: ``"real-frames"`` brings each value to zero mean and unit deviation by the statistics of the
+            training part; None takes the features as they are, since the paper speaks of no scaling.
+        classifier_activation: ``"softmax"``, or None for logits.
+        class_names: names of the outputs in order.
+        feature_spec: the features the model takes.
+        name: Keras name of the model.
+
+    Raises:
+        ConfigError: an argument is out of range.
+        DataError: the class names do not fit ``n_classes``.
+
+    Source: Stanea et al., "An analysis of large speech models-based representations for speech emotion recognition",
+    2023, section III.C.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_classes: int,
+        n_features: int = 192,
+        n_frames: int | None = None,
+        dropout: float = 0.2,
+        normalization: str | None = None,
+        classifier_activation: str | None = "softmax",
+        class_names: Sequence[str] | None = None,
+        feature_spec: FeatureSpec | Mapping[str, object] | None = None,
+        name: str = "embedding_dnn",
+    ) -> None:
+        check_count("n_classes", n_classes, minimum=2)
+        check_count("n_features", n_features)
+        if n_frames is not None:
+            check_count("n_frames", n_frames)
+        check_fraction("dropout", dropout)
+        check_choice("normalization", normalization, ("real-frames", None))
+        check_choice("classifier_activation", classifier_activation, ("softmax", None))
+
+        inputs = features = keras.Input((n_frames, n_features), name="features")
+        if normalization is not None:
+            features = FrameNormalization(name="normalization")(features)
+        hidden = keras.ops.mean(features, axis=1)
+        for number in range(1, HALVINGS + 1):
+            width = max(1, n_features // 2**number)
+            hidden = _hidden_layer(hidden, number, width, dropout)
+        outputs = keras.layers.Dense(n_classes, activation=classifier_activation, name="classifier")(hidden)
+        super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
+        self.settings = {
+            "n_features": n_features,
+            "n_frames": n_frames,
+            "dropout": dropout,
+            "normalization": normalization,
+            "classifier_activation": classifier_activation,
+        }
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that rebuild the model."""
+        return {**super().get_config(), **self.settings}
+
+
+def _hidden_layer(values: Any, number: int, width: int, dropout: float) -> Any:
+    """Return the output of a hidden layer, (batch, width); the last one's is the embedding."""
+    activation = EMBEDDING if number == HALVINGS else f"activation_{number}"
+    hidden = keras.layers.Dense(width, name=f"dense_{number}")(values)
+    hidden = keras.layers.BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, name=f"norm_{number}")(hidden)
+    hidden = keras.layers.ReLU(name=activation)(hidden)
+    return keras.layers.Dropout(dropout, name=f"dropout_{number}")(hidden)

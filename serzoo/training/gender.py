@@ -1,0 +1,374 @@
+"""Tell women's voices from men's: train, score and use a simple classifier of the speaker's gender.
+
+Systems that take the gender of a speaker, or choose a model by it, need somebody to tell them. Whoever does should not
+have heard the speaker: everything here splits recordings by speakers.
+
+Source: Striletchi, Striletchi and Stan, "TBDM-Net", 2024, section 3.5 and table 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from serzoo.data.cache import FeatureCache
+from serzoo.data.examples import Examples, load_examples
+from serzoo.data.listening import recordings_in
+from serzoo.data.manifest import COLUMNS, Manifest, in_natural_order
+from serzoo.data.splits import Fold
+from serzoo.errors import DataError, WeightsError
+from serzoo.features.spec import FeatureSpec
+from serzoo.labels import FEMALE, MALE, male_probability
+from serzoo.metrics import Scores, Summary, summarise
+from serzoo.models.simple import Splits, complete_arguments
+from serzoo.training.simple import SimpleClassifier, check_simple, load_simple, speaker_splits, train_simple
+
+GENDERS = (FEMALE, MALE)
+"""The classes, in order; the second one's probability is what every function here calls P(male)."""
+
+DEFAULT_ARGUMENTS: Mapping[str, object] = MappingProxyType({"scale": True, "calibrate": True})
+"""Unlike in recipes: these probabilities are handed on as such, and gamma 0.001 is right for scaled values."""
+
+_PARTS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class GenderReport:
+    """The outcome of :func:`cross_validate_gender`.
+
+    Args:
+        folds: no speaker is on both sides of one; together their test parts are all recordings.
+        test_speakers: of each fold.
+        summary: scores of each fold, mean and standard deviation, and pooled scores.
+        male: P(male) of each recording, from the classifier that had not heard its speaker, (N,) float32.
+        classifier: which one.
+        seed: of the folds and of the classifier.
+    """
+
+    folds: tuple[Fold, ...]
+    test_speakers: tuple[tuple[str, ...], ...]
+    summary: Summary
+    male: np.ndarray
+    classifier: str
+    seed: int
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the report as plain data, without the recordings' probabilities."""
+        return {
+            "classifier": self.classifier,
+            "speaker_independent": True,
+            "seed": self.seed,
+            "test_speakers": {fold.name: list(who) for fold, who in zip(self.folds, self.test_speakers, strict=True)},
+            "scores": self.summary.to_dict(),
+        }
+
+    def __str__(self) -> str:
+        rows = zip(self.folds, self.summary.folds, self.test_speakers, strict=True)
+        lines = [f"{fold.name}: {_accuracy(run)}  speakers {', '.join(who)}" for fold, (run,), who in rows]
+        overall = f"{self.classifier}: {_accuracy(self.summary.pooled)}, all folds together"
+        protocol = f"Protocol: {len(self.folds)} speaker-disjoint folds, seed {self.seed}."
+        return "\n".join([*lines, overall, protocol])
+
+
+@dataclass(frozen=True, eq=False)
+class FoldGenders:
+    """What a classifier of genders says of the recordings of a fold.
+
+    Args:
+        male: P(male) of each recording of the manifest, (N,) float32, NaN for those that are in no part of the fold.
+        heard: those speakers of the test part who are in the training part too, as a speaker-dependent protocol has
+            it. For them, and only for them, the classifier answers about a voice that it knows.
+    """
+
+    male: np.ndarray
+    heard: tuple[str, ...]
+
+
+def gender_manifest(manifest: Manifest) -> Manifest:
+    """Return the same recordings, to be told apart by their speakers' gender: ``female`` and ``male``.
+
+    Raises:
+        DataError: a gender is unknown, is only a probability, or all are the same; or a speaker has two.
+    """
+    pairs = zip(manifest.frame["gender"], manifest.paths, strict=True)
+    named = manifest.frame.assign(gender=[_gender_name(gender, path) for gender, path in pairs])
+    task = replace(manifest, frame=named).with_target("gender")
+    speakers = task.column("speaker")
+    women, men = (set(speakers[task.column("label") == gender]) - {""} for gender in GENDERS)
+    if women & men:
+        raise DataError(
+            f"Speaker {in_natural_order(women & men)[0]} of {manifest.corpus} is female in some recordings and male in "
+            "others; correct the manifest's gender or speaker column."
+        )
+    return task
+
+
+def train_gender_classifier(
+    manifest: Manifest,
+    spec: FeatureSpec,
+    classifier: str = "svc",
+    *,
+    arguments: Mapping[str, object] = MappingProxyType({}),
+    seed: int = 0,
+    cache: FeatureCache | None = None,
+    progress: bool = False,
+) -> SimpleClassifier:
+    """Train a classifier of genders on all recordings of a manifest.
+
+    Args:
+        manifest: recordings with known genders and, for the calibration, known speakers.
+        spec: the features; their mean over frames is what the classifier takes.
+        classifier: a simple classifier.
+        arguments: its arguments that are not to be the defaults, which here scale and calibrate.
+        seed: of whatever it draws.
+        cache: where features are kept; None for the default folder.
+        progress: show a progress bar.
+
+    Returns:
+        The classifier; :meth:`~serzoo.training.simple.SimpleClassifier.save` keeps it.
+
+    Raises:
+        DataError: a gender is unknown or all are the same, or there are too few speakers to calibrate.
+        SerzooError: no such classifier or argument, or a recording that cannot be read.
+    """
+    settings = _settings(classifier, arguments)
+    task = gender_manifest(manifest)
+    examples = load_examples(task, spec, cache=cache, progress=progress)
+    return _train(task, examples, spec, classifier, settings, seed)
+
+
+def load_gender_classifier(source: str | Path) -> SimpleClassifier:
+    """Load a classifier of genders: a ``.skops`` file, or the folder of a run's fold.
+
+    Raises:
+        WeightsError: there is none, it is damaged, or it tells something else than genders.
+    """
+    model = load_simple(source)
+    if model.class_names != GENDERS:
+        raise WeightsError(
+            f"{source} tells {', '.join(model.class_names):.200}, not {' and '.join(GENDERS)}; "
+            "give a classifier that was trained on genders (serzoo gender)."
+        )
+    return model
+
+
+def gender_probabilities(
+    model: SimpleClassifier | str | Path,
+    recordings: Manifest | str | Path | Iterable[str | Path],
+    *,
+    cache: FeatureCache | None = None,
+    progress: bool = False,
+) -> np.ndarray:
+    """Return P(male) of each recording, (N,) float32, in 0..1.
+
+    Args:
+        model: a classifier of genders, or its file or folder.
+        recordings: a manifest, whose genders are not looked at, or audio files and folders.
+        cache: where features are kept; None for the default folder.
+        progress: show a progress bar.
+
+    Raises:
+        WeightsError: no classifier of genders.
+        AudioError: a recording cannot be read.
+        DataError: no recordings.
+    """
+    loaded = model if isinstance(model, SimpleClassifier) else load_gender_classifier(model)
+    manifest = recordings if isinstance(recordings, Manifest) else _unlabelled(recordings)
+    return _male(loaded, load_examples(manifest, loaded.feature_spec, cache=cache, progress=progress))
+
+
+def score_gender(
+    model: SimpleClassifier | str | Path,
+    manifest: Manifest,
+    *,
+    cache: FeatureCache | None = None,
+    progress: bool = False,
+) -> Scores:
+    """Score a classifier of genders on recordings whose genders are known; those of one gender alone serve too.
+
+    Raises:
+        DataError: a gender is unknown.
+        SerzooError: as :func:`gender_probabilities`.
+    """
+    targets = np.array([GENDERS.index(_gender_name(*pair)) for pair in _known_genders(manifest)])
+    return _score(targets, gender_probabilities(model, manifest, cache=cache, progress=progress))
+
+
+def cross_validate_gender(
+    manifest: Manifest,
+    spec: FeatureSpec,
+    classifier: str = "svc",
+    *,
+    n_folds: int = 5,
+    arguments: Mapping[str, object] = MappingProxyType({}),
+    seed: int = 0,
+    cache: FeatureCache | None = None,
+    progress: bool = False,
+) -> GenderReport:
+    """Train and score a classifier of genders on folds that share no speaker; each part has both genders.
+
+    Args:
+        manifest: recordings with known genders and speakers.
+        spec: the features.
+        classifier: a simple classifier.
+        n_folds: how many folds, at least 2 and at most the speakers of the rarer gender.
+        arguments: as in :func:`train_gender_classifier`.
+        seed: of the folds and of the classifier.
+        cache: where features are kept; None for the default folder.
+        progress: show a progress bar.
+
+    Raises:
+        DataError: as in :func:`train_gender_classifier`, and too few speakers for the folds.
+    """
+    settings = _settings(classifier, arguments)
+    task = gender_manifest(manifest)
+    speakers = task.column("speaker")
+    folds = _speaker_folds(task, n_folds, seed)
+    check_simple(classifier, settings, task, folds)
+    examples = load_examples(task, spec, cache=cache, progress=progress)
+    male = np.empty(len(task), np.float32)
+    for fold in folds:
+        model = _train(task.select(fold.train), examples.select(fold.train), spec, classifier, settings, seed)
+        male[fold.test] = _male(model, examples.select(fold.test))
+    return GenderReport(
+        folds=tuple(folds),
+        test_speakers=tuple(tuple(in_natural_order(speakers[fold.test])) for fold in folds),
+        summary=summarise([[_score(task.targets[fold.test], male[fold.test])] for fold in folds]),
+        male=male,
+        classifier=classifier,
+        seed=seed,
+    )
+
+
+def fold_genders(
+    manifest: Manifest,
+    spec: FeatureSpec,
+    fold: Fold,
+    classifier: str = "svc",
+    *,
+    arguments: Mapping[str, object] = MappingProxyType({}),
+    seed: int = 0,
+    cache: FeatureCache | None = None,
+    progress: bool = False,
+) -> FoldGenders:
+    """Say how male the voices of a fold sound, for training and for testing a system that takes genders.
+
+    Recordings of the test and validation parts are judged by a classifier of the training part. Those of the training
+    part are judged by others, each of which has heard all of that part but a few speakers, whom it judges: so the
+    system trains on probabilities as doubtful as those that it will be tested on. Genders of the test and validation
+    parts are not looked at.
+
+    Args:
+        manifest: all recordings; those of the training part with known genders and speakers.
+        spec: the classifier's features, which need not be the system's.
+        fold: of the manifest, of any protocol.
+        classifier: a simple classifier.
+        arguments: as in :func:`train_gender_classifier`.
+        seed: of the classifier, and of which speakers of the training part go together.
+        cache: where features are kept; None for the default folder.
+        progress: show a progress bar.
+
+    Raises:
+        DataError: as in :func:`train_gender_classifier`, about the training part.
+    """
+    settings = _settings(classifier, arguments)
+    task = gender_manifest(manifest.select(fold.train))
+    splits = _splits(task, _PARTS, seed)
+    examples = load_examples(manifest, spec, cache=cache, progress=progress)
+    training = replace(examples.select(fold.train), targets=task.targets, class_names=task.class_names)
+    male = np.full(len(manifest), np.nan, np.float32)
+    for known, unknown in splits:
+        model = _train(task.select(known), training.select(known), spec, classifier, settings, seed)
+        male[fold.train[unknown]] = _male(model, training.select(unknown))
+    model = _train(task, training, spec, classifier, settings, seed)
+    for part in (fold.test, fold.validation):
+        if part is not None:
+            male[part] = _male(model, examples.select(part))
+    speakers = manifest.column("speaker")
+    heard = in_natural_order(set(speakers[fold.test]) & set(speakers[fold.train]))
+    return FoldGenders(male, tuple(heard))
+
+
+def _settings(classifier: str, arguments: Mapping[str, object]) -> dict[str, object]:
+    """Return all arguments of a classifier; a wrong one shows before a recording is read."""
+    return complete_arguments(classifier, {**DEFAULT_ARGUMENTS, **arguments})
+
+
+def _train(
+    task: Manifest,
+    examples: Examples,
+    spec: FeatureSpec,
+    classifier: str,
+    settings: Mapping[str, object],
+    seed: int,
+) -> SimpleClassifier:
+    return train_simple(classifier, settings, examples, spec, speakers=task.column("speaker"), seed=seed)
+
+
+def _male(model: SimpleClassifier, examples: Examples) -> np.ndarray:
+    return model.predict_probabilities(examples)[:, GENDERS.index(MALE)].astype(np.float32)
+
+
+def _score(targets: np.ndarray, male: np.ndarray) -> Scores:
+    """Score P(male) against gold genders; above one half it means male."""
+    return Scores.from_predictions(targets, (male > 0.5).astype(np.int64), GENDERS)
+
+
+def _splits(task: Manifest, n_splits: int, seed: int) -> Splits:
+    return speaker_splits(task.targets, task.column("speaker"), task.class_names, n_splits, seed=seed)
+
+
+def _speaker_folds(task: Manifest, n_folds: int, seed: int) -> list[Fold]:
+    if isinstance(n_folds, bool) or not isinstance(n_folds, int) or n_folds < 2:
+        raise DataError(f"The number of folds is {n_folds!r}; give a whole number, 2 or above.")
+    splits = _splits(task, n_folds, seed)
+    if len(splits) < n_folds:
+        raise DataError(
+            f"{n_folds} speaker-disjoint folds need {n_folds} speakers of each gender, and {task.corpus} has "
+            f"{len(splits)} of one; ask for {len(splits)} folds."
+        )
+    return [Fold(f"fold{number:02d}", *split) for number, split in enumerate(splits, start=1)]
+
+
+def _known_genders(manifest: Manifest) -> list[tuple[str, Path]]:
+    """Return each recording's gender and path.
+
+    Raises:
+        DataError: a gender is unknown.
+    """
+    genders = manifest.frame["gender"]
+    n_unknown = int(genders.eq("").sum())
+    if n_unknown:
+        raise DataError(
+            f"{n_unknown} of {len(manifest)} recordings of {manifest.corpus} have no gender; fill that column of the "
+            "manifest or leave those recordings out."
+        )
+    return list(zip(genders, manifest.paths, strict=True))
+
+
+def _gender_name(gender: str, path: Path) -> str:
+    """Return a gender of a manifest under its usual name; unknown stays unknown."""
+    if gender == "":
+        return ""
+    probability = male_probability(gender, f"{path}: the speaker's")
+    if probability not in (0.0, 1.0):
+        raise DataError(f"{path}: the speaker's gender is {gender!r}; a classifier learns from 'male' or 'female'.")
+    return GENDERS[int(probability)]
+
+
+def _unlabelled(recordings: str | Path | Iterable[str | Path]) -> Manifest:
+    """Return audio files, and those in folders, as a manifest without genders, whose labels mean nothing."""
+    import pandas as pd
+
+    sources = [recordings] if isinstance(recordings, str | Path) else recordings
+    paths = [str(path) for source in sources for path in recordings_in(source)]
+    columns = {**dict.fromkeys(COLUMNS, ""), "path": paths, "label": FEMALE}
+    return Manifest(pd.DataFrame(columns, index=range(len(paths))), GENDERS, "the list of recordings")
+
+
+def _accuracy(scores: Scores) -> str:
+    return f"accuracy {100 * scores.war:.2f}  UAR {100 * scores.uar:.2f}  (n={scores.n})"
