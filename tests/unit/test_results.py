@@ -11,20 +11,28 @@ from serzoo.training.run_folder import score_predictions
 
 DOCS = Path(__file__).parents[2] / "docs"
 RUNS = sorted(path.parent for path in (DOCS / "results").glob("*/report.json"))
+CELLS = sorted(path.parent for path in (DOCS / "results").glob("*/*/report.json"))
+"""Cross-validations of a study, whose table stands beside them."""
 
 
 def test_there_are_results():
     assert RUNS
+    assert CELLS
 
 
-@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
-def test_scores_follow_from_the_predictions(run):
+def recomputed(run):
+    """Return a run's report, the scores of each fold's runs, and their summary, both from the predictions alone."""
     report = json.loads((run / "report.json").read_text())
     classes = report["scores"]["pooled"]["class_names"]
     folds = [
         [score_predictions(run / name / "predictions.csv", classes) for name in names] for names in report["run_names"]
     ]
-    summary = summarise(folds)
+    return report, folds, summarise(folds)
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
+def test_scores_follow_from_the_predictions(run):
+    report, folds, summary = recomputed(run)
     assert summary.to_dict() == report["scores"]
     page = (DOCS / "results.md").read_text()
     for name, runs in zip(report["fold_names"], folds, strict=True):
@@ -40,3 +48,15 @@ def row(name, runs):
     """The mean of some runs as a row of a table, or the beginning of one."""
     uar, war, f1 = (100 * np.mean([getattr(scores, score) for scores in runs]) for score in HEADLINE)
     return f"| {name} | {uar:.2f} | {war:.2f} | {f1:.2f} |"
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)
+def test_tables_of_studies_follow_from_the_predictions(cell):
+    report, _, summary = recomputed(cell)
+    assert summary.to_dict() == report["scores"]
+    table = (cell.parent / "table.md").read_text()
+    assert table in (DOCS / "results.md").read_text()
+    features, model = report["recipe"]["features"]["source"], report["recipe"]["model"]
+    title = f"{model['name']}, scaled" if model["arguments"] else model["name"]
+    scores = " | ".join(f"{100 * summary.mean[score]:.2f}" for score in ("uar", "war"))
+    assert f"| {features} | {title} | {scores} |" in table.replace("**", "")
