@@ -12,29 +12,52 @@ import pytest
 TESTS = Path(__file__).resolve().parents[1]
 
 
+NOT_ON_JAX = pytest.mark.skipif(keras.backend.backend() == "jax", reason="all tests of this run are on JAX already")
+WITH_JAX = pytest.mark.skipif(
+    importlib.util.find_spec("jax") is None, reason="JAX is not installed (pip install serzoo[jax])"
+)
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(keras.backend.backend() == "jax", reason="the other tests of this run are on JAX already")
-@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed (pip install serzoo[jax])")
+@NOT_ON_JAX
+@WITH_JAX
 @pytest.mark.parametrize(
     "file",
     [
+        "contract/test_models.py",  # first, since it takes longest
         "parity/test_golden.py",
         "parity/test_acrnn.py",
-        "parity/test_rh_emo.py",
         "unit/test_layers.py",
         "unit/test_frontend.py",
         "unit/test_segments.py",
         "unit/test_attention.py",
         "unit/test_normalization.py",
         "unit/test_quaternion.py",
-        "unit/test_anti_transfer.py",
-        "contract/test_models.py",
     ],
 )
 def test_backend_agnostic_tests_pass_on_jax(file):
+    run_on_jax(file)
+
+
+@pytest.mark.slow
+@NOT_ON_JAX
+@WITH_JAX
+@pytest.mark.parametrize(
+    ("file", "selection"),
+    [
+        ("unit/test_anti_transfer.py", "facts or gradient or identical"),
+        ("parity/test_rh_emo.py", "not mixed and not ratings and not logits"),
+    ],
+)
+def test_what_needs_no_training_passes_on_jax(file, selection):
+    """A training is compiled anew for each of their models, which takes JAX minutes."""
+    run_on_jax(file, "-k", selection)
+
+
+def run_on_jax(file, *selection):
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", str(TESTS / file)],
+        [sys.executable, "-m", "pytest", "-q", "-x", str(TESTS / file), *selection],
         cwd=TESTS.parent,
         env=environment,
         capture_output=True,
