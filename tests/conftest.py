@@ -72,3 +72,12 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return stop.value.code or 0, captured.out, captured.err
 
     return run_main
+
+
+@pytest.fixture(scope="module")
+def no_plots() -> Iterator[None]:
+    """Draw nothing in cross-validations, whose pictures are tested elsewhere and cost more than small trainings."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("plot_confusion", "plot_embedding", "plot_history"):
+            patch.setattr(f"serzoo.training.cross_validate.{name}", lambda *_, **__: None)
+        yield

@@ -332,8 +332,8 @@ def _load_pretrained(source: str, folder: Path) -> tuple[Any, Any, set[str]]:
         )
     except Exception as error:  # files of others fail in many ways
         raise _unloadable(source, "transformers", error) from None
-    # half precision is for other devices; without gradients nothing is kept for them
-    return extractor, network.float().eval().requires_grad_(False), set(report["missing_keys"])
+    # half precision is for other devices; no dropout; without gradients nothing is kept for them
+    return extractor, network.float().train(False).requires_grad_(False), set(report["missing_keys"])
 
 
 class _OnnxNetwork:

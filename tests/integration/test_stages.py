@@ -54,14 +54,7 @@ FOLD = "fold01"
 LATER_KEYS = ("target", "initial", "anti_transfer", "rh_emo")
 """Keys that recipes did not have at first."""
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _no_plots():
-    """Plots are tested elsewhere and cost more than these trainings."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("plot_confusion", "plot_embedding", "plot_history"):
-            patch.setattr(f"serzoo.training.cross_validate.{name}", lambda *_, **__: None)
-        yield
+pytestmark = pytest.mark.usefixtures("no_plots")
 
 
 @pytest.fixture(scope="module")

@@ -19,14 +19,7 @@ from serzoo.zoo import load
 MEL = EmbeddingSpec(source="mel", width=80, sample_rate=22_050)
 MFCC = EmbeddingSpec(source="mfcc", width=39, sample_rate=22_050)
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _no_plots():
-    """Plots are tested elsewhere."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("plot_confusion", "plot_embedding", "plot_history"):
-            patch.setattr(f"serzoo.training.cross_validate.{name}", lambda *_, **__: None)
-        yield
+pytestmark = pytest.mark.usefixtures("no_plots")
 
 
 @pytest.fixture(scope="module")
