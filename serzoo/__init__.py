@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from serzoo.training.cross_validate import cross_validate
     from serzoo.training.evaluate import evaluate
     from serzoo.training.fit import fit
+    from serzoo.weights.store import list_pretrained
     from serzoo.zoo import build, describe, list_models, load
 
 _HOMES = {
@@ -35,13 +36,14 @@ _HOMES = {
     "export": "serzoo.export",
     "fit": "serzoo.training.fit",
     "list_models": "serzoo.zoo",
+    "list_pretrained": "serzoo.weights.store",
     "load": "serzoo.zoo",
     "load_recipe": "serzoo.config",
 }
 
 __all__ = [
     "Classifier", "LogMelSpec", "MFCCSpec", "Recipe", "SerzooError", "TrainingConfig", "build", "cross_validate",
-    "data", "describe", "evaluate", "export", "fit", "list_models", "load", "load_recipe",
+    "data", "describe", "evaluate", "export", "fit", "list_models", "list_pretrained", "load", "load_recipe",
 ]  # fmt: skip
 
 

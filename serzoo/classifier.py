@@ -8,9 +8,10 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import keras
 import numpy as np
@@ -26,10 +27,21 @@ from serzoo.files import moved_into_place
 from serzoo.labels import male_probability
 from serzoo.models.base import SERModel, check_choice, check_count, check_features_shape
 
+if TYPE_CHECKING:
+    from serzoo.training.simple import SimpleClassifier
+
 _WORKERS = min(4, os.cpu_count() or 1)
 
 Gender = str | float | None
 """A speaker's gender for models that take it: ``"male"``, ``"female"`` or the probability of male, in 0..1."""
+
+Genders: TypeAlias = "Gender | Sequence[Gender] | Path | SimpleClassifier"
+"""What predictions take as gender: one for all recordings, one for each, or a classifier that tells them by the voice.
+
+Such a classifier is given by name (:func:`serzoo.list_pretrained`), as a ``.skops`` file, as the folder of a run's fold
+(a ``Path``, or text with a slash), or loaded by :func:`serzoo.training.gender.load_gender_classifier`, which saves time
+where predictions are many.
+"""
 
 
 @dataclass(frozen=True)
@@ -73,6 +85,7 @@ class Prediction:
         timeline: the windows of a long recording, half overlapping, those that are digital silence left out, or
             its segments, for a model that was trained on such; empty for a recording in one piece.
         warnings: why the answer may be worth less than usual.
+        gender: probability that the speaker is male, as the model was told; None for a model that does not take it.
     """
 
     name: str
@@ -80,6 +93,7 @@ class Prediction:
     duration: float
     timeline: tuple[Segment, ...] = ()
     warnings: tuple[str, ...] = ()
+    gender: float | None = None
 
     @property
     def label(self) -> str:
@@ -99,6 +113,7 @@ class Prediction:
             "confidence": round(self.confidence, 6),
             "probabilities": _rounded(self.probabilities),
             "duration": round(self.duration, 3),
+            **_told(self),
             "timeline": [segment.to_dict() for segment in self.timeline],
             "warnings": list(self.warnings),
         }
@@ -112,16 +127,19 @@ def to_json(predictions: Sequence[Prediction]) -> str:
 def to_csv(predictions: Sequence[Prediction]) -> str:
     """Return predictions of one classifier as CSV: a row per recording, a column ``p_<class>`` per class.
 
-    Timelines are left out; :func:`to_json` has them.
+    A column ``gender`` is there if the classifier takes it, as the probability of a male speaker. Timelines are left
+    out; :func:`to_json` has them.
     """
     class_names = list(predictions[0].probabilities) if predictions else []
+    told = _told(predictions[0]) if predictions else {}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["name", "label", "confidence", "duration", *(f"p_{name}" for name in class_names), "warnings"])
+    columns = ["name", "label", "confidence", "duration", *told, *(f"p_{name}" for name in class_names), "warnings"]
+    writer.writerow(columns)
     for prediction in predictions:
         probabilities = _rounded(prediction.probabilities).values()
         head = [prediction.name, prediction.label, round(prediction.confidence, 6), round(prediction.duration, 3)]
-        writer.writerow([*head, *probabilities, "; ".join(prediction.warnings)])
+        writer.writerow([*head, *_told(prediction).values(), *probabilities, "; ".join(prediction.warnings)])
     return text.getvalue()
 
 
@@ -167,7 +185,7 @@ class Classifier:
         source: str | Path | Iterable[str | Path] | np.ndarray,
         sample_rate: int | None = None,
         *,
-        gender: Gender | Sequence[Gender] = None,
+        gender: Genders = None,
         windows: Windows = "auto",
         batch_size: int = 32,
     ) -> Prediction | list[Prediction]:
@@ -178,7 +196,8 @@ class Classifier:
                 :data:`~serzoo.data.listening.SUFFIXES`, a list of both, or one channel of samples, (n_samples,),
                 floats in -1..1.
             sample_rate: of samples, in Hz; files say theirs.
-            gender: the speaker's, for a model that takes it: one for all recordings, or one for each.
+            gender: the speaker's, for a model that takes it: one for all recordings, one for each, or a classifier of
+                genders that tells each one's by the voice (:data:`Genders`).
             windows: True classifies recordings longer than ``feature_spec.n_samples`` in half-overlapping windows
                 of that length, False only their central part; ``"auto"`` takes windows for recordings
                 more than twice as long. A model of segments takes recordings whole, with ``"auto"``.
@@ -191,6 +210,7 @@ class Classifier:
             AudioError: a recording that cannot be read, is silent, or is shorter than
                 :data:`~serzoo.data.listening.MIN_SECONDS`; :meth:`predict_files` can go on without it.
             DataError: the model takes a gender and it is missing or out of range.
+            UnknownNameError, WeightsError: no classifier of genders, or a damaged one.
             ConfigError: a gender for a model without, or windows where they mean nothing.
         """
         if isinstance(source, np.ndarray):
@@ -209,7 +229,7 @@ class Classifier:
         waveform: np.ndarray,
         sample_rate: int,
         *,
-        gender: Gender | Sequence[Gender] = None,
+        gender: Genders = None,
         windows: Windows = "auto",
         batch_size: int = 32,
     ) -> Prediction:
@@ -225,20 +245,20 @@ class Classifier:
         Raises:
             AudioError: not one channel of finite floats, silent, or shorter than
                 :data:`~serzoo.data.listening.MIN_SECONDS`.
-            DataError, ConfigError: as in :meth:`predict`.
+            SerzooError: a wrong gender, or windows where they mean nothing; as in :meth:`predict`.
         """
         self._check_options(windows, batch_size)
-        (male,) = self._genders(gender, ["array"])
+        (told,) = self._genders(gender, ["array"])
         samples = audio.check_waveform(waveform, sample_rate, "array")
         with _single_threaded_blas():
-            clip = listen("array", samples, sample_rate, self.feature_spec, windows, male)
+            clip = _hear("array", samples, sample_rate, told, self.feature_spec, windows)
         return self._judge([clip], batch_size)[0]
 
     def predict_files(
         self,
         sources: Iterable[str | Path],
         *,
-        gender: Gender | Sequence[Gender] = None,
+        gender: Genders = None,
         windows: Windows = "auto",
         batch_size: int = 32,
         on_error: Callable[[AudioError], object] | None = None,
@@ -255,7 +275,7 @@ class Classifier:
 
         Raises:
             AudioError: as in :meth:`predict`, and a folder without recordings.
-            DataError, ConfigError: as in :meth:`predict`.
+            SerzooError: a wrong gender, or windows where they mean nothing; as in :meth:`predict`.
         """
         self._check_options(windows, batch_size)
         paths = [path for source in sources for path in recordings_in(source)]
@@ -296,12 +316,19 @@ class Classifier:
                 f"windows={windows} is for models of fixed length; this one takes recordings whole (windows='auto')."
             )
 
-    def _genders(self, gender: Gender | Sequence[Gender], names: Sequence[str | Path]) -> list[float | None]:
-        """Return each recording's probability of a male speaker; None for each where the model takes none."""
+    def _genders(
+        self, gender: Genders, names: Sequence[str | Path]
+    ) -> Sequence[float | None] | Sequence[SimpleClassifier]:
+        """Return each recording's probability of a male speaker, or who tells it; None where the model takes none."""
         if not self.model.takes_gender:
             if gender is not None:
                 raise ConfigError(f"{self.model.name} does not take the speaker's gender; leave gender out.")
             return [None] * len(names)
+        from serzoo.training.gender import find_gender_classifier
+
+        judge = find_gender_classifier(gender)
+        if judge is not None:
+            return [judge] * len(names)
         given = np.asarray(gender, object)
         if given.ndim == 0:
             given = np.full(len(names), gender, object)
@@ -336,7 +363,7 @@ class Classifier:
         timeline = [Segment(start, end, self._by_name(output)) for (start, end), output in spans]
         in_segments = self.feature_spec.segment_frames is not None
         whole = pool_segments(outputs, np.array([len(outputs)]))[0] if in_segments else outputs.mean(axis=0)
-        return Prediction(clip.name, self._by_name(whole), clip.duration, tuple(timeline), clip.warnings)
+        return Prediction(clip.name, self._by_name(whole), clip.duration, tuple(timeline), clip.warnings, clip.gender)
 
     def _by_name(self, probabilities: np.ndarray) -> dict[str, float]:
         return dict(zip(self.class_names, probabilities.tolist(), strict=True))
@@ -347,12 +374,36 @@ def _single_threaded_blas() -> threadpool_limits:
     return threadpool_limits(1, user_api="blas")
 
 
-def _attempt(path: Path, gender: float | None, spec: FeatureSpec, windows: Windows) -> Clip | AudioError:
+def _attempt(
+    path: Path, gender: float | SimpleClassifier | None, spec: FeatureSpec, windows: Windows
+) -> Clip | AudioError:
     try:
         waveform, sample_rate = audio.read(path)
-        return listen(str(path), waveform, sample_rate, spec, windows, gender)
+        return _hear(str(path), waveform, sample_rate, gender, spec, windows)
     except AudioError as error:
         return error
+
+
+def _hear(
+    name: str,
+    waveform: np.ndarray,
+    sample_rate: int,
+    gender: float | SimpleClassifier | None,
+    spec: FeatureSpec,
+    windows: Windows,
+) -> Clip:
+    """Return a recording as the model will hear it; its gender, if somebody is to tell it, is heard on the way."""
+    if gender is None or isinstance(gender, float):
+        return listen(name, waveform, sample_rate, spec, windows, gender)
+    from serzoo.training.gender import hear_gender
+
+    clip = listen(name, waveform, sample_rate, spec, windows, None)
+    male = hear_gender(gender, waveform, sample_rate, name)
+    own_rate = gender.feature_spec.sample_rate
+    if sample_rate < own_rate:
+        warning = f"recorded at {sample_rate} Hz, the classifier of genders hears at {own_rate} Hz and may be mistaken"
+        clip = replace(clip, warnings=(*clip.warnings, warning))
+    return replace(clip, gender=male)
 
 
 def _clips(outcomes: Iterable[Clip | AudioError], on_error: Callable[[AudioError], object] | None) -> list[Clip]:
@@ -377,6 +428,11 @@ def _probability_network(model: SERModel) -> keras.Model:
     # TensorFlow's XLA compiles anew for every batch size, which takes seconds; JAX has no other fast way
     network.compile(jit_compile=keras.backend.backend() == "jax")
     return network
+
+
+def _told(prediction: Prediction) -> dict[str, float]:
+    """Return the gender that a model was told, under its name in the outputs; nothing for a model without."""
+    return {} if prediction.gender is None else {"gender": round(prediction.gender, 6)}
 
 
 def _most_probable(probabilities: Mapping[str, float]) -> str:

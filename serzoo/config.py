@@ -20,6 +20,7 @@ from typing import Any
 from serzoo import strict_yaml
 from serzoo.errors import ConfigError, SerzooError, unknown_name
 from serzoo.features.spec import SPECS, FeatureSpec, MFCCSpec
+from serzoo.labels import FEMALE, MALE
 
 LAST_RULE, LEAKY_RULE = "last-epoch", "leaky-best-test-war"
 VALIDATION_RULES = ("best-validation-uar", "best-validation-loss")
@@ -243,6 +244,58 @@ class RHEmoConfig:
             _require(self, name, 0 <= getattr(self, name) < math.inf, "at least 0")
 
 
+GOLDEN, BINARY, PROBABILITIES = "golden", "binary", "probabilities"
+
+GENDER_SOURCES = {
+    GOLDEN: "the gender that the corpus states",
+    BINARY: "the decision of a gender classifier",
+    PROBABILITIES: "the probability that the speaker is male, of a gender classifier",
+}
+
+TRAIN_ON = ("all", MALE, FEMALE)
+
+
+@dataclass(frozen=True)
+class GenderConfig:
+    """What a training makes of the speakers' genders (Striletchi et al., 2024, section 3.5).
+
+    Args:
+        source: one of :data:`GENDER_SOURCES`, what a model with gender input is told in training and in testing.
+        classifier: who tells, unless it is the corpus: a simple classifier, trained on each fold's training part; or a
+            trained one: pretrained by name, a ``.skops`` file or a path with a folder in it.
+        arguments: of a simple classifier, those that are not to be as ``serzoo gender`` has them.
+        features: what a simple classifier hears, as ``serzoo gender --features`` takes it.
+        train_on: ``all``, or ``male`` or ``female`` to train and validate on those speakers only; the test part stays.
+    """
+
+    source: str = GOLDEN
+    classifier: str = "svc"
+    arguments: dict[str, Any] = field(default_factory=dict)
+    features: str = "mfcc"
+    train_on: str = "all"
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        for what, name, known in (
+            ("gender source", self.source, GENDER_SOURCES),
+            ("value of train_on", self.train_on, TRAIN_ON),
+        ):
+            if name not in known:
+                raise unknown_name(what, name, known)
+        if self.train_on != "all" and self.source != GOLDEN:
+            raise ConfigError(
+                f"gender.train_on is {self.train_on}, so there is one gender to train on and gender.source "
+                f"{self.source} has nothing to learn from; leave one of them out."
+            )
+
+    @property
+    def trains(self) -> bool:
+        """Whether the classifier is trained on each fold, and not a trained one."""
+        from serzoo.models.simple import SIMPLE_CLASSIFIERS
+
+        return self.classifier in SIMPLE_CLASSIFIERS
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Everything that decides a result, apart from the recordings.
@@ -259,6 +312,8 @@ class Recipe:
         initial: weights to start from; None for fresh ones.
         anti_transfer: training away from other networks.
         rh_emo: RH-Emo's two stages; without, its classifier alone is trained.
+        gender: who tells the model the speakers' genders, and whose recordings it is trained on; None for what the
+            corpus states and all recordings.
         repeats: how often each fold is trained, with the seeds training.seed, training.seed + 1, ...
         summary: one line for ``serzoo list``.
         source: paper and table that the recipe follows.
@@ -276,6 +331,7 @@ class Recipe:
     initial: InitialWeights | None = None
     anti_transfer: AntiTransferConfig | None = None
     rh_emo: RHEmoConfig | None = None
+    gender: GenderConfig | None = None
     repeats: int = 1
     summary: str = ""
     source: str = ""
@@ -419,6 +475,8 @@ def _check_names(recipe: Recipe) -> None:
     from serzoo.data.splits import get_protocol
 
     _check_model(recipe)
+    if recipe.gender is not None:
+        _check_gender(recipe.gender)
     CORPORA.get(recipe.corpus)
     if recipe.test_corpus is not None:
         CORPORA.get(recipe.test_corpus)
@@ -441,6 +499,20 @@ def _check_model(recipe: Recipe) -> None:
         raise unknown_name("model", name, [*MODELS, *SIMPLE_CLASSIFIERS])
 
 
+def _check_gender(settings: GenderConfig) -> None:
+    """Raise unless the classifier of genders exists, as far as its name tells, and takes its arguments."""
+    from serzoo.models.simple import SIMPLE_CLASSIFIERS, SIMPLE_SUFFIX, complete_arguments
+    from serzoo.weights.store import list_pretrained
+
+    name = settings.classifier
+    if settings.trains:
+        complete_arguments(name, settings.arguments)
+    elif name not in list_pretrained() and not name.endswith(SIMPLE_SUFFIX) and Path(name).name == name:
+        raise unknown_name("gender classifier", name, [*SIMPLE_CLASSIFIERS, *list_pretrained()])
+    elif settings.arguments:
+        raise ConfigError(f"gender.arguments are set, but {name} is trained already; leave them out.")
+
+
 def _check_simple_training(recipe: Recipe) -> None:
     """Raise if a recipe asks of a simple classifier what only a network can do."""
     training = recipe.training
@@ -451,6 +523,7 @@ def _check_simple_training(recipe: Recipe) -> None:
         "initial": recipe.initial,
         "anti_transfer": recipe.anti_transfer,
         "rh_emo": recipe.rh_emo,
+        "gender.source": recipe.gender is not None and recipe.gender.source != GOLDEN,
     }
     for key, value in for_networks.items():
         if value:
@@ -460,6 +533,19 @@ def _check_simple_training(recipe: Recipe) -> None:
             f"training.selection is {training.selection}, but {recipe.model.name} has no epochs to choose from; "
             f"set it to {LAST_RULE} or leave it out."
         )
+    usual = TrainingConfig(seed=training.seed)  # a recipe that is written in full names what it does not use
+    for key, value in _changed(training, usual, "training"):
+        raise ConfigError(f"{key} is {value}, but {recipe.model.name} is no network that could use it; leave it out.")
+
+
+def _changed(settings: Any, usual: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield the dotted key and the value of each setting that is not as usual."""
+    for setting in dataclasses.fields(usual):
+        key, value, default = f"{path}.{setting.name}", getattr(settings, setting.name), getattr(usual, setting.name)
+        if dataclasses.is_dataclass(default):
+            yield from _changed(value, default, key)
+        elif value != default:
+            yield key, value
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import numpy as np
 from serzoo.errors import ConfigError, FeatureError, SerzooError, UnknownNameError, WeightsError, unknown_name
 from serzoo.features.spec import spec_from_dict
 from serzoo.models import MODELS
+from serzoo.models.simple import SIMPLE_SUFFIX
 
 if TYPE_CHECKING:
     from serzoo.classifier import Classifier
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 
 WEIGHT_FILES = {".hdf5": "timnet", ".npz": "tbdm"}
 """The papers' own weight files that :func:`load` reads: ending, and model whose weights they are."""
-
-SIMPLE_SUFFIX = ".skops"
-"""Ending of the files of simple classifiers, which :mod:`serzoo.training.simple` reads."""
 
 _MAX_CONFIG_BYTES = 1_000_000
 

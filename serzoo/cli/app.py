@@ -55,15 +55,18 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 @app.command("list")
 def list_everything() -> None:
-    """List models, corpora, protocols and configs."""
+    """List models, pretrained sets, corpora, protocols and configs."""
     from serzoo.config import list_recipes, load_recipe
     from serzoo.data.corpora import CORPORA
     from serzoo.data.splits import protocol_names
     from serzoo.models import MODELS
     from serzoo.models.simple import SIMPLE_CLASSIFIERS
+    from serzoo.weights.store import list_pretrained, pretrained_card
 
+    cards = {name: pretrained_card(name) for name in list_pretrained()}
     _table("Models", {name: MODELS.get(name).summary for name in MODELS})
     _table("Simple classifiers", {name: SIMPLE_CLASSIFIERS.get(name).summary for name in SIMPLE_CLASSIFIERS})
+    _table("Pretrained", {name: f"{card.summary}; {card.licence}" for name, card in cards.items()})
     _table("Corpora", {name: _corpus_text(CORPORA.get(name)) for name in CORPORA})
     _table("Protocols", protocol_names())
     _table("Configs", {name: load_recipe(name).summary for name in list_recipes()})
@@ -194,10 +197,32 @@ def cross_validate_config(
     folds: Annotated[str | None, typer.Option(help="Which folds, for example 1,2 or 1-5; default all.")] = None,
     run_folder: RunFolderOption = None,
     change: Changes = None,
+    gender: Annotated[
+        str | None,
+        typer.Option(help="Compare ways to use the speaker's gender: all, or names such as split:M,split:F."),
+    ] = None,
+    weigh: Annotated[str, typer.Option(help="What post-hoc probabilities weigh: posteriors or logits.")] = "posteriors",
     quiet: Quiet = False,
 ) -> None:
     """Train and score a config on the folds of its protocol; an interrupted run goes on."""
-    _cross_validate(config, data_root, test_data_root, _numbers(folds), run_folder, change, quiet)
+    if gender is None:
+        _cross_validate(config, data_root, test_data_root, _numbers(folds), run_folder, change, quiet)
+        return
+    import_tensorflow_quietly()
+    from serzoo.training.gender_systems import cross_validate_systems
+
+    found = cross_validate_systems(
+        config,
+        None if gender == "all" else [name.strip() for name in gender.split(",")],
+        weighting=weigh,
+        data_root=data_root,
+        test_data_root=test_data_root,
+        run_folder=run_folder,
+        folds=_numbers(folds),
+        changes=dict(map(_change, change or [])),
+        progress=not quiet,
+    )
+    typer.echo(f"{found}\nRun folder: {found.folder}")
 
 
 @study.command("frozen")
@@ -256,19 +281,29 @@ def classify_genders(
         list[str] | None, typer.Option("--set", help="Change an argument of the classifier: scale=false. Repeatable.")
     ] = None,
     save: Annotated[
-        Path | None, typer.Option(help="Train on all recordings too, and keep that as a .skops file.")
+        Path | None, typer.Option(help="Train on all recordings too, and keep that as a .skops file with its card.")
     ] = None,
-    model: Annotated[Path | None, typer.Option(help="Score this .skops file instead of training.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Score this .skops file or pretrained classifier instead of training.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Train a classifier of speakers' genders and score it on speakers it has not heard."""
     from serzoo.data import load_corpus
     from serzoo.data.vectors import embedding_spec
-    from serzoo.training.gender import cross_validate_gender, score_gender, train_gender_classifier
+    from serzoo.training.gender import (
+        cross_validate_gender,
+        save_gender_classifier,
+        score_gender,
+        train_gender_classifier,
+    )
+    from serzoo.weights.store import card_path
 
     if save is not None and (model is not None or save.suffix != ".skops"):
         raise ConfigError(f"--save {save} needs a name that ends in .skops, and no --model, which trains nothing.")
+    if save is not None:
+        card_path(save)  # where something else stands in the card's place, that shows before anything is trained
     manifest = load_corpus(corpus, root)
     if model is not None:
         scores = score_gender(model, manifest, progress=not quiet)
@@ -281,8 +316,9 @@ def classify_genders(
     )
     typer.echo(_json(report.to_dict()) if as_json else str(report))
     if save is not None:
-        train_gender_classifier(manifest, spec, classifier, arguments=arguments, seed=seed).save(save)
-        typer.echo(f"Model: {save}", err=as_json)
+        trained = train_gender_classifier(manifest, spec, classifier, arguments=arguments, seed=seed)
+        card = save_gender_classifier(trained, save, manifest, report)
+        typer.echo(f"Model: {save}\nCard: {card or 'none, since vectors from a table cannot be checked'}", err=as_json)
 
 
 @app.command("evaluate")
@@ -323,7 +359,11 @@ def predict_files(
     ],
     config: RecipeOption = None,
     gender: Annotated[
-        str | None, typer.Option(help="Speaker's gender where the model takes it: male, female or probability of male.")
+        str | None,
+        typer.Option(
+            help="Speaker's gender where the model takes it: male, female, probability of male, or a classifier that "
+            "hears it: a pretrained one's name or a .skops file."
+        ),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to a .json or .csv file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -339,7 +379,7 @@ def predict_files(
     if classifier.model.takes_gender and gender is None:
         raise ConfigError(
             f"{model} takes the speaker's gender; add --gender male, --gender female or the probability of male, "
-            "such as --gender 0.8."
+            "such as --gender 0.8, or --gender gender-ravdess for a classifier to tell it."
         )
     errors: list[AudioError] = []
     predictions = classifier.predict_files(sources, gender=gender, on_error=errors.append)

@@ -220,6 +220,7 @@ def load_examples(
     if isinstance(spec, EmbeddingSpec) and spec.source_kind == "vectors":
         clips = load_vectors(manifest, spec)
     else:
+        spec.digest()  # an embedding's network that is missing is looked for once, not by every thread
         clips = (cache or FeatureCache()).features(manifest.paths, spec, progress=progress)
     if spec.segment_frames is None:
         return Examples(np.asarray(clips), manifest.targets, manifest.class_names, genders, dimensions=dimensions)

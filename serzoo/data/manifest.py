@@ -88,6 +88,10 @@ class Manifest:
         rows = zip(self.frame["gender"], self.frame["path"], strict=True)
         return np.array([male_probability(gender, f"{path}: the speaker's") for gender, path in rows], np.float32)
 
+    def with_genders(self, male: np.ndarray) -> Manifest:
+        """Return the same recordings with other genders: the probabilities that the speakers are male, (N,)."""
+        return Manifest(self.frame.assign(gender=[str(float(p)) for p in male]), self.class_names, self.corpus)
+
     @property
     def dimensions(self) -> np.ndarray | None:
         """Whether valence, arousal and dominance are high, shape (N, 3), float32: 1 for a rating above 0.5, else 0.

@@ -69,7 +69,9 @@ def embedding_spec(source: str, *, sample_rate: int | None = None, layer: int | 
     """
     kind = source.partition(":")[0]
     width, rate = SIGNAL_SOURCES.get(kind, (1, 16_000))
-    spec = EmbeddingSpec(source=source, width=width, sample_rate=sample_rate or rate, layer=layer)
+    spec = EmbeddingSpec(
+        source=source, width=width, sample_rate=rate if sample_rate is None else sample_rate, layer=layer
+    )
     if kind in SIGNAL_SOURCES:
         return spec
     if kind == "vectors":
@@ -88,6 +90,8 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise FeatureError(
             f"{path}: names have the shape {names.shape} and vectors {vectors.shape}; give (N,) and (N, width)."
         )
+    if vectors.size == 0:
+        raise FeatureError(f"{path} holds {len(vectors)} vectors of {vectors.shape[1]} values; give at least one each.")
     return names, vectors
 
 
@@ -112,7 +116,7 @@ def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
             names, vectors = (archive[name] for name in _ARRAYS)
     except KeyError:
         raise FeatureError(f"{path} lacks an array; save it with np.savez(FILE, names=..., vectors=...).") from None
-    except (ValueError, TypeError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+    except (ValueError, TypeError, OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
         line = str(error).partition("\n")[0].rstrip(".")
         raise FeatureError(
             f"{path} cannot be read as .npz ({line}); save text and numbers, no Python objects, "
@@ -134,6 +138,8 @@ def _read_csv(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise FeatureError(f"{path} cannot be read as CSV ({line}); give names, then numbers, in UTF-8.") from None
     if table.columns[0] != NAME_COLUMN:
         raise FeatureError(f"{path}: the first column is {table.columns[0]!r}; call it {NAME_COLUMN!r}.")
+    if not isinstance(table.index, pd.RangeIndex):  # what pandas makes of values that no column is named for
+        raise FeatureError(f"{path} has rows longer than its first line; name a column for each value.")
     return table[NAME_COLUMN].to_numpy(dtype=object), values.to_numpy()
 
 

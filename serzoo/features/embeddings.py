@@ -7,9 +7,10 @@ it hears one recording at a time, on the CPU, so that a vector depends on nothin
 from __future__ import annotations
 
 import hashlib
+import queue
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from importlib.util import find_spec
@@ -32,9 +33,11 @@ _NEMO_EPSILON = 1e-5  # added to a band's standard deviation
 _NEMO_MULTIPLE = 16  # frames are padded to a multiple of this
 
 _HUB_ID = r"\w[\w.-]*(/[\w.-]+)?"
+_HUB_PATIENCE = 5.0  # seconds within which the Hub must say that it has a model
 _MODEL_FILES = ("*.json", "*.safetensors")
 _TRAINING_ONLY = "masked_spec_embed"  # stands for masked frames in pretraining; released checkpoints lack it
 _LENGTH_TYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
+_WEIGHT_FILE = rb"\n\x08location\x12([\x80-\xff]?[\x00-\x7f])"  # in a graph: a key, and its value's length
 
 _READING = threading.Lock()
 _HEARING = threading.Lock()
@@ -106,7 +109,8 @@ def measure_network(source: str, sample_rate: int | None = None, layer: int | No
     """
     spec = EmbeddingSpec(source=source, width=1, layer=layer)
     network = _network(source, fingerprint(spec))
-    rate = sample_rate or network.sample_rate or spec.sample_rate
+    own = network.sample_rate or spec.sample_rate
+    rate = own if sample_rate is None else sample_rate
     second = np.random.default_rng(0).uniform(-0.1, 0.1, rate).astype(np.float32)
     return len(network(second, replace(spec, sample_rate=rate))), rate
 
@@ -185,25 +189,30 @@ def nemo_log_mels(waveform: np.ndarray, n_mels: int) -> tuple[np.ndarray, int]:
 
 
 def fingerprint(spec: EmbeddingSpec) -> str:
+    """Return what tells the model behind a spec's source from others; see :func:`source_fingerprint`."""
+    return source_fingerprint(spec.source)
+
+
+def source_fingerprint(source: str) -> str:
     """Return what tells the model behind a source from others: a hash of its files, or the commit of a hub id.
 
     A file is read again only when its size or time has changed.
 
     Args:
-        spec: which source; those without a file have an empty fingerprint.
+        source: as in :class:`~serzoo.features.spec.EmbeddingSpec`; those without a file have an empty fingerprint.
 
     Raises:
         WeightsError: the model or table is not there, or a hub id cannot be had.
         MissingExtraError: a hub id is asked for, and the package that knows the Hub is not installed.
     """
-    if spec.source_kind == "hf":
-        folder, commit = model_folder(spec.source_name)
-        return commit or _hash_files(sorted(file for pattern in _MODEL_FILES for file in folder.glob(pattern)))
-    if spec.source_kind == "onnx":
-        path = source_file(spec.source)  # a large graph's weights are in files beside it
-        return _hash_files(sorted(file for file in path.parent.iterdir() if file.name.startswith(path.name)))
-    if spec.source_kind == "vectors":
-        return _hash_files([source_file(spec.source)])
+    kind, _, name = source.partition(":")
+    if kind == "hf":
+        folder, commit = model_folder(name)
+        return commit or _hash_files([file for pattern in _MODEL_FILES for file in folder.glob(pattern)])
+    if kind == "onnx":
+        return _hash_files(_graph_files(source_file(source)))
+    if kind == "vectors":
+        return _hash_files([source_file(source)])
     return ""
 
 
@@ -258,12 +267,39 @@ def _snapshot(hub_id: str) -> Path:
     if kept is not None and any(kept.glob("*.safetensors")):
         return kept
     try:
+        _ask_hub(hub_id)
         return Path(snapshot_download(hub_id, allow_patterns=list(_MODEL_FILES)))
     except Exception as error:
         raise WeightsError(
             f"hf:{hub_id} is no folder, and cannot be had from the Hugging Face Hub ({type(error).__name__}); check "
             "the name and the network, or download the model elsewhere and give its folder."
         ) from None
+
+
+def _ask_hub(hub_id: str) -> None:
+    """Raise whatever is wrong unless the Hub says in time that it has a model.
+
+    ``snapshot_download`` waits for that without limit, and so does the look-up of a host's name.
+    """
+    from huggingface_hub import HfApi
+
+    answers: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            HfApi().model_info(hub_id, timeout=_HUB_PATIENCE)
+        except Exception as error:
+            answers.put(error)
+        else:
+            answers.put(None)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        error = answers.get(timeout=_HUB_PATIENCE)
+    except queue.Empty:
+        raise TimeoutError from None
+    if error is not None:
+        raise error
 
 
 class _HuggingFaceNetwork:
@@ -280,12 +316,12 @@ class _HuggingFaceNetwork:
             )
         self.extractor, self.network, missing = _load_pretrained(source, folder)
         self.config = self.network.config
-        self.sample_rate: int | None = self.extractor.sampling_rate
-        if self.network.main_input_name != "input_values" or self.config.is_encoder_decoder:
+        if not self._hears_waveforms():
             raise WeightsError(
                 f"{source} is a network of the kind {self.config.model_type}; "
                 "give one that hears waveforms: wav2vec 2.0, HuBERT or WavLM."
             )
+        self.sample_rate: int | None = self.extractor.sampling_rate
         absent = sorted(name for name in missing if not name.endswith(_TRAINING_ONLY))
         if absent:
             raise WeightsError(
@@ -305,6 +341,15 @@ class _HuggingFaceNetwork:
         states = outputs.last_hidden_state if spec.layer is None else outputs.hidden_states[spec.layer]
         return states[0].numpy().mean(axis=0, dtype=np.float64)
 
+    def _hears_waveforms(self) -> bool:
+        """Return whether the network is a transformer behind convolutions over samples, without a decoder."""
+        needed = ("num_hidden_layers", "conv_kernel", "conv_stride")  # of the kin of wav2vec 2.0, not of codecs
+        return (
+            self.network.main_input_name == "input_values"
+            and not self.config.is_encoder_decoder
+            and all(hasattr(self.config, name) for name in needed)
+        )
+
     def _check_layer(self, layer: int | None) -> None:
         last = self.config.num_hidden_layers
         if layer is not None and layer > last:
@@ -314,9 +359,8 @@ class _HuggingFaceNetwork:
 
     def _shortest(self) -> int:
         """Return how many samples the convolutions make one frame of."""
-        kernels, strides = (getattr(self.config, f"conv_{name}", ()) for name in ("kernel", "stride"))
         length = 1
-        for kernel, stride in zip(reversed(kernels), reversed(strides), strict=True):
+        for kernel, stride in zip(reversed(self.config.conv_kernel), reversed(self.config.conv_stride), strict=True):
             length = (length - 1) * stride + kernel
         return length
 
@@ -377,14 +421,14 @@ class _OnnxNetwork:
 
     def _frames_or_waveform(self) -> int | None:
         """Return the mel bands of the frames that the network takes, or None if it takes waveforms."""
-        signal, *others = self.inputs
-        lengths = all(len(other.shape) == 1 and other.type in _LENGTH_TYPES for other in others)
-        if signal.type == "tensor(float)" and len(others) <= 1 and lengths:
+        lengths = all(len(other.shape) == 1 and other.type in _LENGTH_TYPES for other in self.inputs[1:])
+        if len(self.inputs) in (1, 2) and self.inputs[0].type == "tensor(float)" and lengths:
+            signal = self.inputs[0]
             if len(signal.shape) == 2:
                 return None
             if len(signal.shape) == 3 and signal.name == "audio_signal" and isinstance(signal.shape[1], int):
                 return signal.shape[1]
-        given = ", ".join(f"{each.name} {each.type} {list(each.shape)}" for each in self.inputs)
+        given = ", ".join(f"{each.name} {each.type} {list(each.shape)}" for each in self.inputs) or "no input"
         raise WeightsError(
             f"{self.source} takes {given}; export a network of float32 waveforms (batch, samples), or one of NeMo's "
             "with audio_signal (batch, mel bands, time), and at most their whole-number lengths beside."
@@ -467,11 +511,37 @@ def _first_line(error: Exception) -> str:
     return lines[0].rstrip(".") if lines else type(error).__name__
 
 
-def _hash_files(paths: list[Path]) -> str:
+def _graph_files(path: Path) -> list[Path]:
+    """Return a graph's file and those beside it that hold its weights, as those of a large graph do."""
+    with _READING:
+        named = {path.parent / name for name in _weight_files(path, *_state(path))}
+    return [*named, *(file for file in path.parent.iterdir() if file.name.startswith(path.name))]
+
+
+@lru_cache(maxsize=16)
+def _weight_files(path: Path, size: int, time: int) -> tuple[str, ...]:
+    """Return what a graph calls its files of weights; text that only looks so names no file, as a rule."""
+    del size, time
+    content = path.read_bytes()
+    names: set[str] = set()
+    for found in re.finditer(_WEIGHT_FILE, content):
+        low, *high = found[1]
+        length = low if not high else (low & 0x7F) + 128 * high[0]
+        names.add(content[found.end() : found.end() + length].decode(errors="replace"))
+    return tuple(names)
+
+
+def _hash_files(paths: Iterable[Path]) -> str:
     """Return one hash of files, their names included."""
     with _READING:
-        hashes = [(path.name, _hash_file(path, path.stat().st_size, path.stat().st_mtime_ns)) for path in paths]
+        hashes = [(path.name, _hash_file(path, *_state(path))) for path in sorted(set(paths)) if path.is_file()]
     return hashlib.sha256(repr(hashes).encode()).hexdigest()
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """Return size and time of a file, which change with its content."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
 
 
 @lru_cache(maxsize=256)

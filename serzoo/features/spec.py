@@ -331,8 +331,8 @@ class EmbeddingSpec(FeatureSpec):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_positive(self, "width")
-        if not isinstance(self.source, str):
-            raise ConfigError(f"source is {self.source!r}; it must be text, for example mel or hf:NAME.")
+        if not isinstance(self.source, str) or not self.source.isprintable():
+            raise ConfigError(f"source is {self.source!r}; it must be a line of text, for example mel or hf:NAME.")
         if self.source_kind not in SOURCES:
             raise unknown_name("embedding source", self.source_kind, SOURCES)
         if self.source_kind in SIGNAL_SOURCES:

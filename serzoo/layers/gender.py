@@ -1,10 +1,13 @@
-"""The speaker's gender as a vector."""
+"""The speaker's gender as a vector, and as columns beside the features."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import keras
+
+GENDER_COLUMNS = (0, 1, 2)
+"""How many columns :class:`GenderColumns` may append, and 0 for a model that is not told the gender."""
 
 
 @keras.saving.register_keras_serializable("serzoo")
@@ -43,3 +46,39 @@ class GenderEmbedding(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that rebuild the layer."""
         return {"name": self.name, "width": self.width}
+
+
+@keras.saving.register_keras_serializable("serzoo")
+class GenderColumns(keras.layers.Layer):
+    """The speaker's gender beside the values of every frame.
+
+    Takes frames (batch, time, n_features) and the probability p that the speaker is male, (batch, 1) in 0..1, and
+    returns (batch, time, n_features + columns): one column holds p, two hold 1 - p and p.
+
+    Args:
+        columns: 1 or 2.
+        name: Keras name of the layer.
+
+    Source: Striletchi, Striletchi and Stan, "TBDM-Net", 2024, section 3.5, "pre-hoc".
+    """
+
+    def __init__(self, *, columns: int, name: str | None = None) -> None:
+        super().__init__(name=name)
+        self.columns = columns
+
+    def call(self, frames: Any, male: Any) -> Any:
+        """Return the frames with the columns appended."""
+        told = male if self.columns == 1 else keras.ops.concatenate([1.0 - male, male], axis=-1)
+        batch, time = keras.ops.shape(frames)[:2]
+        repeated = keras.ops.broadcast_to(told[:, None, :], (batch, time, self.columns))
+        return keras.ops.concatenate([frames, keras.ops.cast(repeated, frames.dtype)], axis=-1)
+
+    def compute_output_shape(self, frames_shape: tuple[int | None, ...], male_shape: Any) -> tuple[int | None, ...]:
+        """Return (batch, time, n_features + columns)."""
+        del male_shape
+        *outer, n_features = frames_shape
+        return (*outer, None if n_features is None else n_features + self.columns)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that rebuild the layer."""
+        return {"name": self.name, "columns": self.columns}

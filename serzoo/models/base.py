@@ -11,6 +11,7 @@ import keras
 from serzoo.errors import ConfigError, DataError, FeatureError, WeightsError
 from serzoo.features.spec import FeatureSpec, spec_from_dict
 from serzoo.labels import check_class_names
+from serzoo.layers.gender import GENDER_COLUMNS, GenderColumns
 from serzoo.layers.normalization import Normalization
 
 EMBEDDING = "embedding"
@@ -189,6 +190,24 @@ def check_count(name: str, value: object, minimum: int = 1) -> None:
     """Raise ConfigError unless ``value`` is an integer of at least ``minimum``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
         raise ConfigError(f"{name} is {value!r}; it must be an integer of at least {minimum}.")
+
+
+def with_gender_columns(inputs: Any, frames: Any, columns: int) -> tuple[Any, Any]:
+    """Return a model's inputs and frames, with the speaker's gender in them if ``columns`` is not 0.
+
+    Args:
+        inputs: the symbolic features, (batch, time, n_features).
+        frames: what is to get the columns: ``inputs``, or what was computed of them.
+        columns: one of :data:`serzoo.layers.gender.GENDER_COLUMNS`.
+
+    Raises:
+        ConfigError: another number of columns.
+    """
+    check_choice("gender_columns", columns, GENDER_COLUMNS)
+    if not columns:
+        return inputs, frames
+    male = keras.Input((1,), name=GENDER)
+    return {FEATURES: inputs, GENDER: male}, GenderColumns(columns=columns, name="gender_columns")(frames, male)
 
 
 def check_multiple(name: str, value: object, factor: int) -> None:

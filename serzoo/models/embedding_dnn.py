@@ -9,7 +9,7 @@ import keras
 
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.normalization import FrameNormalization
-from serzoo.models.base import EMBEDDING, SERModel, check_choice, check_count, check_fraction
+from serzoo.models.base import EMBEDDING, SERModel, check_choice, check_count, check_fraction, with_gender_columns
 
 HALVINGS = 3
 """Hidden layers, each half as wide as what it takes."""
@@ -36,6 +36,9 @@ class EmbeddingDNN(SERModel):
         dropout: share of a hidden layer's values zeroed in training, in [0, 1); the paper does not say how many.
         normalization: ``"real-frames"`` brings each value to zero mean and unit deviation by the statistics of the
             training part; None takes the features as they are, since the paper speaks of no scaling.
+        gender_columns: values for the speaker's gender beside the embedding: 0, 1 (the probability that the speaker is
+            male) or 2 (of female and of male). With them the inputs are a dictionary of ``features`` and ``gender``,
+            (batch, 1).
         classifier_activation: ``"softmax"``, or None for logits.
         class_names: names of the outputs in order.
         feature_spec: the features the model takes.
@@ -57,6 +60,7 @@ class EmbeddingDNN(SERModel):
         n_frames: int | None = None,
         dropout: float = 0.2,
         normalization: str | None = None,
+        gender_columns: int = 0,
         classifier_activation: str | None = "softmax",
         class_names: Sequence[str] | None = None,
         feature_spec: FeatureSpec | Mapping[str, object] | None = None,
@@ -70,12 +74,13 @@ class EmbeddingDNN(SERModel):
         check_choice("normalization", normalization, ("real-frames", None))
         check_choice("classifier_activation", classifier_activation, ("softmax", None))
 
-        inputs = features = keras.Input((n_frames, n_features), name="features")
+        features = frames = keras.Input((n_frames, n_features), name="features")
         if normalization is not None:
-            features = FrameNormalization(name="normalization")(features)
-        hidden = keras.ops.mean(features, axis=1)
+            frames = FrameNormalization(name="normalization")(frames)
+        inputs, frames = with_gender_columns(features, frames, gender_columns)
+        hidden = keras.ops.mean(frames, axis=1)
         for number in range(1, HALVINGS + 1):
-            width = max(1, n_features // 2**number)
+            width = max(1, (n_features + gender_columns) // 2**number)
             hidden = _hidden_layer(hidden, number, width, dropout)
         outputs = keras.layers.Dense(n_classes, activation=classifier_activation, name="classifier")(hidden)
         super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
@@ -84,6 +89,7 @@ class EmbeddingDNN(SERModel):
             "n_frames": n_frames,
             "dropout": dropout,
             "normalization": normalization,
+            "gender_columns": gender_columns,
             "classifier_activation": classifier_activation,
         }
 

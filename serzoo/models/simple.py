@@ -18,6 +18,9 @@ import numpy as np
 from serzoo.errors import ConfigError, MissingExtraError, unknown_name
 from serzoo.registry import Registry
 
+SIMPLE_SUFFIX = ".skops"
+"""Ending of the files of simple classifiers, which :mod:`serzoo.training.simple` reads."""
+
 Splits = Sequence[tuple[np.ndarray, np.ndarray]]
 """Positions (training part, held-out part), the held-out parts covering everything once."""
 

@@ -11,7 +11,14 @@ import keras
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.fusion import fuse_scales
 from serzoo.layers.temporal import DROPOUT_AXES, FRAMES, TemporalAwareBlock, sum_directions
-from serzoo.models.base import EMBEDDING, SERModel, check_choice, check_dilated_network, dilated_blocks
+from serzoo.models.base import (
+    EMBEDDING,
+    SERModel,
+    check_choice,
+    check_dilated_network,
+    dilated_blocks,
+    with_gender_columns,
+)
 
 MOMENTUM, EPSILON = 0.9, 1e-5
 """Of every batch normalisation: PyTorch's defaults in Keras terms."""
@@ -37,7 +44,7 @@ class TBDMNet(SERModel):
 
     Args:
         n_classes: outputs, at least 2.
-        n_features: values per frame, more than the coefficients where gender columns are appended.
+        n_features: values per frame; with the gender columns, what the channels of every block are a multiple of.
         n_frames: frames per clip; None takes any number.
         n_blocks: blocks per direction; block j has dilation rate 2^(j-1).
         filters: channels of every scale.
@@ -48,6 +55,9 @@ class TBDMNet(SERModel):
         backward: False leaves out the reversed direction.
         multi_scale: False keeps only the last scale, which then needs no fusion.
         dynamic_fusion: False averages the scales.
+        gender_columns: columns for the speaker's gender, appended to the features of every frame: 0, 1 (the probability
+            that the speaker is male) or 2 (of female and of male). With them the inputs are a dictionary of
+            ``features`` and ``gender``, (batch, 1).
         classifier_activation: ``"softmax"``, or None for logits.
         class_names: names of the outputs in order.
         feature_spec: the features the model takes.
@@ -76,6 +86,7 @@ class TBDMNet(SERModel):
         backward: bool = True,
         multi_scale: bool = True,
         dynamic_fusion: bool = True,
+        gender_columns: int = 0,
         classifier_activation: str | None = "softmax",
         class_names: Sequence[str] | None = None,
         feature_spec: FeatureSpec | Mapping[str, object] | None = None,
@@ -93,6 +104,7 @@ class TBDMNet(SERModel):
             "backward": backward,
             "multi_scale": multi_scale,
             "dynamic_fusion": dynamic_fusion,
+            "gender_columns": gender_columns,
             "classifier_activation": classifier_activation,
         }
         check_dilated_network({**settings, "n_classes": n_classes})
@@ -110,9 +122,10 @@ class TBDMNet(SERModel):
             epsilon=EPSILON,
             kernel_initializer=PYTORCH_UNIFORM,
         )
-        inputs = keras.Input((n_frames, n_features), name="features")
+        features = keras.Input((n_frames, n_features), name="features")
+        inputs, frames = with_gender_columns(features, features, gender_columns)
         stack = partial(_dense_stack, n_blocks=n_blocks, make_block=make_block)
-        states = sum_directions(inputs, stack, backward)
+        states = sum_directions(frames, stack, backward)
         numbered = list(enumerate(states, 1)) if multi_scale else [(n_blocks, states[-1])]
         scales = [_scale(state, filters, f"reduction_{number}") for number, state in numbered]
         learned = keras.initializers.RandomUniform(0.0, 1.0) if multi_scale and dynamic_fusion else None

@@ -11,7 +11,14 @@ import keras
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.fusion import fuse_scales
 from serzoo.layers.temporal import DilatedConvBlock, TemporalAwareBlock, sum_directions
-from serzoo.models.base import EMBEDDING, SERModel, check_choice, check_dilated_network, dilated_blocks
+from serzoo.models.base import (
+    EMBEDDING,
+    SERModel,
+    check_choice,
+    check_dilated_network,
+    dilated_blocks,
+    with_gender_columns,
+)
 
 BLOCKS = {"tab": TemporalAwareBlock, "tcn": DilatedConvBlock}
 """The blocks a direction can be made of; ``"tcn"`` is the paper's first ablation."""
@@ -40,6 +47,9 @@ class TIMNet(SERModel):
         multi_scale: False keeps only the last scale, which then needs no fusion.
         dynamic_fusion: False averages the scales.
         block: ``"tab"``, or ``"tcn"`` for plain dilated convolutions without the gate.
+        gender_columns: columns for the speaker's gender, appended to the features of every frame: 0, 1 (the probability
+            that the speaker is male) or 2 (of female and of male). With them the inputs are a dictionary of
+            ``features`` and ``gender``, (batch, 1).
         classifier_activation: ``"softmax"``, or None for logits.
         class_names: names of the outputs in order.
         feature_spec: the features the model takes.
@@ -68,6 +78,7 @@ class TIMNet(SERModel):
         multi_scale: bool = True,
         dynamic_fusion: bool = True,
         block: str = "tab",
+        gender_columns: int = 0,
         classifier_activation: str | None = "softmax",
         class_names: Sequence[str] | None = None,
         feature_spec: FeatureSpec | Mapping[str, object] | None = None,
@@ -85,15 +96,17 @@ class TIMNet(SERModel):
             "multi_scale": multi_scale,
             "dynamic_fusion": dynamic_fusion,
             "block": block,
+            "gender_columns": gender_columns,
             "classifier_activation": classifier_activation,
         }
         check_dilated_network({**settings, "n_classes": n_classes})
         check_choice("block", block, tuple(BLOCKS))
 
         make_block = partial(BLOCKS[block], kernel_size=kernel_size, activation=activation, dropout=dropout)
-        inputs = keras.Input((n_frames, n_features), name="features")
+        features = keras.Input((n_frames, n_features), name="features")
+        inputs, frames = with_gender_columns(features, features, gender_columns)
         stack = partial(_stack, filters=filters, n_blocks=n_blocks, make_block=make_block)
-        states = sum_directions(inputs, stack, backward)
+        states = sum_directions(frames, stack, backward)
         if not multi_scale:
             states = states[-1:]
         scales = [keras.ops.mean(state, axis=1) for state in states]

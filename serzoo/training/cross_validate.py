@@ -10,21 +10,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from serzoo.config import LEAKY_RULE, VALIDATION_RULES, Recipe, load_recipe
+from serzoo.config import GOLDEN, LEAKY_RULE, VALIDATION_RULES, GenderConfig, Recipe, load_recipe
 from serzoo.data import load_manifest
 from serzoo.data.cache import FeatureCache
 from serzoo.data.examples import Examples, load_examples
 from serzoo.data.leakage import LeakageReport, check_leakage, hash_contents
 from serzoo.data.manifest import Manifest
 from serzoo.data.splits import Fold, Protocol, get_protocol, with_validation
-from serzoo.errors import ConfigError
+from serzoo.errors import ConfigError, DataError
 from serzoo.files import moved_into_place
+from serzoo.labels import MALE
 from serzoo.metrics import Summary, summarise
 from serzoo.models.base import SERModel, check_features_shape
 from serzoo.models.simple import SIMPLE_CLASSIFIERS
 from serzoo.report.plots import plot_confusion, plot_embedding, plot_history
 from serzoo.training.evaluate import embed, predict_probabilities
 from serzoo.training.fit import History
+from serzoo.training.gender import check_told, decided, gender_classifier_file, told_genders
 from serzoo.training.heard import count_heard, write_heard
 from serzoo.training.run_folder import RunFolder, describe_data, environment, write_table
 from serzoo.training.simple import SIMPLE_MODEL_FILE, check_simple, train_simple
@@ -98,8 +100,26 @@ class Report:
         return (
             f"{self.recipe.name}: {self.summary}\n"
             f"Protocol {self.protocol.name} ({kind}), selection {self.recipe.training.selection}."
-            f"{self._repeats()}{self._missing()}\n"
+            f"{self._repeats()}{self._missing()}{self._genders()}\n"
             f"{self.leakage}{self._heard()}"
+        )
+
+    def _genders(self) -> str:
+        settings = self.recipe.gender
+        if settings is None:
+            return ""
+        trained = "" if settings.train_on == "all" else f"  Trained on {settings.train_on} speakers only."
+        return trained if settings.source == GOLDEN else f"{trained}\nGenders: {settings.source} of {self.who_tells()}"
+
+    def who_tells(self) -> str:
+        """Say which classifier tells the genders, and whether it has heard the test speakers."""
+        settings = _gender(self.recipe)
+        if not settings.trains:
+            return f"{settings.classifier}, trained before; whether it has heard the test speakers is for you to know."
+        heard = {True: "has not heard", False: "HAS heard", None: "may have heard"}[self.leakage.speaker_independent]
+        return (
+            f"{settings.classifier} on {settings.features}, trained on each fold's training part; "
+            f"it {heard} the test speakers."
         )
 
     def _heard(self) -> str:
@@ -155,14 +175,14 @@ def cross_validate(
     recipe = load_recipe(config).override(changes or {})
     manifest = load_manifest(recipe, data_root, test_data_root)
     protocol = get_protocol(recipe.protocol)
-    all_folds = _folds(recipe, protocol, manifest)
+    all_folds = recipe_folds(recipe, manifest)
     chosen = choose_folds(all_folds, folds, protocol.name)
-    with_gender = _check_model(recipe, manifest, chosen)
+    with_gender = _check_model(recipe, manifest, chosen) and _gender(recipe).source == GOLDEN
     hashes = hash_contents(manifest)
     check_leakage(manifest, chosen, hashes, protocol)
     examples = load_examples(manifest, recipe.features, with_gender=with_gender, cache=cache, progress=progress)
     once = _with_seed(recipe, recipe.training.seed)  # a run folder takes further seeds later
-    data = describe_data(manifest, hashes, {source: model_file(source) for source in recipe.weight_files})
+    data = describe_data(manifest, hashes, _weight_files(recipe), recipe)
     run = RunFolder.open(run_folder or Path("runs") / recipe.name, once, data)
     for seed, fold in product(recipe.seeds, chosen):
         named = replace(fold, name=_run_name(recipe, fold, seed))
@@ -181,8 +201,15 @@ def _check_model(recipe: Recipe, manifest: Manifest, folds: Sequence[Fold]) -> b
         check_simple(recipe.model.name, recipe.model.arguments, manifest, folds)
         return False
     if recipe.training.waveform_augment is not None and recipe.features.n_samples is None:
-        raise ConfigError("training.waveform_augment changes clips of one length; set features.n_samples.")
+        remedy = "set features.n_samples" if recipe.features.kind != "embedding" else "leave it out with embeddings"
+        raise ConfigError(f"training.waveform_augment changes clips of one length; {remedy}.")
     model = build_model(recipe, manifest)
+    if _gender(recipe).source != GOLDEN and not model.takes_gender:
+        raise ConfigError(
+            f"gender.source is {_gender(recipe).source}, but this {recipe.model.name} is not told the gender; "
+            "set model.arguments.gender_columns (acrnn: gender) or leave gender.source out."
+        )
+    check_told(manifest, _gender(recipe), folds)
     check_features_shape(model, (recipe.features.n_frames, *recipe.features.frame_shape), "the recipe's features have")
     check_stages(recipe, model)
     return model.takes_gender
@@ -218,19 +245,88 @@ def _write_report(
     return report
 
 
+def derive_report(base: Report, folder: Path, tables: Mapping[str, pd.DataFrame], title: str) -> Report:
+    """Write predictions that were made of a run's, in a run folder of their own, and report on them.
+
+    Args:
+        base: the report of the run, which names recipe, protocol and leakage.
+        folder: of the new run folder.
+        tables: predictions by the name of the run's folder; a run without is left out.
+        title: of the plot.
+    """
+    run, class_names = RunFolder(folder), base.summary.pooled.class_names
+    for name, table in tables.items():
+        run.write_predictions(name, table)
+    scores = {
+        fold: run.read_scores([name for name in names if name in tables], class_names)
+        for fold, names in base.runs.items()
+    }
+    done = {fold: found for fold, found in scores.items() if found}
+    report = replace(
+        base,
+        runs={fold: tuple(found) for fold, found in done.items()},
+        chosen=tuple(name for name in base.chosen if name in tables),
+        summary=summarise([list(found.values()) for found in done.values()]),
+        folder=folder,
+    )
+    run.write_json("report.json", report.to_dict())
+    plot_confusion(report.summary.pooled, folder / "plots" / "confusion.png", title=title)
+    return report
+
+
 def _heard_tests(recipe: Recipe, folds: Sequence[Fold], hashes: Sequence[str]) -> dict[str, int | None]:
     """Return how many test recordings of these folds each trained model that the recipe names has heard."""
     tests = [hashes[index] for index in np.unique(np.concatenate([fold.test for fold in folds]))]
-    return {source: count_heard(model_file(source), tests) for source in recipe.weight_files}
+    return {source: count_heard(path, tests) for source, path in _weight_files(recipe).items()}
 
 
-def _folds(recipe: Recipe, protocol: Protocol, manifest: Manifest) -> list[Fold]:
-    """Return the protocol's folds, each with a validation part if the selection rule needs one."""
-    folds = protocol.folds(manifest)
-    if recipe.training.selection not in VALIDATION_RULES:
-        return folds
-    fraction, seed = recipe.training.validation_fraction, recipe.training.seed
-    return [with_validation(fold, manifest, fraction, seed) for fold in folds]
+def _weight_files(recipe: Recipe) -> dict[str, Path]:
+    """Return the files of the trained models that a training depends on, by the recipe's names for them."""
+    files = {source: model_file(source) for source in recipe.weight_files}
+    settings = _gender(recipe)
+    if settings.source == GOLDEN or settings.trains:
+        return files
+    return {**files, settings.classifier: gender_classifier_file(settings.classifier)}
+
+
+def recipe_folds(recipe: Recipe, manifest: Manifest) -> list[Fold]:
+    """Return the folds of the recipe's protocol as it trains on them.
+
+    Each has a validation part if the selection rule needs one, and of the parts but the test part those speakers that
+    ``gender.train_on`` says.
+
+    Raises:
+        DataError: the corpus cannot be split so.
+    """
+    folds = get_protocol(recipe.protocol).folds(manifest)
+    if recipe.training.selection in VALIDATION_RULES:
+        fraction, seed = recipe.training.validation_fraction, recipe.training.seed
+        folds = [with_validation(fold, manifest, fraction, seed) for fold in folds]
+    who = _gender(recipe).train_on
+    return folds if who == "all" else [_of_one_gender(fold, manifest, who) for fold in folds]
+
+
+def _of_one_gender(fold: Fold, manifest: Manifest, gender: str) -> Fold:
+    """Return the fold with the speakers of one gender in its training and validation parts; its test part stays.
+
+    Raises:
+        DataError: a gender is unknown, or a part has no speakers of this one.
+    """
+    wanted = decided(manifest.genders) == (gender == MALE)
+    parts = {"train": fold.train} if fold.validation is None else {"train": fold.train, "validation": fold.validation}
+    kept = {name: part[wanted[part]] for name, part in parts.items()}
+    for name, part in kept.items():
+        if not len(part):
+            raise DataError(
+                f"gender.train_on is {gender}, but no {gender} speaker of {manifest.corpus} is in the {name} part of "
+                f"{fold.name}; use a corpus with both genders or leave it out."
+            )
+    return replace(fold, **kept)
+
+
+def _gender(recipe: Recipe) -> GenderConfig:
+    """Return what the recipe makes of genders; without a word about it, what the corpus states."""
+    return recipe.gender or GenderConfig()
 
 
 def _run_name(recipe: Recipe, fold: Fold, seed: int) -> str:
@@ -285,6 +381,9 @@ def train_fold(
         _train_simple_fold(recipe, manifest, examples, fold, run, hashes)
         return
     rule = recipe.training.selection
+    if _gender(recipe).source != GOLDEN:
+        male = told_genders(manifest, _gender(recipe), fold, recipe.training.seed, cache=cache)
+        manifest, examples = manifest.with_genders(male), replace(examples, genders=male)
     test = examples.select(fold.test)
     validation = None if rule not in VALIDATION_RULES else fold.validation
     augmented = recipe.training.waveform_augment is not None
@@ -299,9 +398,9 @@ def train_fold(
         progress=progress,
         title=fold.name,
     )
-    table = prediction_table(manifest, fold.test, predict_probabilities(model, test))
+    table = prediction_table(manifest, fold.test, predict_probabilities(model, test), test.genders)
     heard = fold.train if fold.validation is None else np.concatenate([fold.train, fold.validation])
-    write_heard(run.fold(fold.name), (hashes[index] for index in heard), map(model_file, recipe.weight_files))
+    write_heard(run.fold(fold.name), (hashes[index] for index in heard), _weight_files(recipe).values())
     _write_fold(run, fold, model, history, test, table)
 
 
@@ -348,18 +447,23 @@ def _write_fold(
         state.unlink()
 
 
-def prediction_table(manifest: Manifest, indices: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
+def prediction_table(
+    manifest: Manifest, indices: np.ndarray, probabilities: np.ndarray, genders: np.ndarray | None = None
+) -> pd.DataFrame:
     """Return one row per clip: name, speaker, label, prediction and the probability of each class.
 
     Args:
         manifest: all recordings.
         indices: positions of the clips, (n,).
         probabilities: of each class for them, (n, n_classes).
+        genders: the probabilities that the clips' speakers are male, (n,), if the model was told them.
     """
     import pandas as pd
 
     columns = {"clip": manifest.names, "speaker": manifest.column("speaker"), "label": manifest.column("label")}
     table = pd.DataFrame(columns).iloc[indices].reset_index(drop=True)
+    if genders is not None:
+        table["male"] = genders.round(6)
     table["prediction"] = np.asarray(manifest.class_names)[probabilities.argmax(axis=1)]
     for index, name in enumerate(manifest.class_names):
         table[f"p_{name}"] = probabilities[:, index].round(6)

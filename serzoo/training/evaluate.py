@@ -78,7 +78,7 @@ def predict_probabilities(model: SERModel, examples: Examples, batch_size: int =
         raise WeightsError(
             f"{model.name} answers with NaN: its training diverged (lower learning_rate) or its weights are damaged."
         )
-    posteriors = outputs if model.classifier_activation is not None else _softmax(outputs)
+    posteriors = outputs if model.classifier_activation is not None else softmax(outputs)
     return pool_segments(posteriors, examples.counts)
 
 
@@ -113,7 +113,8 @@ def score_probabilities(examples: Examples, probabilities: np.ndarray) -> Scores
     return Scores.from_predictions(examples.targets, probabilities.argmax(axis=1), examples.class_names)
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return probabilities, (N, n_classes), whose logarithms differ as the logits do."""
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
 

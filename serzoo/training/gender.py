@@ -8,24 +8,50 @@ Source: Striletchi, Striletchi and Stan, "TBDM-Net", 2024, section 3.5 and table
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 
+from serzoo import __version__
+from serzoo.config import BINARY, GOLDEN, GenderConfig
+from serzoo.data import audio
 from serzoo.data.cache import FeatureCache
+from serzoo.data.corpora import CORPORA
 from serzoo.data.examples import Examples, load_examples
 from serzoo.data.listening import recordings_in
 from serzoo.data.manifest import COLUMNS, Manifest, in_natural_order
 from serzoo.data.splits import Fold
-from serzoo.errors import DataError, WeightsError
-from serzoo.features.spec import FeatureSpec
+from serzoo.data.vectors import embedding_spec
+from serzoo.errors import AudioError, ConfigError, DataError, FeatureError, WeightsError
+from serzoo.features.reference import extract
+from serzoo.features.segments import cut_segments
+from serzoo.features.spec import EmbeddingSpec, FeatureSpec
 from serzoo.labels import FEMALE, MALE, male_probability
 from serzoo.metrics import Scores, Summary, summarise
-from serzoo.models.simple import Splits, complete_arguments
-from serzoo.training.simple import SimpleClassifier, check_simple, load_simple, speaker_splits, train_simple
+from serzoo.models.simple import SIMPLE_CLASSIFIERS, SIMPLE_SUFFIX, Splits, complete_arguments
+from serzoo.training.simple import (
+    SimpleClassifier,
+    check_simple,
+    check_training_part,
+    load_simple,
+    simple_file,
+    speaker_splits,
+    train_simple,
+)
+from serzoo.weights.store import (
+    Card,
+    check_output,
+    fixed_output,
+    installed_version,
+    list_pretrained,
+    pretrained_file,
+    save_with_card,
+)
 
 GENDERS = (FEMALE, MALE)
 """The classes, in order; the second one's probability is what every function here calls P(male)."""
@@ -34,6 +60,11 @@ DEFAULT_ARGUMENTS: Mapping[str, object] = MappingProxyType({"scale": True, "cali
 """Unlike in recipes: these probabilities are handed on as such, and gamma 0.001 is right for scaled values."""
 
 _PARTS = 5
+_FIXED_INPUT = {
+    "label": "neutral", "speaker": "01", "gender": FEMALE, "text": "01", "take": 0, "seed": 0, "sample_rate": 48_000,
+}  # fmt: skip
+_PACKAGES = ("numpy", "scipy", "librosa", "soxr", "scikit-learn", "skops")
+_PACKAGES_OF = {"hf": ("torch", "transformers"), "onnx": ("onnxruntime",), "xgboost": ("xgboost", "xgboost-cpu")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,19 +172,126 @@ def train_gender_classifier(
     return _train(task, examples, spec, classifier, settings, seed)
 
 
-def load_gender_classifier(source: str | Path) -> SimpleClassifier:
-    """Load a classifier of genders: a ``.skops`` file, or the folder of a run's fold.
+def save_gender_classifier(
+    model: SimpleClassifier, path: str | Path, manifest: Manifest, report: GenderReport
+) -> Path | None:
+    """Write a classifier of genders, and beside it the card that says what it is.
+
+    Args:
+        model: trained on all recordings of the manifest.
+        path: a name that ends in ``.skops``; the card's is the same with the ending ``.yaml``. Old ones are replaced.
+        manifest: the recordings.
+        report: of the cross-validation of the same classifier on them.
+
+    Returns:
+        Where the card is; None for a classifier of vectors that were computed elsewhere. It has no card, since it
+        cannot hear the fixed input.
 
     Raises:
-        WeightsError: there is none, it is damaged, or it tells something else than genders.
+        ConfigError: another ending, or something else than a card is in the card's place.
     """
-    model = load_simple(source)
+    target = Path(path).expanduser()
+    if _takes_vectors(model):
+        model.save(target)
+        return None
+    spec = model.feature_spec
+    corpus = CORPORA.get(manifest.corpus) if manifest.corpus in CORPORA else None
+    output = fixed_output(_FIXED_INPUT, partial(_answer, model))
+
+    def card(n_bytes: int, sha256: str) -> Card:
+        return Card(
+            kind="gender",
+            summary=f"tells women's voices from men's, {model.name} on {getattr(spec, 'source', spec.kind)} features",
+            file=target.name,
+            bytes=n_bytes,
+            sha256=sha256,
+            corpus=manifest.corpus,
+            source=corpus.source if corpus else "",
+            licence=corpus.licence if corpus else "",
+            protocol=f"{len(report.folds)} speaker-disjoint folds, seed {report.seed}; this one has heard all speakers",
+            scores=_card_scores(report.summary),
+            class_names=model.class_names,
+            feature_spec=spec.to_dict(),
+            versions=_versions(model),
+            input=_FIXED_INPUT,
+            output=output,
+        )
+
+    return save_with_card(target, model.save, card)
+
+
+def load_gender_classifier(source: SimpleClassifier | str | Path) -> SimpleClassifier:
+    """Load a classifier of genders.
+
+    Args:
+        source: the name of a pretrained one (:func:`serzoo.list_pretrained`), which takes precedence over a file or
+            folder that is called so; a ``.skops`` file; the folder of a run's fold; or one that is loaded already.
+
+    Raises:
+        UnknownNameError: no pretrained set, file or folder has this name.
+        WeightsError: it is damaged, a pretrained one is not what its card says, or it tells something else than
+            genders.
+    """
+    if _is_name(source):
+        return _load_pretrained(str(source))
+    model = source if isinstance(source, SimpleClassifier) else load_simple(source)
     if model.class_names != GENDERS:
         raise WeightsError(
-            f"{source} tells {', '.join(model.class_names):.200}, not {' and '.join(GENDERS)}; "
-            "give a classifier that was trained on genders (serzoo gender)."
+            f"{model.name if model is source else source} tells {', '.join(model.class_names):.200}, "
+            f"not {' and '.join(GENDERS)}; give a classifier that was trained on genders (serzoo gender)."
         )
     return model
+
+
+def gender_classifier_file(source: str) -> Path:
+    """Return the file of a trained classifier of genders, as :func:`load_gender_classifier` finds it."""
+    return pretrained_file(source)[1] if _is_name(source) else simple_file(Path(source).expanduser())
+
+
+def find_gender_classifier(gender: object) -> SimpleClassifier | None:
+    """Load the classifier that stands in a gender's place, or return None where there is none.
+
+    Args:
+        gender: a path, a loaded classifier, or text: a path with a folder in it, a ``.skops`` file or a pretrained
+            classifier's name. What is nearly such a name, and no gender, is taken for a slip.
+
+    Raises:
+        SerzooError: as :func:`load_gender_classifier`.
+    """
+    if isinstance(gender, str):
+        is_path = Path(gender).name != gender or gender.endswith(SIMPLE_SUFFIX)
+        is_source = is_path or bool(difflib.get_close_matches(gender, list_pretrained()))
+        return load_gender_classifier(gender) if is_source else None
+    return load_gender_classifier(gender) if isinstance(gender, Path | SimpleClassifier) else None
+
+
+def hear_gender(model: SimpleClassifier, waveform: np.ndarray, sample_rate: int, name: str = "array") -> float:
+    """Return P(male) of one recording, in 0..1, as :func:`gender_probabilities` does of its file.
+
+    Args:
+        model: a classifier of genders.
+        waveform: one channel, (n_samples,), floats, full scale at -1 and 1.
+        sample_rate: in Hz.
+        name: what errors call the recording.
+
+    Raises:
+        AudioError: the recording is too short for the classifier's features.
+        ConfigError: the classifier takes vectors that were computed elsewhere, and hears nothing.
+        SerzooError: the network that computes its features cannot be used.
+    """
+    spec = model.feature_spec
+    if _takes_vectors(model):
+        raise ConfigError(
+            "The classifier of genders takes vectors from a table, which this recording is not in; give one that was "
+            "trained on features of recordings, such as mfcc."
+        )
+    try:
+        features = extract(audio.resample(waveform, sample_rate, spec.sample_rate), spec)
+    except FeatureError as error:
+        raise AudioError(f"{name}: {error}") from None
+    parts = features[None] if spec.segment_frames is None else cut_segments(features, spec.segment_frames)
+    clip = Examples(parts, np.zeros(1, np.int64), GENDERS, segment_counts=np.array([len(parts)]))
+    return float(_male(model, clip)[0])
 
 
 def gender_probabilities(
@@ -166,17 +304,17 @@ def gender_probabilities(
     """Return P(male) of each recording, (N,) float32, in 0..1.
 
     Args:
-        model: a classifier of genders, or its file or folder.
+        model: a classifier of genders, its name, file or folder; see :func:`load_gender_classifier`.
         recordings: a manifest, whose genders are not looked at, or audio files and folders.
         cache: where features are kept; None for the default folder.
         progress: show a progress bar.
 
     Raises:
-        WeightsError: no classifier of genders.
+        UnknownNameError, WeightsError: no classifier of genders.
         AudioError: a recording cannot be read.
         DataError: no recordings.
     """
-    loaded = model if isinstance(model, SimpleClassifier) else load_gender_classifier(model)
+    loaded = load_gender_classifier(model)
     manifest = recordings if isinstance(recordings, Manifest) else _unlabelled(recordings)
     return _male(loaded, load_examples(manifest, loaded.feature_spec, cache=cache, progress=progress))
 
@@ -293,6 +431,102 @@ def fold_genders(
     return FoldGenders(male, tuple(heard))
 
 
+def told_genders(
+    manifest: Manifest, settings: GenderConfig, fold: Fold, seed: int = 0, *, cache: FeatureCache | None = None
+) -> np.ndarray:
+    """Return what a model is told of the genders in a fold, (N,) float32, in 0..1: 1 for male.
+
+    Of recordings in no part of the fold it is told 0.5, which nobody hears.
+
+    Args:
+        manifest: all recordings.
+        settings: who tells, and whether it is a decision or a probability.
+        fold: of the manifest.
+        seed: of the classifier.
+        cache: where features are kept; None for the default folder.
+
+    Raises:
+        SerzooError: as :func:`fold_genders`; a gender is unknown that the corpus should state.
+    """
+    if settings.source == GOLDEN:
+        return manifest.genders
+    if settings.trains:
+        spec = embedding_spec(settings.features)
+        told = fold_genders(
+            manifest, spec, fold, settings.classifier, arguments=settings.arguments, seed=seed, cache=cache
+        )
+        male = np.nan_to_num(told.male, nan=0.5)
+    else:
+        male = gender_probabilities(settings.classifier, manifest, cache=cache)
+    return decided(male).astype(np.float32) if settings.source == BINARY else male
+
+
+def check_told(manifest: Manifest, settings: GenderConfig, folds: Sequence[Fold]) -> None:
+    """Raise SerzooError unless :func:`told_genders` can tell the genders in these folds; nothing is trained."""
+    if settings.source == GOLDEN:
+        return
+    if not settings.trains:
+        load_gender_classifier(settings.classifier)
+        return
+    embedding_spec(settings.features)
+    SIMPLE_CLASSIFIERS.get(settings.classifier).load()
+    arguments = _settings(settings.classifier, settings.arguments)
+    for fold in folds:
+        task = gender_manifest(manifest.select(fold.train))
+        check_training_part(arguments, task.targets, task.column("speaker"), GENDERS)
+
+
+def decided(male: np.ndarray) -> np.ndarray:
+    """Return which probabilities mean male: those above one half."""
+    return male > 0.5
+
+
+def _is_name(source: object) -> bool:
+    """Return whether ``source`` is a pretrained classifier's name, or could be nothing else."""
+    if not isinstance(source, str):
+        return False
+    path = Path(source).expanduser()
+    return source in list_pretrained() or not (path.suffix == SIMPLE_SUFFIX or path.name != source or path.exists())
+
+
+def _load_pretrained(name: str) -> SimpleClassifier:
+    card, path = pretrained_file(name)
+    model = load_gender_classifier(path)
+    check_output(name, card, partial(_answer, model))
+    return model
+
+
+def _answer(model: SimpleClassifier, waveform: np.ndarray, sample_rate: int) -> tuple[float, float]:
+    """Return the probabilities of :data:`GENDERS` for a recording."""
+    male = hear_gender(model, waveform, sample_rate)
+    return 1 - male, male
+
+
+def _takes_vectors(model: SimpleClassifier) -> bool:
+    """Return whether a classifier looks its features up in a table instead of computing them."""
+    spec = model.feature_spec
+    return isinstance(spec, EmbeddingSpec) and spec.source_kind == "vectors"
+
+
+def _card_scores(summary: Summary) -> dict[str, object]:
+    pooled = summary.pooled
+    return {
+        "accuracy": round(pooled.war, 6),
+        "uar": round(pooled.uar, 6),
+        "n": pooled.n,
+        "accuracy_of_folds": [round(run.war, 6) for (run,) in summary.folds],
+    }
+
+
+def _versions(model: SimpleClassifier) -> dict[str, str]:
+    """Return the versions of the packages that a classifier's answers depend on."""
+    spec = model.feature_spec
+    source = spec.source_kind if isinstance(spec, EmbeddingSpec) else ""
+    names = [*_PACKAGES, *_PACKAGES_OF.get(source, ()), *_PACKAGES_OF.get(model.name, ())]
+    known = {name: installed_version(name) for name in names}
+    return {"serzoo": __version__, **{name: version for name, version in known.items() if version}}
+
+
 def _settings(classifier: str, arguments: Mapping[str, object]) -> dict[str, object]:
     """Return all arguments of a classifier; a wrong one shows before a recording is read."""
     return complete_arguments(classifier, {**DEFAULT_ARGUMENTS, **arguments})
@@ -314,8 +548,8 @@ def _male(model: SimpleClassifier, examples: Examples) -> np.ndarray:
 
 
 def _score(targets: np.ndarray, male: np.ndarray) -> Scores:
-    """Score P(male) against gold genders; above one half it means male."""
-    return Scores.from_predictions(targets, (male > 0.5).astype(np.int64), GENDERS)
+    """Score P(male) against gold genders."""
+    return Scores.from_predictions(targets, decided(male).astype(np.int64), GENDERS)
 
 
 def _splits(task: Manifest, n_splits: int, seed: int) -> Splits:

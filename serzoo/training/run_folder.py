@@ -4,7 +4,8 @@
 
     recipe.yaml        the recipe with every value spelt out, but for how often each fold is trained
     data.json          which recordings: corpus, number, classes and a hash of what is known of them and of their audio;
-                       and a hash of each trained model that the training starts from or is held against
+                       and hashes of trained models that the training starts from or is held against, and of the files
+                       that embeddings come from
     fold01/            one folder per fold; with further seeds also fold01-seed47, fold01-seed48, ...
       state.npz        to resume from; gone when the training is done
       tensorboard/     its logs
@@ -36,9 +37,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from serzoo.config import Recipe, read_recipe
+from serzoo.config import GOLDEN, Recipe, read_recipe
 from serzoo.data.manifest import Manifest
 from serzoo.errors import ConfigError, DataError, SerzooError
+from serzoo.features.embeddings import source_fingerprint
+from serzoo.features.spec import EmbeddingSpec
 from serzoo.files import write_whole
 from serzoo.labels import DIMENSIONS
 from serzoo.metrics import Scores
@@ -79,7 +82,7 @@ class RunFolder:
         for name, text in own.items():
             kept = run.path / name
             if kept.exists() and kept.read_bytes() != text.encode() and not _says(kept, recipe):
-                what = "other settings" if name == "recipe.yaml" else "other recordings or pretrained weights"
+                what = "other settings" if name == "recipe.yaml" else _other(kept, data)
                 raise ConfigError(
                     f"{run.path} holds a run with {what} (see {name} there); choose another run folder or delete it."
                 )
@@ -116,6 +119,14 @@ def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     write_whole(path, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
 
 
+def read_predictions(folder: Path) -> pd.DataFrame:
+    """Return the predictions in the folder of a fold that is done, texts as texts."""
+    import pandas as pd
+
+    texts = dict.fromkeys(("clip", "speaker", "label", "prediction"), str)
+    return pd.read_csv(folder / "predictions.csv", dtype=texts, keep_default_na=False)
+
+
 def score_predictions(path: Path, class_names: Sequence[str]) -> Scores:
     """Compute the scores from a predictions file (columns ``label`` and ``prediction``).
 
@@ -138,6 +149,16 @@ def score_predictions(path: Path, class_names: Sequence[str]) -> Scores:
     return Scores.from_predictions(np.array(targets), np.array(predictions), class_names)
 
 
+def _other(path: Path, data: Mapping[str, object]) -> str:
+    """Return what differs between a kept description of the recordings and a new one."""
+    try:
+        kept = {**json.loads(path.read_bytes())}
+    except (ValueError, TypeError):  # somebody has edited it
+        kept = {}
+    embeddings_alone = {**kept, "embeddings": None} == {**data, "embeddings": None}
+    return "embeddings by another network or table" if embeddings_alone else "other recordings or pretrained weights"
+
+
 def _says(path: Path, recipe: Recipe) -> bool:
     """Return whether a file holds this recipe, perhaps as an earlier version wrote it, without later keys."""
     try:
@@ -147,7 +168,10 @@ def _says(path: Path, recipe: Recipe) -> bool:
 
 
 def describe_data(
-    manifest: Manifest, content_hashes: Sequence[str], weight_files: Mapping[str, Path] = MappingProxyType({})
+    manifest: Manifest,
+    content_hashes: Sequence[str],
+    weight_files: Mapping[str, Path] = MappingProxyType({}),
+    recipe: Recipe | None = None,
 ) -> dict[str, object]:
     """Return what recordings a run is about, as plain data that differs whenever they do.
 
@@ -155,6 +179,10 @@ def describe_data(
         manifest: the recordings.
         content_hashes: of each recording's audio, in order.
         weight_files: trained models that the run starts from or is held against, by the recipe's names for them.
+        recipe: what is trained; where its embeddings come from files, their content is part of the description.
+
+    Raises:
+        WeightsError: those files are not there.
     """
     known = ("label", "speaker", "gender", "session", *(name for name in DIMENSIONS if name in manifest.frame.columns))
     columns = [manifest.column(name) for name in known]
@@ -167,7 +195,19 @@ def describe_data(
         "sha256": digest.hexdigest(),
     }
     weights = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in weight_files.items()}
-    return {**described, "weights": weights} if weights else described
+    embeddings = {source: source_fingerprint(source) for source in _embedding_sources(recipe)}
+    beside = {"weights": weights, "embeddings": {source: content for source, content in embeddings.items() if content}}
+    return {**described, **{name: hashes for name, hashes in beside.items() if hashes}}
+
+
+def _embedding_sources(recipe: Recipe | None) -> list[str]:
+    """Return where the embeddings of a recipe come from: its own, and those that the speakers' genders are told by."""
+    if recipe is None:
+        return []
+    own = [recipe.features.source] if isinstance(recipe.features, EmbeddingSpec) else []
+    gender = recipe.gender
+    told = [] if gender is None or gender.source == GOLDEN or not gender.trains else [gender.features]
+    return [*own, *told]
 
 
 def environment() -> dict[str, object]:

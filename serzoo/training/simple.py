@@ -36,13 +36,13 @@ from serzoo.files import write_whole
 from serzoo.labels import check_class_names
 from serzoo.models.simple import (
     SIMPLE_CLASSIFIERS,
+    SIMPLE_SUFFIX,
     Splits,
     class_probabilities,
     complete_arguments,
     make_estimator,
     trusted_types,
 )
-from serzoo.zoo import SIMPLE_SUFFIX
 
 SIMPLE_MODEL_FILE = f"model{SIMPLE_SUFFIX}"
 """The file of a simple classifier, in the folder of a fold."""
@@ -108,7 +108,7 @@ class SimpleClassifier:
         target = Path(path).expanduser()
         if target.suffix != SIMPLE_SUFFIX:
             raise ConfigError(f"{path} does not end in .skops, the format of simple classifiers; name it so.")
-        content = io.BytesIO(skops.io.dumps(self.estimator))
+        content = io.BytesIO(skops.io.dumps(self.estimator, compression=zipfile.ZIP_DEFLATED))
         with zipfile.ZipFile(content, "a") as archive:
             archive.writestr(_CARD, json.dumps(self._card(), indent=2))
         write_whole(target, content.getvalue())
@@ -171,12 +171,13 @@ def train_simple(
         The classifier; the same one, to the last digit, for the same arguments.
 
     Raises:
-        UnknownNameError, ConfigError: no such classifier or argument, or an argument out of range.
+        UnknownNameError, ConfigError: no such classifier or argument, or an argument or the seed out of range.
         MissingExtraError: its library is not installed.
         DataError: the training part has one class, or too few speakers to calibrate.
     """
     settings = complete_arguments(name, arguments)
-    splits = _check_training_part(settings, examples.targets, speakers, examples.class_names)
+    _check_seed(seed)
+    splits = check_training_part(settings, examples.targets, speakers, examples.class_names)
     learned, targets = np.unique(examples.targets, return_inverse=True)
     vectors = clip_vectors(examples)
     estimator = make_estimator(name, settings, seed, splits)
@@ -205,7 +206,7 @@ def check_simple(name: str, arguments: Mapping[str, object], manifest: Manifest,
     speakers = manifest.column("speaker")
     for fold in folds:
         try:
-            _check_training_part(settings, manifest.targets[fold.train], speakers[fold.train], manifest.class_names)
+            check_training_part(settings, manifest.targets[fold.train], speakers[fold.train], manifest.class_names)
         except SerzooError as error:
             raise type(error)(f"{fold.name}: {error}") from None
 
@@ -233,9 +234,11 @@ def speaker_splits(
 
     Raises:
         DataError: an unknown speaker, or a class that fewer than two speakers have.
+        ConfigError: a seed out of range.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
+    _check_seed(0 if seed is None else seed)
     if speakers is None or "" in speakers:
         raise DataError(
             "Some speakers are unknown, and a split by speakers needs them all; fill the manifest's speaker column."
@@ -259,7 +262,12 @@ def speaker_splits(
     return splits
 
 
-def _check_training_part(
+def _check_seed(seed: int) -> None:
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
+        raise ConfigError(f"seed is {seed!r}; it must be a whole number, at least 0 and below 2^32.")
+
+
+def check_training_part(
     settings: Mapping[str, Any], targets: np.ndarray, speakers: np.ndarray | None, class_names: Sequence[str]
 ) -> Splits | None:
     """Return the splits to calibrate with, or None without; raise DataError if the part cannot be trained on."""
@@ -305,7 +313,7 @@ def load_simple(source: str | Path) -> SimpleClassifier:
         WeightsError: there is no such file, or it is damaged or none of serzoo's.
         MissingExtraError: the classifier's library is not installed.
     """
-    path = _simple_file(Path(source).expanduser())
+    path = simple_file(Path(source).expanduser())
     try:
         card = _read_card(path)
         settings = complete_arguments(card["classifier"], card["arguments"])
@@ -332,7 +340,7 @@ class _NotOursError(WeightsError):
     """A file that holds something else than a simple classifier of serzoo."""
 
 
-def _simple_file(path: Path) -> Path:
+def simple_file(path: Path) -> Path:
     """Return the file that a path, itself or a fold's folder, stands for."""
     if path.is_dir():
         file = path / SIMPLE_MODEL_FILE

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,11 +20,13 @@ from serzoo.config import ModelConfig, Recipe, load_recipe
 from serzoo.data import load_corpus
 from serzoo.data.cache import FeatureCache
 from serzoo.data.examples import load_examples
-from serzoo.errors import ConfigError, unknown_name
+from serzoo.errors import ConfigError, SerzooWarning, unknown_name
 from serzoo.features.spec import EmbeddingSpec
 from serzoo.files import write_whole
 from serzoo.models.simple import SIMPLE_CLASSIFIERS
-from serzoo.training.cross_validate import Report, cross_validate
+
+if TYPE_CHECKING:
+    from serzoo.training.cross_validate import Report
 
 NETWORK = "embedding_dnn"
 """The classifier that is a network of the zoo; the others are simple classifiers."""
@@ -30,6 +36,12 @@ SCORES = ("UAR", "WAR")
 
 SCALED = {NETWORK: {"normalization": "real-frames"}}
 """What brings each value to zero mean and unit deviation over the training part; of simple classifiers ``scale``."""
+
+_DECIDED = (
+    "name", "corpus", "test_corpus", "features", "protocol", "model.name", "model.arguments.scale",
+    "model.arguments.normalization",
+)  # fmt: skip
+_SHOWN = 60  # last characters of a representation's name in a folder's
 
 
 @dataclass(frozen=True)
@@ -57,11 +69,17 @@ class Cell:
     @property
     def folder(self) -> Path:
         """Its run folder, below the study's."""
-        what = " ".join(self.row).replace(",", "")
-        return Path(self.corpus, f"{re.sub(r'[^A-Za-z0-9_.]+', '-', what)}-{self.features.digest()}")
+        source, classifier = (re.sub(r"[^A-Za-z0-9_.]+", "-", text.replace(",", "")) for text in self.row)
+        return Path(self.corpus, f"{source[-_SHOWN:]}-{classifier}-{self.features.digest()}")
 
-    def recipe(self, protocol: str, seed: int) -> Recipe:
-        """Return what is trained: the zoo's recipe of this classifier, with the cell's corpus and features."""
+    def recipe(self, protocol: str, seed: int, changes: Mapping[str, object] = MappingProxyType({})) -> Recipe:
+        """Return what is trained: the zoo's recipe of this classifier, with the cell's corpus and features.
+
+        Args:
+            protocol: its name.
+            seed: of the classifier.
+            changes: values to replace in it.
+        """
         base = load_recipe(f"{NETWORK if self.classifier == NETWORK else 'svc'}-ravdess-mfcc")
         arguments = SCALED.get(self.classifier, {"scale": True}) if self.scaled else {}
         return replace(
@@ -73,7 +91,7 @@ class Cell:
             features=self.features,
             protocol=protocol,
             training=replace(base.training, seed=seed),
-        )
+        ).override(changes)
 
 
 @dataclass(frozen=True)
@@ -135,7 +153,7 @@ def study_frozen(
     """Cross-validate classifiers on frozen representations of whole recordings.
 
     Each cell is a run folder that :func:`serzoo.cross_validate` writes, below the study's; what is done there is not
-    done again. Cells run side by side, one process per core.
+    done again. Cells run side by side, one process per core; what they warn of is said at the end.
 
     Args:
         corpora: folders by corpus name.
@@ -144,7 +162,8 @@ def study_frozen(
         scaled: whether values are standardised by the training part: (False,), (True,) or both.
         protocol: of all cells.
         seed: of every classifier.
-        changes: values to replace in every cell's recipe, for example ``{"training.epochs": 20}``.
+        changes: values to replace in every cell's recipe, for example ``{"model.arguments.C": 1.0}``; those of
+            ``training``, but for its seed, in those of ``embedding_dnn`` where it is among the classifiers.
         run_folder: where the cells' run folders go, and ``table.md``.
         jobs: processes; None for one per core.
         cache: where vectors are kept; None for the default folder.
@@ -156,24 +175,28 @@ def study_frozen(
 
     Raises:
         UnknownNameError: an unknown corpus, classifier or protocol.
-        ConfigError: nothing to compare, or no number of processes.
+        ConfigError: nothing to compare, no number of processes, or a change of what is compared.
         SerzooError: as :func:`serzoo.cross_validate` raises.
     """
-    from joblib import Parallel, delayed, parallel_config
+    from joblib import Parallel, cpu_count, delayed, parallel_config
 
     cells = _cells(corpora, features, classifiers, scaled)
     if jobs is not None and jobs < 1:
         raise ConfigError(f"jobs is {jobs}; it must be at least 1, or None for one per core.")
-    n_jobs = min(jobs or os.cpu_count() or 1, len(cells))
-    recipes = [cell.recipe(protocol, seed).override(changes or {}) for cell in cells]
+    n_jobs = min(jobs or cpu_count(), len(cells))
+    recipes = [cell.recipe(protocol, seed, _own_changes(cell, classifiers, changes or {})) for cell in cells]
     for corpus, spec in product(corpora, features):  # all cells take them from the cache
         load_examples(load_corpus(corpus, corpora[corpus]), spec, cache=cache, progress=progress)
+    train = _cross_validate if n_jobs == 1 else _cross_validate_quietly
     with parallel_config("loky", n_jobs=n_jobs):
-        reports = Parallel()(
-            delayed(_cross_validate)(recipe, corpora[cell.corpus], Path(run_folder) / cell.folder, cache, n_jobs)
+        trained = Parallel()(
+            delayed(train)(recipe, corpora[cell.corpus], Path(run_folder) / cell.folder, cache)
             for cell, recipe in zip(cells, recipes, strict=True)
         )
-    study = Study(protocol, dict(zip(cells, reports, strict=True)))
+    for cell, (_, messages) in zip(cells, trained, strict=True):
+        for message in messages:
+            warnings.warn(f"{cell.corpus}, {', '.join(cell.row)}: {message}", SerzooWarning, stacklevel=2)
+    study = Study(protocol, {cell: report for cell, (report, _) in zip(cells, trained, strict=True)})
     write_whole(Path(run_folder) / "table.md", study.to_markdown())
     return study
 
@@ -194,10 +217,53 @@ def _cells(
     return cells
 
 
+def _own_changes(cell: Cell, classifiers: Iterable[str], changes: Mapping[str, object]) -> dict[str, object]:
+    """Return the changes that are for a cell: how a network is trained is nothing to a simple classifier beside it."""
+    for key in changes:
+        if any(f"{key}.".startswith(f"{name}.") or name.startswith(f"{key}.") for name in _DECIDED):
+            raise ConfigError(
+                f"{key} is for the study to set, or its table would say something else than its cells; "
+                "choose its corpora, features, classifiers, scaling and protocol."
+            )
+    if cell.classifier == NETWORK or NETWORK not in classifiers:
+        return dict(changes)
+    return {key: value for key, value in changes.items() if key == "training.seed" or not key.startswith("training")}
+
+
 def _cross_validate(
-    recipe: Recipe, root: str | Path, run_folder: Path, cache: FeatureCache | None, n_jobs: int
-) -> Report:
-    """Train and score a cell, on one thread if others run beside it."""
-    if n_jobs > 1:  # in a process of its own, which TensorFlow is not loaded in yet
-        os.environ.update(dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1"))
-    return cross_validate(recipe, data_root=root, run_folder=run_folder, cache=cache, progress=False)
+    recipe: Recipe, root: str | Path, run_folder: Path, cache: FeatureCache | None
+) -> tuple[Report, list[str]]:
+    """Train and score a cell; its warnings are on their way already."""
+    from serzoo.training.cross_validate import cross_validate
+
+    return cross_validate(recipe, data_root=root, run_folder=run_folder, cache=cache, progress=False), []
+
+
+def _cross_validate_quietly(
+    recipe: Recipe, root: str | Path, run_folder: Path, cache: FeatureCache | None
+) -> tuple[Report, list[str]]:
+    """Train and score a cell on one thread in a process of its own, and return its warnings, each once."""
+    os.environ.update(dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1"))
+    with _stderr_closed():
+        import keras
+
+        keras.distribution.list_devices()  # what native code has to say of them, it says now
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", SerzooWarning)
+        report, _ = _cross_validate(recipe, root, run_folder, cache)
+    messages = [str(each.message) for each in caught if issubclass(each.category, SerzooWarning)]
+    return report, list(dict.fromkeys(messages))
+
+
+@contextmanager
+def _stderr_closed() -> Iterator[None]:
+    """Keep what native code writes to stderr from it."""
+    sys.stderr.flush()
+    kept, silent = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silent, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(silent)
+        os.close(kept)

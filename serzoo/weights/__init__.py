@@ -1,1 +1,1 @@
-"""Weights that were trained elsewhere."""
+"""Weights that were trained elsewhere, and those that come with the package."""

@@ -56,6 +56,7 @@ ABLATIONS = {
         "w/o DF": {"dynamic_fusion": False},
         "GELU": {"activation": "gelu"},
         "2 blocks": {"n_blocks": 2},
+        "gender": {"gender_columns": 1},
         "kernel 3": {"kernel_size": 3},
         "logits": {"classifier_activation": None},
         "20 frames": {"n_frames": 20},
@@ -67,6 +68,7 @@ ABLATIONS = {
         "w/o MS": {"multi_scale": False},
         "w/o DF": {"dynamic_fusion": False},
         "2 TABs": {"n_blocks": 2},
+        "gender": {"gender_columns": 2},
         "kernel 3": {"kernel_size": 3},
         "channel dropout": {"dropout_axis": "channels"},
         "logits": {"classifier_activation": None},
@@ -108,6 +110,7 @@ ABLATIONS = {
         "no dropout": {"dropout": 0.0},
     },
     "embedding_dnn": {
+        "gender": {"gender_columns": 2},
         "standardised input": {"normalization": "real-frames"},
         "39 features": {"n_features": 39},
         "logits": {"classifier_activation": None},
@@ -571,9 +574,19 @@ def test_copy_without_training_state_answers_alike(name, option):
     copy.check_statistics()
 
 
-@pytest.mark.parametrize("option", [{}, {"attention": "pooling"}, {"attention": "dot_product"}])
-def test_gender_decides_with_the_features(option):
-    model = small_model("acrnn", **option)
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("acrnn", {}),
+        ("acrnn", {"attention": "pooling"}),
+        ("acrnn", {"attention": "dot_product"}),
+        ("timnet", {"gender_columns": 1}),
+        ("timnet", {"gender_columns": 2}),
+        ("tbdm", {"gender_columns": 1}),
+    ],
+)
+def test_gender_decides_with_the_features(name, option):
+    model = small_model(name, **option)
     inputs = clips(model)
     answers = [run(model, {**inputs, "gender": np.full((3, 1), male, "float32")}) for male in (0.0, 0.5, 1.0)]
     assert all(np.abs(a - b).max() > 1e-4 for a, b in ((answers[0], answers[1]), (answers[1], answers[2])))

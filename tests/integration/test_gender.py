@@ -383,7 +383,7 @@ def test_gender_on_the_command_line(root, tmp_path):
     result = run("ravdess", root, "--folds", 2, "--set", "calibrate=false", "--save", saved, "-q")
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
-    assert [line.partition(":")[0] for line in lines] == ["fold01", "fold02", "svc", "Protocol", "Model"]
+    assert [line.partition(":")[0] for line in lines] == ["fold01", "fold02", "svc", "Protocol", "Model", "Card"]
     assert load_gender_classifier(saved).feature_spec.to_dict()["source"] == "mfcc"
     assert load_gender_classifier(saved).arguments["calibrate"] is False
     result = run("ravdess", root, "--model", saved, "--json", "-q")
@@ -403,6 +403,8 @@ def test_gender_on_the_command_line(root, tmp_path):
         (["--save", "a.skops", "--model", "b.skops"], "--save a.skops needs"),
         (["--model", "b.skops"], "Classifier b.skops does not exist"),
         (["--set", "gama=1"], "Unknown argument of svc 'gama'"),
+        (["--seed", "-1"], "seed is -1; it must be a whole number, at least 0 and below 2^32."),
+        (["--seed", 2**32], "seed is 4294967296; it must be a whole number, at least 0 and below 2^32."),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_line(root, options, message):

@@ -1,17 +1,25 @@
 """Studies of frozen representations: every cell, its run folder, and the table."""
 
 import json
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from serzoo.config import GenderConfig
+from serzoo.data import load_corpus
 from serzoo.data.cache import FeatureCache
 from serzoo.data.synthetic import write_corpus
-from serzoo.errors import ConfigError, SerzooError, UnknownNameError, WeightsError
+from serzoo.data.vectors import embedding_spec
+from serzoo.errors import ConfigError, SerzooError, SerzooWarning, UnknownNameError, WeightsError
+from serzoo.features import embeddings
+from serzoo.features.embeddings import fingerprint
 from serzoo.features.spec import EmbeddingSpec
 from serzoo.models.simple import SIMPLE_CLASSIFIERS
 from serzoo.training import study as studies
 from serzoo.training.cross_validate import cross_validate
+from serzoo.training.run_folder import describe_data
 from serzoo.training.simple import load_simple
 from serzoo.training.study import NETWORK, Cell, study_frozen
 from serzoo.zoo import load
@@ -52,6 +60,48 @@ def test_every_cell_is_a_cross_validation(study, corpora):
         cache=FeatureCache(folder / "cache"), progress=False,
     )  # fmt: skip
     assert alone.summary == found.reports[cell].summary
+
+
+@pytest.fixture
+def table(corpora, tmp_path):
+    """A file of vectors of EMO-DB's recordings, and what writes another one in its place."""
+    names = np.array(load_corpus("emodb", corpora["emodb"]).names)
+
+    def write(seed):
+        np.savez(tmp_path / "v.npz", names=names, vectors=np.random.default_rng(seed).normal(size=(len(names), 3)))
+        return embedding_spec(f"vectors:{tmp_path / 'v.npz'}")
+
+    return write
+
+
+def test_a_run_folder_holds_embeddings_of_one_content(corpora, table, tmp_path):
+    recipe = Cell("emodb", table(0), "svc", False).recipe("random2-seed1-v1", 0)
+    common = {"data_root": corpora["emodb"], "run_folder": tmp_path / "run", "progress": False}
+    cross_validate(recipe, folds=[1], **common)
+    kept = json.loads((tmp_path / "run" / "data.json").read_text())
+    assert kept["embeddings"] == {recipe.features.source: fingerprint(recipe.features)}
+    table(1)
+    with pytest.raises(ConfigError, match=r"embeddings by another network or table \(see data\.json there\)") as caught:
+        cross_validate(recipe, folds=[2], **common)
+    assert "\n" not in str(caught.value)
+    table(0)
+    assert cross_validate(recipe, folds=[2], **common).complete
+
+
+def test_a_run_of_signal_features_says_what_it_always_said(study):
+    for report in study[1].reports.values():
+        described = json.loads((report.folder / "data.json").read_text())
+        assert list(described) == ["corpus", "n_recordings", "class_names", "sha256"]
+
+
+def test_what_tells_the_genders_is_content_too(corpora, table):
+    manifest = load_corpus("emodb", corpora["emodb"])
+    recipe = Cell("emodb", MFCC, NETWORK, False).recipe("random2-seed1-v1", 0)
+    told, spec = replace(recipe, gender=GenderConfig("binary", features=table(0).source)), table(0)
+    hashes = [""] * len(manifest)
+    assert describe_data(manifest, hashes, {}, told)["embeddings"] == {spec.source: fingerprint(spec)}
+    golden = replace(recipe, gender=GenderConfig(features=spec.source))
+    assert describe_data(manifest, hashes, {}, golden) == describe_data(manifest, hashes, {}, recipe)
 
 
 def test_the_table_is_of_the_reports(study):
@@ -96,7 +146,7 @@ def test_what_is_done_is_not_done_again(study, corpora, monkeypatch):
 
 
 @pytest.mark.slow
-def test_cells_side_by_side_give_the_same_numbers(study, corpora, tmp_path):
+def test_cells_side_by_side_give_the_same_numbers_and_warnings(study, corpora, tmp_path, capfd):
     folder, found = study
     beside = study_frozen(
         {"emodb": corpora["emodb"]}, [MFCC], ["svc", NETWORK], protocol="random2-seed1-v1", run_folder=tmp_path / "run",
@@ -106,6 +156,23 @@ def test_cells_side_by_side_give_the_same_numbers(study, corpora, tmp_path):
     assert beside.reports[cell].summary == found.reports[cell].summary
     assert beside.reports[network].recipe.training.epochs == 2
     assert (beside.reports[network].folder / "fold02" / "model.keras").exists()
+    with pytest.warns(SerzooWarning) as caught:
+        study_frozen(
+            {"emodb": corpora["emodb"]}, [MFCC], ["mlp"], scaled=(False, True), protocol="random2-seed1-v1", jobs=2,
+            run_folder=tmp_path / "run", changes={"model.arguments.max_iter": 1}, cache=FeatureCache(folder / "cache"),
+            progress=False,
+        )  # fmt: skip
+    messages = [str(each.message).partition(" stopped")[0] for each in caught]
+    assert messages == ["emodb, mfcc, mlp: mlp", "emodb, mfcc, mlp, scaled: mlp"]
+    assert capfd.readouterr().err == ""
+
+
+def test_how_a_network_is_trained_is_nothing_to_the_others():
+    changes = {"training.epochs": 2, "training.optimizer.name": "nadam", "training.seed": 3, "repeats": 2}
+    svc, network = (Cell("emodb", MFCC, name, False) for name in ("svc", NETWORK))
+    assert studies._own_changes(svc, ["svc", NETWORK], changes) == {"training.seed": 3, "repeats": 2}
+    assert studies._own_changes(network, ["svc", NETWORK], changes) == changes
+    assert studies._own_changes(svc, ["svc", "mlp"], changes) == changes
 
 
 def test_scaling_is_part_of_the_network(corpora):
@@ -156,6 +223,83 @@ def test_cells_have_folders_of_their_own(tmp_path):
     cells = studies._cells(["ravdess", "emodb"], [MEL, MFCC], ["svc", "mlp"], [False, True])
     assert len({cell.folder for cell in cells}) == len(cells) == 16
     assert all(len(cell.folder.parts) == 2 for cell in cells)
+    deep = tmp_path / ("d" * 120) / ("e" * 120)
+    deep.mkdir(parents=True)
+    (deep / "v.csv").write_text("clip,0\na.wav,1\n")
+    long = [
+        Cell("emodb", embedding_spec(f"vectors:{deep / 'v.csv'}"), "svc", scaled).folder for scaled in (False, True)
+    ]
+    assert len(set(long)) == 2
+    assert max(len(folder.name) for folder in long) < 120
+
+
+def nan_graph(path):
+    """Write an ONNX graph that takes the mean logarithm of samples, of which some are negative."""
+    import onnx
+
+    nodes = [
+        onnx.helper.make_node("Log", ["wave"], ["logs"]),
+        onnx.helper.make_node("ReduceMean", ["logs"], ["out"], axes=[1]),
+    ]
+    inputs, outputs = (
+        [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)]
+        for name, shape in (("wave", ["batch", "samples"]), ("out", ["batch", 1]))
+    )
+    graph = onnx.helper.make_graph(nodes, "tiny", inputs, outputs)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), path)
+    return f"onnx:{path}"
+
+
+@pytest.mark.parametrize(
+    ("commands", "source", "message"),
+    [
+        (
+            "cv study gender",
+            "onnx:none.onnx",
+            "onnx:none.onnx: there is no file none.onnx; correct the path in source.",
+        ),
+        ("cv study gender", "vectors:none.csv", "vectors:none.csv: there is no file none.csv; correct the path"),
+        ("cv study gender", "extra", "onnxruntime is not installed, which runs this network: pip install serzoo[onnx]"),
+        ("cv study gender", "hf:some/model", "hf:some/model is no folder, and cannot be had from the Hugging Face Hub"),
+        ("cv", "mfcc", "override, features: width is 2 and sample_rate is 22050, but mfcc has 39 values at 22050 Hz"),
+        ("cv", "table", "width is 2, but {table} gives 3 values; set width: 3."),
+        ("cv", "graph", "width is 2, but {graph} gives 1 values; set width: 1."),
+        ("cv study", "nan", "v.npz: vectors hold NaN or infinite values ("),
+        (
+            "study",
+            "graph",
+            "the embedding by {graph} holds NaN or infinite values; check that recording, and the network.",
+        ),
+    ],
+)
+def test_mistakes_with_embeddings_are_one_line(corpora, table, tmp_path, monkeypatch, run, commands, source, message):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    embeddings._network.cache_clear()
+    named = {"table": table(0).source, "graph": nan_graph(tmp_path / "nan.onnx")}
+    given = {**named, "extra": named["graph"], "nan": named["table"]}.get(source, source)
+    if source == "extra":
+        monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    width = 2
+    if source == "nan":
+        width, names = 1, load_corpus("emodb", corpora["emodb"]).names
+        np.savez(tmp_path / "v.npz", names=np.array(names), vectors=np.full((len(names), 1), np.nan))
+    root, folder = corpora["emodb"], tmp_path / "run"
+    features = {"features.kind": "embedding", "features.source": given, "features.width": width}
+    sets = [word for key, value in features.items() for word in ("--set", f"{key}={value}")]
+    lines = {
+        "cv": ("cv", "svc-ravdess-mfcc", "--data", root, "--run", folder, "-q", "--set", "corpus=emodb", *sets),
+        "study": ("study", "frozen", "--corpus", f"emodb={root}", "--features", given, "--run", folder, "-q"),
+        "gender": ("gender", "emodb", root, "--features", given, "-q"),
+    }
+    for command in commands.split():
+        code, out, err = run(*lines[command])
+        assert (code, out, err.count("\n")) == (2, "", 1), err
+        assert err.startswith("error: ")
+        assert message.format(**named) in err
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize(
@@ -166,6 +310,19 @@ def test_cells_have_folders_of_their_own(tmp_path):
         ({"jobs": 0}, ConfigError, r"^jobs is 0; it must be at least 1"),
         ({"protocol": "random5-sed0-v1"}, UnknownNameError, "random5-sed0-v1"),
         ({"corpora": {"ravdes": "x"}}, UnknownNameError, "Did you mean 'ravdess'"),
+        ({"changes": {"training.epochs": 2}}, ConfigError, r"training\.epochs is 2, but svc is no network that could"),
+        (
+            {"changes": {"features.source": "mel"}},
+            ConfigError,
+            r"^features\.source is for the study to set, or its table",
+        ),
+        ({"changes": {"model": {"name": "mlp"}}}, ConfigError, "^model is for the study to set"),
+        (
+            {"changes": {"model.arguments.scale": True}},
+            ConfigError,
+            r"^model\.arguments\.scale is for the study to set",
+        ),
+        ({"changes": {"protocol": "loso-v1"}}, ConfigError, "^protocol is for the study to set"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(corpora, tmp_path, changes, error, message):

@@ -575,6 +575,10 @@ def test_wheel(source: Path) -> None:
     files = [(name, file.relative_to(source / name)) for name in homes for file in (source / name).rglob("*.*")]
     missing = [f"{name}/{file}" for name, file in files if not (homes[name] / file).is_file()]
     assert missing == [], "add them to packages or package_data in setup.cfg"
+    check = (
+        "from serzoo.weights import store; print([store.pretrained_file(name)[1] for name in store.list_pretrained()])"
+    )
+    assert str(site / "serzoo" / "weights" / "files" / "gender-ravdess.skops") in run(site, check)
 
 
 def test_editable_install(source: Path) -> None:

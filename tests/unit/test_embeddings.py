@@ -74,7 +74,12 @@ def test_spec_survives_plain_data_and_recipes(spec):
     [
         ({"source": "mels"}, UnknownNameError, "Unknown embedding source 'mels'. Did you mean 'mel'?" + KNOWN),
         ({"source": "onx:x.onnx"}, UnknownNameError, "Unknown embedding source 'onx'. Did you mean 'onnx'?" + KNOWN),
-        ({"source": 3}, ConfigError, "source is 3; it must be text, for example mel or hf:NAME."),
+        ({"source": 3}, ConfigError, "source is 3; it must be a line of text, for example mel or hf:NAME."),
+        (
+            {"source": "hf:a\nb"},
+            ConfigError,
+            r"source is 'hf:a\nb'; it must be a line of text, for example mel or hf:NAME.",
+        ),
         ({"source": "hf:"}, ConfigError, "source is 'hf:'; say which after a colon: hf:NAME."),
         ({"source": "vectors"}, ConfigError, "source is 'vectors'; say which after a colon: vectors:NAME."),
         ({"source": "mfcc:x"}, ConfigError, "source is 'mfcc:x'; mfcc needs no file, write mfcc."),
@@ -424,6 +429,50 @@ def test_a_network_that_does_not_hear_waveforms(tmp_path):
     assert error_of(embed, noise(800), EmbeddingSpec(source=f"hf:{tmp_path}", width=4)) == (WeightsError, message)
 
 
+def test_networks_that_hear_samples_in_another_way(tmp_path):
+    """A codec and a network of spectrograms name their input as wav2vec 2.0 does."""
+    from transformers import (
+        ASTConfig,
+        ASTFeatureExtractor,
+        ASTModel,
+        EncodecConfig,
+        EncodecFeatureExtractor,
+        EncodecModel,
+    )
+
+    sizes = {"hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 4}
+    codec = {"num_filters": 2, "hidden_size": 4, "codebook_dim": 4, "codebook_size": 4, "upsampling_ratios": [2, 2]}
+    kinds = {
+        "encodec": (EncodecModel(EncodecConfig(**codec)), EncodecFeatureExtractor(sampling_rate=16_000)),
+        "audio-spectrogram-transformer": (
+            ASTModel(ASTConfig(**sizes, max_length=32, num_mel_bins=16)),
+            ASTFeatureExtractor(max_length=32, num_mel_bins=16),
+        ),
+    }
+    for kind, (network, extractor) in kinds.items():
+        network.save_pretrained(tmp_path / kind)
+        extractor.save_pretrained(tmp_path / kind)
+        source = f"hf:{tmp_path / kind}"
+        message = (
+            f"{source} is a network of the kind {kind}; give one that hears waveforms: wav2vec 2.0, HuBERT or WavLM."
+        )
+        assert error_of(embed, noise(800), EmbeddingSpec(source=source, width=4)) == (WeightsError, message)
+
+
+def test_weights_under_the_names_of_earlier_versions_are_whole(hubert, copy):
+    """Checkpoints of before 2024, as most on the Hub are, call the halves of a weight norm g and v."""
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(copy / "model.safetensors")
+    halves = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
+    for now, before in halves.items():
+        (name,) = [name for name in weights if name.endswith(now)]
+        weights[name.replace(now, before)] = weights.pop(name)
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    vector = embed(noise(800), EmbeddingSpec(source=f"hf:{copy}", width=16))
+    np.testing.assert_allclose(vector, hubert.direct(noise(800)), atol=1e-5)
+
+
 # The Hub --------------------------------------------------------------------------------------------------------------
 
 
@@ -442,11 +491,53 @@ def hub(tmp_path, monkeypatch):
 def test_a_hub_id_without_network(hub):
     spec = EmbeddingSpec(source="hf:some/model", width=16)
     message = (
-        "hf:some/model is no folder, and cannot be had from the Hugging Face Hub (LocalEntryNotFoundError); check the "
+        "hf:some/model is no folder, and cannot be had from the Hugging Face Hub (OfflineModeIsEnabled); check the "
         "name and the network, or download the model elsewhere and give its folder."
     )
     assert error_of(embed, noise(800), spec) == (WeightsError, message)
     assert error_of(spec.digest) == (WeightsError, message)
+
+
+def test_a_network_that_swallows_questions_is_not_waited_for(hub, manifest, monkeypatch):
+    """Neither the look-up of a host's name nor huggingface_hub's first question has a limit of its own."""
+    import huggingface_hub
+
+    released, asked = threading.Event(), []
+
+    def swallow(self, hub_id, timeout):
+        asked.append((hub_id, timeout))
+        released.wait(20)
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", swallow)
+    monkeypatch.setattr(embeddings, "_HUB_PATIENCE", 0.05)
+    message = (
+        "hf:some/model is no folder, and cannot be had from the Hugging Face Hub (TimeoutError); check the "
+        "name and the network, or download the model elsewhere and give its folder."
+    )
+    assert error_of(fingerprint, EmbeddingSpec(source="hf:some/model", width=16)) == (WeightsError, message)
+    assert asked == [("some/model", 0.05)]
+    assert error_of(load_examples, manifest, EmbeddingSpec(source="hf:some/model", width=16))[1] == message
+    assert len(asked) == 2  # not once for each thread that reads recordings
+    released.set()
+
+
+def test_what_the_hub_has_is_downloaded(hub, hubert, monkeypatch):
+    import huggingface_hub
+
+    asked = []
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda self, hub_id, timeout: None)
+
+    def download(hub_id, *, allow_patterns, local_files_only=False):
+        asked.append(local_files_only)
+        if local_files_only:
+            raise FileNotFoundError
+        return str(hubert.folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    np.testing.assert_allclose(
+        embed(noise(800), EmbeddingSpec(source="hf:some/model", width=16)), hubert.direct(noise(800)), atol=1e-5
+    )
+    assert asked == [True, False]
 
 
 def test_a_hub_id_in_the_cache_is_its_commit(hub, hubert):
@@ -615,8 +706,25 @@ def test_digest_is_of_the_graph_and_the_weights_beside_it(waveform_graph, tmp_pa
     spec = onnx_spec(path, 3)
     before = spec.digest()
     assert before == onnx_spec(waveform_graph, 3).digest()
+    (tmp_path / "wave.onnx.d").mkdir()
+    assert spec.digest() == before
     (tmp_path / "wave.onnx.data").write_bytes(b"weights")
     assert spec.digest() != before
+
+
+@pytest.mark.parametrize("file", ["weights.bin", "w" * 150])
+def test_digest_is_of_weights_under_any_name(waveform_graph, tmp_path, file):
+    import onnx
+
+    path = tmp_path / "wave.onnx"
+    onnx.save(onnx.load(waveform_graph), path, save_as_external_data=True, location=file, size_threshold=100)
+    spec = onnx_spec(path, 3)
+    before, vector = spec.digest(), embed(noise(800), spec)
+    np.testing.assert_array_equal(vector, embed(noise(800), onnx_spec(waveform_graph, 3)))
+    weights = (tmp_path / file).read_bytes()
+    (tmp_path / file).write_bytes(weights[:-4] + np.float32(9).tobytes())
+    assert spec.digest() != before
+    assert not np.array_equal(embed(noise(800), spec), vector)
 
 
 def test_graphs_of_other_kinds_are_refused(tmp_path):
@@ -647,6 +755,16 @@ def test_graphs_of_other_kinds_are_refused(tmp_path):
     kind, message = error_of(embed, noise(800), onnx_spec(integers, 80))
     assert kind is WeightsError
     assert message.startswith(f"onnx:{integers} takes wave tensor(int64) [1, 'n']; ")
+    constant = save_graph(
+        tmp_path / "constant.onnx",
+        [node("Neg", ["c"], ["o"])],
+        [],
+        [("o", [1, 3])],
+        [("c", np.ones((1, 3), np.float32))],
+    )
+    kind, message = error_of(embed, noise(800), onnx_spec(constant, 3))
+    assert kind is WeightsError
+    assert message.startswith(f"onnx:{constant} takes no input; ")
 
 
 def test_missing_and_damaged_graphs(tmp_path):
@@ -758,6 +876,10 @@ def test_a_table_that_holds_pickled_objects_is_not_unpickled(manifest, tmp_path)
             {"names": np.array(["a", "b"]), "vectors": VECTORS},
             "{path}: names have the shape (2,) and vectors (4, 3); give (N,) and (N, width).",
         ),
+        (
+            {"names": np.array(["a", "b"]), "vectors": VECTORS[:2, :0]},
+            "{path} holds 2 vectors of 0 values; give at least one each.",
+        ),
     ],
 )
 def test_archives_of_another_form(manifest, tmp_path, arrays, message):
@@ -776,6 +898,9 @@ def test_archives_of_another_form(manifest, tmp_path, arrays, message):
             "{path} cannot be read as CSV (could not convert string to float: 'loud'); "
             "give names, then numbers, in UTF-8.",
         ),
+        ("clip,0\n", "{path} holds 0 vectors of 1 values; give at least one each."),
+        ("clip\na.wav\n", "{path} holds 1 vectors of 0 values; give at least one each."),
+        ("clip,0,1\na.wav,1,2,3\n", "{path} has rows longer than its first line; name a column for each value."),
         ("", "{path} cannot be read as CSV (No columns to parse from file); give names, then numbers, in UTF-8."),
     ],
 )
@@ -860,6 +985,7 @@ def test_sources_know_their_width_and_rate(hubert, waveform_graph, nemo_graph, m
 def test_rates_and_layers_that_a_source_does_not_have(hubert, tmp_path):
     for settings, message in (
         ({"sample_rate": 8_000}, "sample_rate is 8000, but .* hears 16000 Hz; set sample_rate: 16000"),
+        ({"sample_rate": 0}, "sample_rate is 0; it must be a positive number"),
         ({"layer": 3}, "layer is 3, but .* has 2; use 0 to 2"),
     ):
         with pytest.raises(ConfigError, match=message):

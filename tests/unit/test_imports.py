@@ -26,7 +26,14 @@ LEVELS = (
 )
 """A module may import what stands on a level before its own, and what is in its own package."""
 
-DEFERRED = {("config", "data"), ("config", "models"), ("zoo", "classifier"), ("zoo", "weights")}
+DEFERRED = {
+    ("classifier", "training"),
+    ("config", "data"),
+    ("config", "models"),
+    ("config", "weights"),
+    ("zoo", "classifier"),
+    ("zoo", "weights"),
+}
 """What functions import from their own level or a later one, so that importing the module stays cheap."""
 
 ANY_BACKEND = ("models/", "layers/", "features/frontend.py")
@@ -135,6 +142,7 @@ def test_tensorflow_is_imported_where_it_is_needed_only() -> None:
         "import serzoo",
         "import serzoo.cli, serzoo.cli.app",
         "import serzoo; serzoo.list_models()",
+        "import serzoo.weights.store as store; [store.pretrained_file(name) for name in store.list_pretrained()]",
         "from serzoo.config import list_recipes, load_recipe; [load_recipe(name) for name in list_recipes()]",
         "import serzoo.data, serzoo.data.splits, serzoo.data.leakage, serzoo.data.verify",
     ],

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from scipy.special import erf, expit
 
+from serzoo.errors import ConfigError
 from serzoo.layers.fusion import DynamicFusion, fuse_scales
-from serzoo.layers.gender import GenderEmbedding
+from serzoo.layers.gender import GenderColumns, GenderEmbedding
 from serzoo.layers.temporal import DilatedConvBlock, TemporalAwareBlock
+from serzoo.models import MODELS
 
 N_FRAMES, N_CHANNELS = 24, 3
 
@@ -180,6 +182,25 @@ def test_gender_embedding_starts_as_that_of_keras():
     assert vectors.std() == pytest.approx(0.1 / np.sqrt(12), rel=0.02)
 
 
+@pytest.mark.parametrize(("columns", "expected"), [(1, [[0.25], [1.0]]), (2, [[0.75, 0.25], [0.0, 1.0]])])
+def test_gender_columns_stand_beside_every_frame(columns, expected):
+    frames, male = keras.Input((None, 3)), keras.Input((1,))
+    outputs = GenderColumns(columns=columns)(frames, male)
+    assert outputs.shape == (None, None, 3 + columns)
+    values = np.random.default_rng(0).normal(size=(2, 5, 3)).astype("float32")
+    answer = keras.Model([frames, male], outputs)([values, np.array([[0.25], [1.0]], "float32")])
+    answer = keras.ops.convert_to_numpy(answer)
+    np.testing.assert_array_equal(answer[..., :3], values)
+    np.testing.assert_allclose(answer[..., 3:], np.repeat(np.array(expected)[:, None], 5, axis=1))
+
+
+@pytest.mark.parametrize("name", ["timnet", "tbdm", "embedding_dnn"])
+@pytest.mark.parametrize("columns", [3, -1, "2", None])
+def test_other_numbers_of_gender_columns_are_refused(name, columns):
+    with pytest.raises(ConfigError, match=r"^gender_columns is .*; choose one of 0, 1, 2"):
+        MODELS.get(name).load()(n_classes=2, gender_columns=columns)
+
+
 @pytest.mark.parametrize(
     "layer",
     [
@@ -187,6 +208,7 @@ def test_gender_embedding_starts_as_that_of_keras():
         TemporalAwareBlock(activation="gelu", dropout=0.3, dropout_axis="frames", momentum=0.9, epsilon=1e-5),
         DynamicFusion(initializer="ones", name="fusion"),
         GenderEmbedding(width=7, name="gender"),
+        GenderColumns(columns=2, name="columns"),
     ],
     ids=lambda layer: type(layer).__name__,
 )

@@ -152,6 +152,11 @@ def test_a_recipe_names_a_simple_classifier_and_its_arguments() -> None:
         ({"training": {"class_weights": True}}, "training.class_weights is set, but svc is no network"),
         ({"training": {"spec_augment": {"time_masks": 1}}}, "training.spec_augment is set, but svc is no network"),
         ({"training": {"waveform_augment": {"gain_db": 3}}}, "training.waveform_augment is set, but svc is no network"),
+        ({"training": {"epochs": 20}}, "training.epochs is 20, but svc is no network that could use it; leave it out."),
+        ({"training": {"label_smoothing": 0}}, "training.label_smoothing is 0.0, but svc is no network"),
+        ({"training": {"optimizer": {"beta_1": 0.5}}}, "training.optimizer.beta_1 is 0.5, but svc is no network"),
+        ({"training": {"jit_compile": False}}, "training.jit_compile is False, but svc is no network"),
+        ({"gender": {"source": "binary"}}, "gender.source is set, but svc is no network"),
         ({"initial": {"model": "a.keras"}}, "initial is set, but svc is no network"),
         ({"anti_transfer": {"pretrained": ["a.keras"]}}, "anti_transfer is set, but svc is no network"),
         (
@@ -164,6 +169,12 @@ def test_what_only_networks_do_is_refused(values, message) -> None:
     with pytest.raises((ConfigError, UnknownNameError)) as error:
         recipe_from_dict({**RECIPE, **values})
     assert str(error.value).startswith(f"recipe: {message}")
+
+
+def test_settings_of_networks_may_be_spelt_out_and_the_seed_is_everybodys() -> None:
+    usual = recipe_from_dict(RECIPE).to_dict()["training"]
+    assert {"batch_size", "epochs", "optimizer"} < set(usual)
+    assert recipe_from_dict({**RECIPE, "training": {**usual, "seed": 7}}).training.seed == 7
 
 
 def test_a_change_of_a_networks_recipe_is_checked_too() -> None:
@@ -246,6 +257,12 @@ def test_a_class_that_training_lacks_is_never_answered() -> None:
     model = trained("xgboost", (examples.select(kept), speakers[kept]))
     assert model.learned == (0, 2)
     np.testing.assert_array_equal(model.predict_probabilities(examples)[:, 1], 0)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.0, True])
+def test_a_seed_out_of_range_is_refused(seed) -> None:
+    with pytest.raises(ConfigError, match=r"^seed is .*; it must be a whole number, at least 0 and below"):
+        trained(seed=seed)
 
 
 def test_one_class_is_refused() -> None:

@@ -1,0 +1,412 @@
+"""The eleven ways to make use of a speaker's gender, side by side on the same folds.
+
+Source: Striletchi, Striletchi and Stan, "TBDM-Net", 2024, section 3.5, tables 5 and 6.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from serzoo.config import BINARY, GENDER_SOURCES, GOLDEN, PROBABILITIES, GenderConfig, Recipe, load_recipe
+from serzoo.data import load_manifest
+from serzoo.data.cache import FeatureCache
+from serzoo.data.manifest import Manifest
+from serzoo.data.splits import Fold
+from serzoo.errors import DataError, unknown_name
+from serzoo.files import write_whole
+from serzoo.labels import FEMALE, MALE
+from serzoo.metrics import Scores
+from serzoo.models import MODELS
+from serzoo.training.cross_validate import Report, choose_folds, cross_validate, derive_report, recipe_folds
+from serzoo.training.evaluate import softmax
+from serzoo.training.gender import GENDERS, decided, told_genders
+from serzoo.training.run_folder import read_predictions
+from serzoo.zoo import builder_arguments
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FULL = "full"
+
+POSTERIORS, LOGITS = "posteriors", "logits"
+
+WEIGHTINGS = {
+    POSTERIORS: "the probabilities of the classes, the mean of both models' answers",
+    LOGITS: "their logarithms, brought back to probabilities that add up to one",
+}
+"""What the genders weight of the two models' answers after the fact."""
+
+SCORES = {"UAR": "uar", "WAR": "war", "F1": "weighted_f1"}
+"""What the table gives of each system."""
+
+_SMALLEST = 5e-7
+"""Probabilities are kept to six decimals; one that is written as 0 counts as half of the last digit."""
+
+
+@dataclass(frozen=True)
+class System:
+    """One of the ways.
+
+    Args:
+        trainings: whose predictions it is made of: the model of all speakers (``full``), those of one gender
+            (``male``, ``female``), or a model that is told the gender, from who tells.
+        tested: the speakers whose recordings are its test part: ``all``, ``male`` or ``female``.
+        source: who tells the genders, where they are told: one of :data:`serzoo.config.GENDER_SOURCES`.
+    """
+
+    trainings: tuple[str, ...]
+    tested: str = "all"
+    source: str | None = None
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The genders that the corpus must have for it."""
+        return frozenset({MALE, FEMALE} if self.source else {self.tested} - {"all"})
+
+    @property
+    def told(self) -> bool:
+        """Whether its model is told the gender: pre-hoc."""
+        return self.trainings == (self.source,)
+
+    @property
+    def guesses(self) -> bool:
+        """Whether a classifier tells it the genders."""
+        return self.source in (BINARY, PROBABILITIES)
+
+
+SYSTEMS: Mapping[str, System] = MappingProxyType(
+    {
+        "baseline:full": System((FULL,)),
+        "baseline:M": System((FULL,), MALE),
+        "baseline:F": System((FULL,), FEMALE),
+        "split:M": System((MALE,), MALE),
+        "split:F": System((FEMALE,), FEMALE),
+        "post-hoc:golden-labels": System((FEMALE, MALE), source=GOLDEN),
+        "post-hoc:binary": System((FEMALE, MALE), source=BINARY),
+        "post-hoc:probabilities": System((FEMALE, MALE), source=PROBABILITIES),
+        "pre-hoc:golden-labels": System((GOLDEN,), source=GOLDEN),
+        "pre-hoc:binary": System((BINARY,), source=BINARY),
+        "pre-hoc:probabilities": System((PROBABILITIES,), source=PROBABILITIES),
+    }
+)
+"""By the names of the paper's tables, in their order."""
+
+PUBLISHED: Mapping[str, Mapping[str, tuple[float, float, float]]] = MappingProxyType(
+    {
+        "ravdess": dict(
+            zip(
+                SYSTEMS,
+                (
+                    (91.60, 90.97, 91.02), (87.02, 85.00, 84.91), (91.23, 90.13, 90.31),
+                    (90.86, 89.44, 89.24), (90.71, 90.41, 90.71),
+                    (90.75, 90.41, 90.44), (89.83, 89.37, 89.38), (90.04, 89.51, 89.50),
+                    (91.34, 91.18, 91.22), (91.07, 90.90, 90.88), (91.70, 91.31, 91.33),
+                ),
+                strict=True,
+            )
+        ),
+        "iemocap": dict(
+            zip(
+                SYSTEMS,
+                (
+                    (73.28, 71.88, 71.94), (72.72, 70.53, 70.75), (73.73, 72.61, 72.59),
+                    (72.62, 70.05, 70.23), (72.58, 71.40, 71.65),
+                    (72.03, 70.72, 70.88), (71.45, 70.18, 70.33), (71.69, 70.43, 70.60),
+                    (73.68, 71.94, 71.97), (73.47, 71.77, 71.84), (73.69, 72.22, 72.26),
+                ),
+                strict=True,
+            )
+        ),
+    }
+)  # fmt: skip
+"""UAR, WAR and weighted F1 in percent of TBDM-Net: tables 5 and 6, ten random folds, 300 epochs."""
+
+
+@dataclass(frozen=True)
+class GenderSystems:
+    """The outcome of :func:`cross_validate_systems`.
+
+    Args:
+        recipe: what the systems are made of.
+        reports: what :func:`serzoo.cross_validate` reports, or would, of each system.
+        refused: why the others cannot be, by name.
+        genders: how well the gender classifiers told the genders of the test parts, if they were asked.
+        weighting: one of :data:`WEIGHTINGS`.
+        folder: where all of it lies.
+    """
+
+    recipe: Recipe
+    reports: Mapping[str, Report]
+    refused: Mapping[str, str]
+    genders: Scores | None
+    weighting: str
+    folder: Path
+
+    def table(self) -> list[dict[str, Any]]:
+        """Return the rows: scores in percent, means over folds, and beside them the paper's for this corpus."""
+        published = PUBLISHED.get(self.recipe.corpus, {})
+        rows = []
+        for name, report in self.reports.items():
+            row: dict[str, Any] = {"system": name}
+            for title, score in SCORES.items():
+                row[title] = 100 * report.summary.mean[score]
+            for title, figure in zip(SCORES, published.get(name, ()), strict=False):
+                row[f"paper {title}"] = figure
+            rows.append({**row, "n": report.summary.pooled.n})
+        return rows
+
+    def to_markdown(self) -> str:
+        """Return the table as the paper has it."""
+        rows = self.table()
+        lines = [list(rows[0]), ["---"] * len(rows[0])]
+        for row in rows:
+            lines.append([f"{value:.2f}" if isinstance(value, float) else str(value) for value in row.values()])
+        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return everything but the reports, which lie in the systems' folders, as plain data."""
+        return {
+            "table": self.table(),
+            "refused": dict(self.refused),
+            "genders": None if self.genders is None else self.genders.to_dict(),
+            "weighting": self.weighting,
+        }
+
+    def __str__(self) -> str:
+        report, training = next(iter(self.reports.values())), self.recipe.training
+        kind = "speaker-independent" if report.protocol.speaker_independent else "speaker-DEPENDENT"
+        lines = [
+            f"{self.to_markdown()}Protocol {report.protocol.name} ({kind}), selection {training.selection}, "
+            f"{training.epochs} epochs, {len(report.runs)} of {report.n_folds} folds. In percent, means over folds; "
+            "n counts test recordings. The paper's are TBDM-Net's after 300 epochs.",
+        ]
+        guessed = [report for name, report in self.reports.items() if SYSTEMS[name].guesses]
+        if self.genders is not None:
+            lines.append(
+                f"Genders told by {guessed[0].who_tells()}  Accuracy on the test parts {100 * self.genders.war:.2f} "
+                f"(n={self.genders.n})."
+            )
+        lines += [f"{name} refused: {reason}" for name, reason in self.refused.items()]
+        return "\n".join(lines)
+
+
+def cross_validate_systems(
+    config: str | Path | Recipe,
+    systems: Sequence[str] | None = None,
+    *,
+    weighting: str = POSTERIORS,
+    data_root: str | Path | None = None,
+    test_data_root: str | Path | None = None,
+    run_folder: str | Path | None = None,
+    folds: Sequence[int] | None = None,
+    changes: Mapping[str, object] | None = None,
+    cache: FeatureCache | None = None,
+    progress: bool = True,
+) -> GenderSystems:
+    """Train what the systems need, each model once per fold, and score all systems on the same folds.
+
+    Six trainings serve all eleven: the model of all speakers, those of each gender, and three that are told the
+    gender. Each is a run folder of :func:`serzoo.cross_validate` below the systems', and so is what is made of their
+    predictions; an interrupted call goes on where it stopped.
+
+    Args:
+        config: a recipe of a model of the zoo; its ``gender`` section names the classifier that tells genders.
+        systems: names of :data:`SYSTEMS`; None for all that the corpus and the model allow.
+        weighting: one of :data:`WEIGHTINGS`.
+        data_root: as in :func:`serzoo.cross_validate`, and so are the others.
+        test_data_root: the test corpus's folder, for cross-corpus recipes.
+        run_folder: where the results go; None for ``runs/<recipe name>-gender``.
+        folds: which folds, counted from 1; None for all.
+        changes: values to replace in the recipe.
+        cache: where features are kept; None for the default folder.
+        progress: show progress bars.
+
+    Raises:
+        UnknownNameError: no such system or weighting.
+        DataError: a system was named that the corpus or the model does not allow.
+        SerzooError: as :func:`serzoo.cross_validate` raises.
+    """
+    _check_names("system", systems or (), SYSTEMS)
+    _check_names("weighting", (weighting,), WEIGHTINGS)
+    recipe = load_recipe(config).override(changes or {})
+    recipe = replace(recipe, gender=replace(recipe.gender or GenderConfig(), source=GOLDEN, train_on="all"))
+    manifest = load_manifest(recipe, data_root, test_data_root)
+    all_folds = recipe_folds(recipe, manifest)
+    genders = _Genders(recipe, manifest, cache)
+    refused = _refusals(systems or tuple(SYSTEMS), recipe, genders, choose_folds(all_folds, folds, recipe.protocol))
+    if refused and systems is not None:
+        name, reason = next(iter(refused.items()))
+        raise DataError(f"{name} cannot be made: {reason}")
+    made = {name: SYSTEMS[name] for name in SYSTEMS if name in (systems or SYSTEMS) and name not in refused}
+    folder = Path(run_folder or Path("runs") / f"{recipe.name}-gender").expanduser()
+    trained = {
+        training: cross_validate(
+            _variant(recipe, training),
+            data_root=data_root,
+            test_data_root=test_data_root,
+            run_folder=folder / training,
+            folds=folds,
+            cache=cache,
+            progress=progress,
+        )
+        for training in dict.fromkeys(_training(name, genders) for system in made.values() for name in system.trainings)
+    }
+    named = {fold.name: fold for fold in all_folds}
+    reports = {}
+    for name, system in made.items():
+        bases = [trained[_training(training, genders)] for training in system.trainings]
+        reports[name] = _report(name, bases, named, genders, weighting)
+    guessed = [reports[name] for name, system in made.items() if system.guesses]
+    scores = genders.score([named[fold] for fold in guessed[0].runs]) if guessed else None
+    found = GenderSystems(recipe, reports, refused, scores, weighting, folder)
+    write_whole(folder / "table.md", found.to_markdown())
+    write_whole(folder / "systems.json", json.dumps(found.to_dict(), indent=2) + "\n")
+    return found
+
+
+def _training(name: str, genders: _Genders) -> str:
+    """Return the training that serves as this one: where all speakers are of one gender, that of all speakers."""
+    return FULL if name in (MALE, FEMALE) and genders.of(name).all() else name
+
+
+class _Genders:
+    """Whom each source calls male in a fold; a classifier is trained once per fold."""
+
+    def __init__(self, recipe: Recipe, manifest: Manifest, cache: FeatureCache | None) -> None:
+        self.manifest = manifest
+        self._settings = replace(recipe.gender or GenderConfig(), source=PROBABILITIES)
+        self._seed = recipe.training.seed
+        self._cache = cache
+        self._probabilities: dict[str, np.ndarray] = {}
+
+    def told(self, source: str, fold: Fold) -> np.ndarray:
+        """Return P(male) of all recordings, (N,), as the source has it.
+
+        Raises:
+            DataError: the corpus does not state a gender that is needed, or a classifier cannot be trained.
+        """
+        if source == GOLDEN:
+            return self.manifest.genders
+        if fold.name not in self._probabilities:
+            male = told_genders(self.manifest, self._settings, fold, self._seed, cache=self._cache)
+            self._probabilities[fold.name] = male
+        male = self._probabilities[fold.name]
+        return decided(male).astype(np.float32) if source == BINARY else male
+
+    def of(self, gender: str) -> np.ndarray:
+        """Return which recordings are of this gender, (N,), by what the corpus states."""
+        return decided(self.manifest.genders) == (gender == MALE)
+
+    def score(self, folds: Sequence[Fold]) -> Scores:
+        """Score the classifiers' decisions on the folds' test parts."""
+        truth, answers = (
+            np.concatenate([self.told(source, fold)[fold.test] for fold in folds]) for source in (GOLDEN, BINARY)
+        )
+        return Scores.from_predictions(decided(truth).astype(np.int64), answers.astype(np.int64), GENDERS)
+
+
+def _refusals(names: Sequence[str], recipe: Recipe, genders: _Genders, folds: Sequence[Fold]) -> dict[str, str]:
+    """Return why systems cannot be made, by the names of those that cannot."""
+    reasons = {name: _refusal(SYSTEMS[name], recipe, genders, folds) for name in names}
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def _refusal(system: System, recipe: Recipe, genders: _Genders, folds: Sequence[Fold]) -> str:
+    """Return why a system cannot be made, or nothing."""
+    if system.told and _gender_argument(recipe) is None:
+        return f"{recipe.model.name} cannot be told the gender; choose a model that can, such as timnet or tbdm."
+    try:
+        for fold in folds:
+            _check_fold(system, genders, fold)
+        if system.tested != "all" and not any(genders.of(system.tested)[fold.test].any() for fold in folds):
+            return f"no {system.tested} speaker is in the test parts of these folds; choose other folds."
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+def _check_fold(system: System, genders: _Genders, fold: Fold) -> None:
+    """Raise DataError unless a fold has the genders that a system needs, and somebody to tell them."""
+    for gender in () if system.trainings == (FULL,) else sorted(system.needs):
+        if not genders.of(gender)[fold.train].any():
+            raise DataError(
+                f"no {gender} speaker of {genders.manifest.corpus} is in the training part of {fold.name}; "
+                "use a corpus with both genders."
+            )
+    if system.source:
+        genders.told(system.source, fold)
+
+
+def _gender_argument(recipe: Recipe) -> str | None:
+    """Return the argument that lets the recipe's model be told the gender, if it has one."""
+    arguments = builder_arguments(recipe.model.name) if recipe.model.name in MODELS else {}
+    return next((name for name in ("gender_columns", "gender") if name in arguments), None)
+
+
+def _variant(recipe: Recipe, training: str) -> Recipe:
+    """Return what is trained: the recipe without gender, on one gender, or told the gender by a source."""
+    settings, argument = recipe.gender or GenderConfig(), _gender_argument(recipe)
+    told = training in GENDER_SOURCES
+    if argument is not None:
+        columns = {GOLDEN: 1, BINARY: 1, PROBABILITIES: 2}.get(training, 0)
+        value = columns if argument == "gender_columns" else told
+        recipe = replace(recipe, model=replace(recipe.model, arguments={**recipe.model.arguments, argument: value}))
+    who = training if training in (MALE, FEMALE) else "all"
+    gender = replace(settings, source=training if told else GOLDEN, train_on=who)
+    return replace(recipe, name=f"{recipe.name}-{training}", gender=gender if told or who != "all" else None)
+
+
+def _report(
+    name: str, trained: Sequence[Report], folds: Mapping[str, Fold], genders: _Genders, weighting: str
+) -> Report:
+    """Return a system's report; where it is not a training's own, its predictions are made of the trainings'."""
+    system, base = SYSTEMS[name], trained[0]
+    if system.tested == "all" and len(trained) == 1:
+        return base
+    tables = {}
+    for fold, runs in base.runs.items():
+        test = folds[fold].test
+        for run in runs:
+            parts = [read_predictions(report.folder / run) for report in trained if run in report.runs.get(fold, ())]
+            if system.tested != "all":
+                tables[run] = parts[0][genders.of(system.tested)[test]]
+            elif len(parts) == len(trained):
+                tables[run] = _weighted(
+                    parts[0], parts[1], genders.told(str(system.source), folds[fold])[test], weighting
+                )
+    kept = {run: table for run, table in tables.items() if len(table)}
+    return derive_report(base, base.folder.parent / name.replace(":", "-"), kept, f"{base.recipe.name}, {name}")
+
+
+def _weighted(women: pd.DataFrame, men: pd.DataFrame, male: np.ndarray, weighting: str) -> pd.DataFrame:
+    """Return the predictions of two models as one: each answer counts as much as the speaker is of its gender.
+
+    Args:
+        women: the predictions of the model of female speakers.
+        men: of the model of male ones, for the same clips.
+        male: the probabilities that the speakers are male, (n,).
+        weighting: one of :data:`WEIGHTINGS`.
+    """
+    columns = [name for name in women.columns if name.startswith("p_")]
+    answers = [table[columns].to_numpy() for table in (women, men)]
+    if weighting == LOGITS:
+        answers = [np.log(np.maximum(answer, _SMALLEST)) for answer in answers]
+    mixed = (1 - male[:, None]) * answers[0] + male[:, None] * answers[1]
+    if weighting == LOGITS:
+        mixed = softmax(mixed)
+    predicted = [columns[index].removeprefix("p_") for index in mixed.argmax(axis=1)]
+    names = women[["clip", "speaker", "label"]]
+    return names.assign(prediction=predicted, male=male.round(6), **dict(zip(columns, mixed.round(6).T, strict=True)))
+
+
+def _check_names(kind: str, names: Sequence[str], known: Mapping[str, object]) -> None:
+    for name in names:
+        if name not in known:
+            raise unknown_name(kind, name, known)

@@ -1,0 +1,375 @@
+"""The eleven systems on a synthetic corpus, and what a single training makes of genders."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from serzoo.config import GenderConfig, ModelConfig, Recipe, TrainingConfig
+from serzoo.data import load_corpus
+from serzoo.data.cache import FeatureCache
+from serzoo.data.manifest import Manifest
+from serzoo.data.synthetic import write_corpus
+from serzoo.errors import ConfigError, DataError, UnknownNameError, WeightsError
+from serzoo.features.spec import MFCCSpec
+from serzoo.training import cross_validate as cv
+from serzoo.training.cross_validate import cross_validate, recipe_folds
+from serzoo.training.gender import gender_probabilities, told_genders
+from serzoo.training.gender_systems import LOGITS, SYSTEMS, cross_validate_systems
+from serzoo.training.run_folder import read_predictions
+
+pytestmark = pytest.mark.usefixtures("no_plots")
+
+SPEC = MFCCSpec(sample_rate=16_000, n_samples=16_000, n_mfcc=13)
+GENDER = GenderConfig(arguments={"calibrate": False})
+RECIPE = Recipe(
+    name="small",
+    corpus="ravdess",
+    model=ModelConfig("embedding_dnn", {"normalization": "real-frames"}),
+    features=SPEC,
+    protocol="random3-seed0-v1",
+    training=TrainingConfig(epochs=2, jit_compile=False),
+    gender=GENDER,
+    class_names=("neutral", "angry"),
+)
+
+FOLD = 2
+"""The fold that is trained where one will do."""
+
+
+@pytest.fixture(scope="module")
+def common(tmp_path_factory):
+    """Three men and three women say two texts with two emotions."""
+    root = write_corpus(tmp_path_factory.mktemp("corpus") / "ravdess", n_speakers=6, n_texts=2)
+    return {"data_root": root, "cache": FeatureCache(tmp_path_factory.mktemp("cache")), "progress": False}
+
+
+@pytest.fixture(scope="module")
+def manifest(common) -> Manifest:
+    return load_corpus("ravdess", common["data_root"]).with_classes(RECIPE.class_names)
+
+
+@pytest.fixture(scope="module")
+def found(common, tmp_path_factory, no_plots):
+    return cross_validate_systems(RECIPE, run_folder=tmp_path_factory.mktemp("systems"), folds=[FOLD], **common)
+
+
+@pytest.fixture(scope="module")
+def fold(manifest):
+    return recipe_folds(RECIPE, manifest)[FOLD - 1]
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+    """Which recipe was trained on which fold, in order."""
+    trained, train_fold = [], cv.train_fold
+
+    def remember(recipe, manifest, examples, fold, *others, **arguments):
+        trained.append((recipe.name, fold.name))
+        train_fold(recipe, manifest, examples, fold, *others, **arguments)
+
+    monkeypatch.setattr(cv, "train_fold", remember)
+    return trained
+
+
+def simple(**changes):
+    """The recipe with a classifier that takes no time."""
+    return dataclasses.replace(RECIPE, model=ModelConfig("svc"), training=TrainingConfig(), **changes)
+
+
+# The systems
+
+
+def test_all_eleven_are_made_of_six_trainings_on_the_same_fold(found, manifest, fold):
+    assert list(found.reports) == list(SYSTEMS)
+    assert not found.refused
+    trained = {path.parent.name for path in found.folder.glob("*/recipe.yaml")}
+    assert trained == {"full", "male", "female", "golden", "binary", "probabilities"}
+    male = manifest.genders > 0.5
+    tested = {"M": male, "F": ~male}
+    for name, report in found.reports.items():
+        kept = tested.get(name[-1], np.full(len(manifest), True))
+        clips = read_predictions(report.folder / fold.name)["clip"].tolist()
+        assert clips == [manifest.names[index] for index in fold.test if kept[index]], name
+        assert report.summary.pooled.n == len(clips)
+
+
+def test_only_the_named_speakers_train_a_model_of_one_gender(found, manifest, fold):
+    heard = {
+        name: (found.folder / name / fold.name / "heard.txt").read_text().split() for name in ("full", "male", "female")
+    }
+    assert len(heard["male"]) == int((manifest.genders > 0.5)[fold.train].sum())
+    assert not set(heard["male"]) & set(heard["female"])
+    assert set(heard["male"]) | set(heard["female"]) == set(heard["full"])
+
+
+def mixed(found, fold, male, weighting="posteriors"):
+    """Both models' answers as the paper has it, computed anew."""
+    answers = {}
+    for gender in ("female", "male"):
+        table = read_predictions(found.folder / gender / fold)
+        answers[gender] = table[["p_neutral", "p_angry"]].to_numpy()
+    if weighting == LOGITS:
+        product = answers["female"] ** (1 - male[:, None]) * answers["male"] ** male[:, None]
+        return product / product.sum(axis=1, keepdims=True)
+    return (1 - male[:, None]) * answers["female"] + male[:, None] * answers["male"]
+
+
+@pytest.mark.parametrize("source", ["golden", "binary", "probabilities"])
+def test_post_hoc_systems_weight_the_answers_of_both_models(found, manifest, fold, source):
+    name = f"post-hoc:{source}".replace("golden", "golden-labels")
+    table = read_predictions(found.reports[name].folder / fold.name)
+    male = told_genders(manifest, dataclasses.replace(GENDER, source=source), fold)[fold.test]
+    expected = mixed(found, fold.name, male)
+    np.testing.assert_allclose(table[["p_neutral", "p_angry"]], expected, atol=1.1e-6)
+    np.testing.assert_allclose(table["male"], male, atol=1e-6)
+    assert table["prediction"].tolist() == np.array(["neutral", "angry"])[expected.argmax(axis=1)].tolist()
+    assert (source == "probabilities") == bool(((male > 0) & (male < 1)).any())
+
+
+def test_logits_are_weighted_on_demand(found, common, fold, tmp_path):
+    names = ["post-hoc:probabilities"]
+    copy = shutil.copytree(found.folder, tmp_path / "systems")
+    again = cross_validate_systems(RECIPE, names, weighting=LOGITS, run_folder=copy, folds=[FOLD], **common)
+    table = read_predictions(again.reports[names[0]].folder / fold.name)
+    expected = mixed(found, fold.name, table["male"].to_numpy(), LOGITS)
+    np.testing.assert_allclose(table[["p_neutral", "p_angry"]], expected, atol=2e-5)
+    assert again.to_dict()["weighting"] == LOGITS
+
+
+@pytest.mark.parametrize(("source", "columns"), [("golden", 1), ("binary", 1), ("probabilities", 2)])
+def test_pre_hoc_models_are_told_what_the_table_says(found, manifest, fold, source, columns):
+    recipe = found.reports[f"pre-hoc:{source}".replace("golden", "golden-labels")].recipe
+    assert recipe.model.arguments["gender_columns"] == columns
+    told = read_predictions(found.folder / source / fold.name)["male"]
+    np.testing.assert_allclose(told, told_genders(manifest, recipe.gender, fold)[fold.test], atol=1e-6)
+    assert "male" not in read_predictions(found.folder / "full" / fold.name)
+
+
+def test_the_table_has_the_papers_figures_beside_ours(found, common, trainings):
+    rows = {row["system"]: row for row in found.table()}
+    assert (rows["split:F"]["paper UAR"], rows["split:F"]["paper WAR"], rows["split:F"]["paper F1"]) == (
+        90.71,
+        90.41,
+        90.71,
+    )
+    for name, report in found.reports.items():
+        assert rows[name]["UAR"] == 100 * report.summary.mean["uar"]
+    text = str(found)
+    assert "speaker-DEPENDENT" in text
+    assert "Genders told by svc on mfcc, trained on each fold's training part; it HAS heard the test speakers." in text
+    assert f"Accuracy on the test parts {100 * found.genders.war:.2f} (n={found.genders.n})." in text
+    assert (found.folder / "table.md").read_text() == found.to_markdown()
+    assert json.loads((found.folder / "systems.json").read_text())["table"][0]["system"] == "baseline:full"
+
+    again = cross_validate_systems(RECIPE, run_folder=found.folder, folds=[FOLD], **common)
+    assert again.table() == found.table()
+    assert not trainings  # all was there
+
+
+def test_folds_come_one_after_another(common, tmp_path, trainings):
+    names = ["post-hoc:golden-labels", "baseline:full", "split:M"]
+    first = cross_validate_systems(simple(), names, folds=[2], run_folder=tmp_path, **common)
+    assert list(first.reports) == ["baseline:full", "split:M", "post-hoc:golden-labels"]
+    assert "1 of 3 folds" in str(first)
+    second = cross_validate_systems(simple(), names, folds=[1], run_folder=tmp_path, **common)
+    assert [report.fold_names for report in second.reports.values()] == [("fold01", "fold02")] * 3
+    assert sorted(trainings) == [
+        (f"small-{what}", fold) for what in ("female", "full", "male") for fold in ("fold01", "fold02")
+    ]
+
+
+def test_a_seed_is_one_of_every_system(common, tmp_path):
+    found = cross_validate_systems(
+        simple(),
+        ["post-hoc:golden-labels", "split:F"],
+        folds=[1],
+        changes={"repeats": 2},
+        run_folder=tmp_path,
+        **common,
+    )
+    for report in found.reports.values():
+        assert report.runs == {"fold01": ("fold01", "fold01-seed1")}
+
+
+def test_a_simple_classifier_makes_the_systems_that_tell_it_nothing(common, tmp_path):
+    genders = dataclasses.replace(GENDER, classifier="logistic_regression", features="mel")
+    found = cross_validate_systems(simple(gender=genders), run_folder=tmp_path, folds=[1], **common)
+    assert "Genders told by logistic_regression on mel, trained on each fold's training part" in str(found)
+    assert list(found.refused) == [name for name in SYSTEMS if name.startswith("pre-hoc")]
+    assert set(found.refused.values()) == {
+        "svc cannot be told the gender; choose a model that can, such as timnet or tbdm."
+    }
+
+
+# Corpora that lack genders
+
+
+def savee_like(common, tmp_path, genders):
+    """The corpus as a table, with other genders."""
+    manifest = load_corpus("ravdess", common["data_root"]).with_classes(RECIPE.class_names)
+    table = tmp_path / "clips.csv"
+    manifest.frame.assign(gender=genders(manifest)).to_csv(table, index=False)
+    return {**common, "data_root": table}
+
+
+def test_one_gender_refuses_what_needs_two_and_runs_the_rest(common, tmp_path):
+    men = savee_like(common, tmp_path, lambda manifest: "male")
+    found = cross_validate_systems(simple(corpus="csv"), run_folder=tmp_path / "run", **men)
+    assert list(found.reports) == ["baseline:full", "baseline:M", "split:M"]
+    assert found.refused["split:F"] == (
+        "no female speaker of clips is in the training part of fold01; use a corpus with both genders."
+    )
+    assert found.reports["split:M"].summary == found.reports["baseline:full"].summary
+    assert {path.parent.name for path in (tmp_path / "run").glob("*/recipe.yaml")} == {"full"}  # which men are all of
+    assert "split:F refused: no female speaker" in str(found)
+    assert "paper" not in found.to_markdown()
+
+
+def test_unknown_genders_leave_the_model_of_all_speakers(common, tmp_path):
+    unknown = savee_like(common, tmp_path, lambda manifest: [""] + ["male"] * (len(manifest) - 1))
+    found = cross_validate_systems(simple(corpus="csv"), run_folder=tmp_path / "run", **unknown)
+    assert list(found.reports) == ["baseline:full"]
+    assert all(
+        "gender is unknown" in found.refused[name]
+        for name in SYSTEMS
+        if "pre-hoc" not in name and name != "baseline:full"
+    )
+
+
+def test_a_named_system_that_cannot_be_is_an_error(common, tmp_path):
+    men = savee_like(common, tmp_path, lambda manifest: "male")
+    with pytest.raises(DataError, match=r"^split:F cannot be made: no female speaker of clips"):
+        cross_validate_systems(simple(corpus="csv"), ["baseline:full", "split:F"], run_folder=tmp_path / "run", **men)
+    assert not (tmp_path / "run").exists()
+
+
+def test_test_parts_without_a_gender_are_named(common, tmp_path):
+    recipe = simple(protocol="loso-v1")
+    found = cross_validate_systems(recipe, ["baseline:M", "split:M"], folds=[1, 2], run_folder=tmp_path / "a", **common)
+    assert [report.fold_names for report in found.reports.values()] == [
+        ("fold01-speaker-01",)
+    ] * 2  # the second speaker is a woman
+    with pytest.raises(DataError, match="no male speaker is in the test parts of these folds"):
+        cross_validate_systems(recipe, ["split:M"], folds=[2], run_folder=tmp_path / "b", **common)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"systems": ["split:X"]}, "Unknown system 'split:X'"),
+        ({"weighting": "logit"}, "Unknown weighting 'logit'.*logits"),
+    ],
+)
+def test_wrong_names_are_told(common, tmp_path, arguments, message):
+    with pytest.raises(UnknownNameError, match=message):
+        cross_validate_systems(RECIPE, run_folder=tmp_path / "run", **arguments, **common)
+    assert not (tmp_path / "run").exists()
+
+
+# One training that is told genders
+
+
+def told(source, **arguments):
+    model = ModelConfig("embedding_dnn", {"gender_columns": 2})
+    return dataclasses.replace(RECIPE, model=model, gender=dataclasses.replace(GENDER, source=source, **arguments))
+
+
+def test_genders_of_the_test_part_need_not_be_known(common, tmp_path, manifest):
+    recipe = dataclasses.replace(told("binary"), corpus="csv", protocol="loso-v1")
+    first = manifest.column("speaker") == "01"
+    table = savee_like(common, tmp_path, lambda m: np.where(first, "", m.column("gender")))
+    report = cross_validate(recipe, run_folder=tmp_path / "run", folds=[1], **table)
+    assert set(read_predictions(report.folder / report.chosen[0])["male"]) <= {0.0, 1.0}
+    assert "Genders: binary of svc on mfcc, trained on each fold's training part" in str(report)
+    assert "it has not heard the test speakers" in str(report)
+    golden = dataclasses.replace(recipe, gender=None)
+    with pytest.raises(DataError, match="gender is unknown"):
+        cross_validate(golden, run_folder=tmp_path / "golden", folds=[1], **table)
+
+
+def test_a_trained_classifier_tells_what_it_hears(common, tmp_path, manifest):
+    changes = {"gender.classifier": "gender-ravdess", "gender.arguments": {}}
+    names = ["post-hoc:probabilities"]
+    found = cross_validate_systems(
+        simple(), names, folds=[1], changes=changes, run_folder=tmp_path / "systems", **common
+    )
+    assert "Genders told by gender-ravdess, trained before; whether it has heard" in str(found)
+    table = read_predictions(found.reports[names[0]].folder / "fold01")
+    male = gender_probabilities("gender-ravdess", manifest, cache=common["cache"])
+    np.testing.assert_allclose(table["male"], male[recipe_folds(RECIPE, manifest)[0].test], atol=1e-6)
+
+    report = cross_validate(told("binary"), folds=[1], changes=changes, run_folder=tmp_path / "one", **common)
+    assert "what gender-ravdess has heard is not known" in str(report)
+    assert "gender-ravdess" in json.loads((report.folder / "data.json").read_text())["weights"]
+
+
+def test_a_report_says_who_told_the_genders(found):
+    text = str(found.reports["pre-hoc:probabilities"])
+    assert "Genders: probabilities of svc on mfcc, trained on each fold's training part; it HAS heard" in text
+    assert "Genders" not in str(found.reports["baseline:full"])
+    assert "Trained on female speakers only." in str(found.reports["split:F"])
+
+
+def test_augmented_waveforms_go_with_the_genders_that_are_told(common, tmp_path):
+    changes = {"training.waveform_augment.gain_db": 1.0}
+    report = cross_validate(told("binary"), run_folder=tmp_path, folds=[1], changes=changes, **common)
+    assert report.summary.pooled.n == 8
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        (
+            lambda: dataclasses.replace(RECIPE, gender=GenderConfig(source="binary")),
+            "embedding_dnn is not told the gender",
+        ),
+        (lambda: told("golden", train_on="feamle"), "Unknown value of train_on 'feamle'.*female"),
+        (lambda: told("gold"), "Unknown gender source 'gold'.*golden"),
+        (lambda: told("binary", train_on="male"), "gender.train_on is male, so there is one gender"),
+        (lambda: told("binary").override({"gender.classifier": "svm"}), "Unknown .*'svm'.*svc"),
+        (lambda: told("binary").override({"gender.arguments.C": -1}), "C of svc is -1"),
+        (
+            lambda: told("binary").override({"gender.classifier": "gender-ravdess"}),
+            "gender.arguments are set, but gender",
+        ),
+        (
+            lambda: told("binary", arguments={}).override({"gender.classifier": "no/where.skops"}),
+            "no/where.skops does not exist",
+        ),
+        (
+            lambda: simple(gender=GenderConfig(source="binary")).override({}),
+            "gender.source is set, but svc is no network",
+        ),
+        (lambda: told("binary").override({"gender.features": "chroma"}), "chroma"),
+    ],
+)
+def test_wrong_settings_are_one_line(common, tmp_path, recipe, message):
+    with pytest.raises((ConfigError, UnknownNameError, WeightsError), match=message):
+        cross_validate(recipe(), run_folder=tmp_path / "run", **common)
+    assert not (tmp_path / "run").exists()
+
+
+# On the command line
+
+
+def test_cv_prints_the_table(common, tmp_path, run):
+    config = tmp_path / "small.yaml"
+    config.write_text(simple(corpus="csv").to_yaml())
+    table = savee_like(common, tmp_path, lambda manifest: "male")["data_root"]
+    arguments = ["cv", str(config), "--data", str(table), "--run", str(tmp_path / "run"), "--quiet"]
+    code, text, _ = run(*arguments, "--gender", "all")
+    assert code == 0
+    assert text.startswith("| system | UAR | WAR | F1 | n |")
+    assert text.rstrip().endswith(f"Run folder: {tmp_path / 'run'}")
+    code, _, error = run(*arguments, "--gender", "split:M, split:F")
+    assert code == 2
+    assert error.startswith("error: split:F cannot be made")
+    assert error.count("\n") == 1
+
+
+def test_the_report_of_a_table_reads_back(found, fold):
+    table = read_predictions(found.reports["post-hoc:binary"].folder / fold.name)
+    assert list(table.columns) == ["clip", "speaker", "label", "prediction", "male", "p_neutral", "p_angry"]

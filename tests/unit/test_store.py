@@ -1,0 +1,241 @@
+"""Pretrained sets: what comes with the package is what its cards say, and whatever is not is refused in one line."""
+
+import dataclasses
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skops.io
+
+import serzoo
+from serzoo import strict_yaml
+from serzoo.data.corpora import CORPORA
+from serzoo.errors import ConfigError, UnknownNameError, WeightsError
+from serzoo.features.spec import spec_from_dict
+from serzoo.models.simple import trusted_types
+from serzoo.training.gender import GENDERS, load_gender_classifier
+from serzoo.weights import store
+
+NAME = "gender-ravdess"
+CARD = store.Card(
+    kind="gender",
+    summary="says the same of everybody",
+    file="model.bin",
+    bytes=0,
+    sha256="",
+    corpus="ravdess",
+    source="",
+    licence="CC0",
+    protocol="none",
+    scores={"accuracy": 0.5},
+    class_names=GENDERS,
+    feature_spec={"kind": "mfcc"},
+    versions={"numpy": np.__version__},
+    input={"label": "sad", "speaker": "1", "gender": "male", "text": "1", "sample_rate": 8000},
+    output=(0.25, 0.75),
+)
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """A copy of the store that may be damaged."""
+    folder = tmp_path / "files"
+    shutil.copytree(store.FILES, folder)
+    monkeypatch.setattr(store, "FILES", folder)
+    return folder
+
+
+def change_card(folder, **changes):
+    path = folder / f"{NAME}.yaml"
+    values = json.loads(json.dumps(strict_yaml.read(path))) | changes
+    path.write_text(strict_yaml.dump({key: value for key, value in values.items() if value is not None}))
+
+
+def refused(error=WeightsError, name=NAME):
+    with pytest.raises(error) as caught:
+        load_gender_classifier(name)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# What comes with the package ------------------------------------------------------------------------------------------
+
+
+def test_the_store_holds_cards_and_their_files_alone():
+    assert NAME in serzoo.list_pretrained()
+    named = {name for card in serzoo.list_pretrained() for name in (f"{card}.yaml", store.pretrained_card(card).file)}
+    assert {path.name for path in store.FILES.iterdir()} == named
+
+
+@pytest.mark.parametrize("name", serzoo.list_pretrained())
+def test_a_pretrained_classifier_of_genders_is_what_its_card_says(name):
+    card, path = store.pretrained_file(name)
+    model = load_gender_classifier(name)  # which checks the fixed output
+    assert (card.kind, card.class_names, model.class_names) == ("gender", GENDERS, GENDERS)
+    assert spec_from_dict(card.feature_spec) == model.feature_spec
+    assert card.licence == CORPORA.get(card.corpus).licence
+    assert card.source == CORPORA.get(card.corpus).source
+    assert "speaker-disjoint" in card.protocol
+    assert 0.9 < card.scores["accuracy"] <= 1
+    assert 0.001 < min(card.output) < 0.5, "an answer at 0 or 1 would not move with what it is computed from"
+    assert path.stat().st_size < 200_000
+    assert {"serzoo", "numpy", "librosa", "scikit-learn"} <= set(card.versions)
+
+
+@pytest.mark.parametrize("name", serzoo.list_pretrained())
+def test_a_pretrained_classifier_holds_no_code(name):
+    _, path = store.pretrained_file(name)
+    with zipfile.ZipFile(path) as archive:
+        assert {Path(member).suffix for member in archive.namelist()} <= {".json", ".npy"}
+    model = load_gender_classifier(name)
+    assert set(skops.io.get_untrusted_types(file=path)) <= set(trusted_types(model.name, model.arguments))
+
+
+def test_a_name_is_one_wherever_it_is_used(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / NAME).mkdir()
+    assert load_gender_classifier(NAME).class_names == GENDERS
+    for path in (Path(NAME), f"./{NAME}"):
+        with pytest.raises(WeightsError, match=r"holds no model\.skops"):
+            load_gender_classifier(path)
+
+
+# What is refused ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("gender-ravdes", "Did you mean 'gender-ravdess'? "), ("xyz", ""), ("timnet.none_v1", "")]
+)
+def test_an_unknown_name_comes_with_the_nearest(name, hint):
+    message = refused(UnknownNameError, name)
+    assert message.startswith(f"Unknown pretrained set {name!r}. {hint}Known: ")
+    assert NAME in message
+
+
+def test_a_changed_file_is_refused(files):
+    path = files / f"{NAME}.skops"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert "gender-ravdess.skops has the SHA-256 " in refused()
+
+
+def test_a_file_of_another_size_is_refused(files):
+    path = files / f"{NAME}.skops"
+    n_bytes = path.stat().st_size
+    path.write_bytes(path.read_bytes() + b"0")
+    assert f"has {n_bytes + 1} bytes, its card says {n_bytes}; install serzoo again" in refused()
+
+
+def test_a_missing_file_is_refused(files):
+    (files / f"{NAME}.skops").unlink()
+    assert "gender-ravdess.skops cannot be read (No such file or directory)" in refused()
+
+
+def test_another_answer_than_the_cards_is_refused(files):
+    female, male = store.pretrained_card(NAME).output
+    change_card(files, output=[female - 0.9e-5, male + 0.9e-5])
+    load_gender_classifier(NAME)
+    change_card(files, output=[female - 1.1e-5, male + 1.1e-5])
+    message = refused()
+    assert message.startswith(f"{NAME} answers {female:.6f}, {male:.6f} to its fixed input, its card says ")
+    assert message.endswith("; install serzoo again.")
+    change_card(files, output=[female, male, 0.0])
+    assert "its card says" in refused()
+
+
+def test_another_answer_is_put_down_to_other_packages(files):
+    change_card(files, output=[0.5, 0.5], versions={"librosa": "0.0.1", "numpy": np.__version__, "torrch": "2"})
+    assert refused().endswith("it was made with librosa==0.0.1 torrch==2: install these.")
+
+
+def test_the_fixed_input_is_the_one_of_the_card():
+    heard = []
+    store.check_output("x", CARD, lambda *clip: heard.append(clip) or (0.25, 0.75))
+    ((waveform, sample_rate),) = heard
+    np.testing.assert_array_equal(waveform, serzoo.data.synthetic.synthesize(**CARD.input))
+    assert sample_rate == 8000
+    with pytest.raises(WeightsError, match=r"x answers nan, 0\.750000"):
+        store.check_output("x", CARD, lambda *_: (float("nan"), 0.75))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"licence": None}, "is no card of a pretrained set; missing or unknown is licence."),
+        ({"note": "x"}, "is no card of a pretrained set; missing or unknown is note."),
+        ({"bytes": "many"}, "is damaged: bytes is 'many'"),
+        ({"output": ["a", "b"]}, "is damaged: output is ['a', 'b']"),
+        ({"class_names": "female"}, "is damaged: class_names is 'female'"),
+        ({"input": {"label": "sad"}}, "No fixed input can be made of the card's arguments ("),
+        ({"input": {**CARD.input, "label": "glad"}}, "(Unknown emotion 'glad'"),
+    ],
+)
+def test_a_damaged_card_is_refused(files, changes, message):
+    change_card(files, **changes)
+    assert message in refused()
+
+
+def test_a_card_that_is_no_yaml_is_refused(files):
+    for text, message in (("a: !b", "not strict YAML"), ("7", "missing or unknown is all of it")):
+        (files / f"{NAME}.yaml").write_text(text)
+        assert message in refused()
+
+
+def test_a_pretrained_set_that_tells_something_else_is_refused(files, monkeypatch):
+    other = dataclasses.replace(load_gender_classifier(NAME), class_names=("sad", "happy"))
+    card = store.save_with_card(
+        files / "other.skops",
+        other.save,
+        lambda n, sha: dataclasses.replace(CARD, file="other.skops", bytes=n, sha256=sha),
+    )
+    assert card == files / "other.yaml"
+    assert "tells sad, happy, not female and male" in refused(name="other")
+    with pytest.raises(WeightsError, match="logistic_regression tells sad, happy, not"):
+        load_gender_classifier(other)
+
+
+# Writing --------------------------------------------------------------------------------------------------------------
+
+
+def write(file, content=b"abc", card=CARD):
+    def describe(n_bytes, sha256):
+        return dataclasses.replace(card, file=file.name, bytes=n_bytes, sha256=sha256)
+
+    return store.save_with_card(file, lambda path: path.write_bytes(content), describe)
+
+
+def test_a_card_is_read_as_it_was_written(tmp_path):
+    path = write(tmp_path / "new" / "model.bin")
+    card = store.read_card(path)
+    assert card == dataclasses.replace(CARD, bytes=3, sha256=card.sha256)
+    assert card.sha256.startswith("ba7816bf8f01cfea"), "SHA-256 of abc"
+    assert sorted(file.name for file in path.parent.iterdir()) == ["model.bin", "model.yaml"]
+
+
+def test_nothing_half_written_stays(tmp_path):
+    def fail(*_):
+        raise WeightsError("no")
+
+    for save, describe in ((fail, None), (lambda path: path.write_bytes(b"new"), fail)):
+        with pytest.raises(WeightsError, match=r"^no$"):
+            store.save_with_card(tmp_path / "model.bin", save, describe)
+        assert list(tmp_path.iterdir()) == []
+    card = write(tmp_path / "model.bin")
+    kept = card.read_bytes()
+    with pytest.raises(WeightsError, match=r"^no$"):
+        store.save_with_card(tmp_path / "model.bin", lambda path: path.write_bytes(b"new"), fail)
+    assert ((tmp_path / "model.bin").read_bytes(), card.read_bytes()) == (b"abc", kept)
+
+
+def test_a_card_replaces_nothing_but_a_card(tmp_path):
+    write(tmp_path / "model.bin")
+    write(tmp_path / "model.bin", b"abcd")
+    assert store.read_card(tmp_path / "model.yaml").bytes == 4
+    (tmp_path / "model.yaml").write_text("name: my-recipe\n")
+    with pytest.raises(ConfigError, match=r"model\.yaml is no card, and that of model\.bin would replace it; give"):
+        write(tmp_path / "model.bin")
+    assert (tmp_path / "model.yaml").read_text() == "name: my-recipe\n"
