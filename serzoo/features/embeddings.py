@@ -10,7 +10,8 @@ import hashlib
 import queue
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from importlib.util import find_spec
@@ -370,14 +371,31 @@ def _load_pretrained(source: str, folder: Path) -> tuple[Any, Any, set[str]]:
     from transformers import AutoFeatureExtractor, AutoModel
 
     try:
-        extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        network, report = AutoModel.from_pretrained(
-            folder, trust_remote_code=False, local_files_only=True, use_safetensors=True, output_loading_info=True
-        )
+        with _transformers_silent():
+            extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+            network, report = AutoModel.from_pretrained(
+                folder, trust_remote_code=False, local_files_only=True, use_safetensors=True, output_loading_info=True
+            )
     except Exception as error:  # files of others fail in many ways
         raise _unloadable(source, "transformers", error) from None
     # half precision is for other devices; no dropout; without gradients nothing is kept for them
     return extractor, network.float().train(False).requires_grad_(False), set(report["missing_keys"])
+
+
+@contextmanager
+def _transformers_silent() -> Iterator[None]:
+    """Keep transformers from drawing a bar and from reporting on a file; what matters of that is said by an error."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 class _OnnxNetwork:

@@ -389,6 +389,22 @@ def test_damaged_weights(copy):
     assert message.endswith("); check that the model is whole and of its kind.")
 
 
+def test_transformers_says_nothing_beside_and_speaks_again(copy, capfd):
+    from safetensors.torch import load_file, save_file
+    from transformers.utils import logging
+
+    weights = load_file(copy / "model.safetensors")
+    save_file(
+        {**weights, "surplus": weights["masked_spec_embed"].clone()},
+        copy / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    embed(noise(800), EmbeddingSpec(source=f"hf:{copy}", width=16))
+    assert capfd.readouterr() == ("", "")
+    assert logging.is_progress_bar_enabled()
+    assert logging.get_verbosity() == logging.WARNING
+
+
 def test_a_checkpoint_with_gaps_is_not_filled_with_random_numbers(copy):
     from safetensors.torch import load_file, save_file
 
