@@ -183,7 +183,13 @@ def check_same_structure(model: SERModel, pretrained: SERModel, layer: int) -> N
 def _shapes_up_to(network: SERModel, layer: int) -> list[tuple[int | None, ...]]:
     """Return the shapes of input, map and all weights that the map depends on."""
     feature_map = network.feature_map(layer)
-    weights = keras.Model(network.features_input, feature_map).weights
+    try:
+        weights = keras.Model(network.features_input, feature_map).weights
+    except ValueError:  # the map does not follow from the features alone
+        raise ConfigError(
+            f"{network.name}'s feature layer {layer} hears the speaker's gender too, and anti-transfer compares maps "
+            "of features; set gender_columns to 0."
+        ) from None
     return [network.features_shape[1:], tuple(feature_map.shape), *(tuple(weight.shape) for weight in weights)]
 
 

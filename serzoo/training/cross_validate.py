@@ -24,6 +24,7 @@ from serzoo.metrics import Summary, summarise
 from serzoo.models.base import SERModel, check_features_shape
 from serzoo.models.simple import SIMPLE_CLASSIFIERS
 from serzoo.report.plots import plot_confusion, plot_embedding, plot_history
+from serzoo.training.compiling import Workbench
 from serzoo.training.evaluate import embed, predict_probabilities
 from serzoo.training.fit import History
 from serzoo.training.gender import check_told, decided, gender_classifier_file, told_genders
@@ -184,10 +185,12 @@ def cross_validate(
     once = _with_seed(recipe, recipe.training.seed)  # a run folder takes further seeds later
     data = describe_data(manifest, hashes, _weight_files(recipe), recipe)
     run = RunFolder.open(run_folder or Path("runs") / recipe.name, once, data)
+    workbench = Workbench()
     for seed, fold in product(recipe.seeds, chosen):
         named = replace(fold, name=_run_name(recipe, fold, seed))
         if not run.read_scores([named.name], manifest.class_names):
-            train_fold(_with_seed(recipe, seed), manifest, examples, named, run, hashes, cache=cache, progress=progress)
+            own = _with_seed(recipe, seed)
+            train_fold(own, manifest, examples, named, run, hashes, cache=cache, progress=progress, workbench=workbench)
             _write_report(recipe, manifest, all_folds, chosen, hashes, run)
     return _write_report(recipe, manifest, all_folds, chosen, hashes, run)
 
@@ -303,7 +306,11 @@ def recipe_folds(recipe: Recipe, manifest: Manifest) -> list[Fold]:
         fraction, seed = recipe.training.validation_fraction, recipe.training.seed
         folds = [with_validation(fold, manifest, fraction, seed) for fold in folds]
     who = _gender(recipe).train_on
-    return folds if who == "all" else [_of_one_gender(fold, manifest, who) for fold in folds]
+    if who == "all":
+        return folds
+    if recipe.training.selection not in VALIDATION_RULES:
+        folds = [replace(fold, validation=None) for fold in folds]  # which may have no speaker of that gender
+    return [_of_one_gender(fold, manifest, who) for fold in folds]
 
 
 def _of_one_gender(fold: Fold, manifest: Manifest, gender: str) -> Fold:
@@ -319,7 +326,7 @@ def _of_one_gender(fold: Fold, manifest: Manifest, gender: str) -> Fold:
         if not len(part):
             raise DataError(
                 f"gender.train_on is {gender}, but no {gender} speaker of {manifest.corpus} is in the {name} part of "
-                f"{fold.name}; use a corpus with both genders or leave it out."
+                f"{fold.name}; use another protocol, or a corpus with both genders."
             )
     return replace(fold, **kept)
 
@@ -364,6 +371,7 @@ def train_fold(
     *,
     cache: FeatureCache | None = None,
     progress: bool = True,
+    workbench: Workbench | None = None,
 ) -> None:
     """Train on one fold's training part, predict its test part and write the fold's folder.
 
@@ -376,6 +384,7 @@ def train_fold(
         hashes: of each recording's audio.
         cache: where features are kept; None for the default folder.
         progress: show a progress bar.
+        workbench: where the folds before left their network compiled.
     """
     if recipe.model.name in SIMPLE_CLASSIFIERS:
         _train_simple_fold(recipe, manifest, examples, fold, run, hashes)
@@ -397,6 +406,7 @@ def train_fold(
         cache=cache,
         progress=progress,
         title=fold.name,
+        workbench=workbench,
     )
     table = prediction_table(manifest, fold.test, predict_probabilities(model, test), test.genders)
     heard = fold.train if fold.validation is None else np.concatenate([fold.train, fold.validation])

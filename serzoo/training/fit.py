@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import keras
 import numpy as np
 
 from serzoo.classifier import Classifier
-from serzoo.config import OptimizerConfig, TrainingConfig
+from serzoo.config import TrainingConfig
 from serzoo.data.cache import FeatureCache
 from serzoo.data.examples import Examples
 from serzoo.data.manifest import Manifest
@@ -21,6 +22,7 @@ from serzoo.data.pipeline import steps_per_epoch, training_dataset, waveform_dat
 from serzoo.errors import ConfigError, WeightsError
 from serzoo.models.base import SERModel
 from serzoo.training.callbacks import Checkpoint, EpochScores, KeepBest, ProgressBar
+from serzoo.training.compiling import Workbench, compile_network
 from serzoo.training.evaluate import Data, as_examples
 from serzoo.training.objectives import Objective, TrainingNetwork, cross_entropy
 
@@ -71,6 +73,7 @@ def fit(
     cache: FeatureCache | None = None,
     progress: bool = True,
     title: str = "training",
+    workbench: Workbench | None = None,
 ) -> History:
     """Train ``model`` in place.
 
@@ -89,6 +92,7 @@ def fit(
         cache: where features of recordings are kept; None for the default folder.
         progress: show a progress bar.
         title: what the progress bar calls this training.
+        workbench: where trainings of models alike find their network compiled; with an objective it is not used.
 
     Returns:
         The loss and scores of each epoch and which epoch was kept.
@@ -111,65 +115,64 @@ def fit(
         raise ConfigError("training.waveform_augment needs recordings: give a manifest, not features.")
     if training.class_weights and objective is not None and objective.takes_dimensions:
         raise ConfigError("training.class_weights weighs classes only, not dimensions; leave it out.")
-    network = model if objective is None else TrainingNetwork(model, objective)
-    keep_best, callbacks = _selection(training, examples, held_out, model, objective)
-    compile_network(network, model, training)
-    folder = None if run_folder is None else Path(run_folder)
-    state = Checkpoint(
-        None if folder is None else folder / "state.npz",
-        _fingerprint(model, training, objective, [examples, *held_out.values()]),
-        training.epochs,
-        keep_best,
-    )
-    first_epoch = state.restore(network)
-    if model.normalization is not None and not model.normalization.is_adapted:
-        # after all that can be refused, since statistics stay once they are there
-        model.normalization.adapt(examples.features)
-    callbacks.append(state)
-    if folder is not None:
-        callbacks.append(keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False))
-    bar = ProgressBar(title, training.epochs, first_epoch)
-    if first_epoch < training.epochs:
-        with_dimensions = objective is not None and objective.takes_dimensions
-        try:
-            network.fit(
-                _batches(data, examples, model, training, first_epoch, with_dimensions),
-                epochs=training.epochs,
-                initial_epoch=first_epoch,
-                steps_per_epoch=steps_per_epoch(examples.n_segments, training.batch_size),
-                class_weight=_class_weights(examples) if training.class_weights else None,
-                callbacks=[*callbacks, bar] if progress else callbacks,
-                shuffle=False,
-                verbose=0,
-            )
-        finally:
-            bar.stop()
-    if keep_best is None:
-        return History(tuple(state.records), training.epochs)
-    if keep_best.best_epoch < 0:
-        raise WeightsError(
-            f"{model.name} has no epoch with a finite {keep_best.monitor}: its training diverged; lower learning_rate."
+    with _compiled(model, training, objective, workbench) as (answering, network):
+        keep_best, callbacks = _selection(training, examples, held_out, answering, objective)
+        folder = None if run_folder is None else Path(run_folder)
+        state = Checkpoint(
+            None if folder is None else folder / "state.npz",
+            _fingerprint(model, training, objective, [examples, *held_out.values()]),
+            training.epochs,
+            keep_best,
         )
-    network.set_weights(keep_best.best_weights)
-    return History(tuple(state.records), keep_best.best_epoch + 1)
+        first_epoch = state.restore(network)
+        if answering.normalization is not None and not answering.normalization.is_adapted:
+            # after all that can be refused, since statistics stay once they are there
+            answering.normalization.adapt(examples.features)
+        callbacks.append(state)
+        if folder is not None:
+            callbacks.append(keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False))
+        bar = ProgressBar(title, training.epochs, first_epoch)
+        if first_epoch < training.epochs:
+            with_dimensions = objective is not None and objective.takes_dimensions
+            try:
+                network.fit(
+                    _batches(data, examples, answering, training, first_epoch, with_dimensions),
+                    epochs=training.epochs,
+                    initial_epoch=first_epoch,
+                    steps_per_epoch=steps_per_epoch(examples.n_segments, training.batch_size),
+                    class_weight=_class_weights(examples) if training.class_weights else None,
+                    callbacks=[*callbacks, bar] if progress else callbacks,
+                    shuffle=False,
+                    verbose=0,
+                )
+            finally:
+                bar.stop()
+        if keep_best is None:
+            return History(tuple(state.records), training.epochs)
+        if keep_best.best_epoch < 0:
+            raise WeightsError(
+                f"{model.name} has no epoch with a finite {keep_best.monitor}: its training diverged; "
+                "lower learning_rate."
+            )
+        network.set_weights(keep_best.best_weights)
+        return History(tuple(state.records), keep_best.best_epoch + 1)
 
 
-def compile_network(network: keras.Model, model: SERModel, training: TrainingConfig) -> None:
-    """Give a model, or the network it is trained in, its optimiser, and to the model itself cross-entropy and WAR."""
-    losses: dict[str, Any] = {}
-    if network is model:  # smoothed targets come from the pipeline
-        losses["loss"] = keras.losses.CategoricalCrossentropy(from_logits=model.classifier_activation is None)
-        losses["metrics"] = [keras.metrics.CategoricalAccuracy(name="war")]
-    jit_compile = training.jit_compile or keras.backend.backend() == "jax"  # which is 30 times slower without
-    network.compile(optimizer=_optimizer(training.optimizer), jit_compile=jit_compile, **losses)
-    network.optimizer.build(network.trainable_variables)
-    if network is not model:
-        model.compile(jit_compile=jit_compile)  # to predict held-out parts
-
-
-def _optimizer(config: OptimizerConfig) -> keras.optimizers.Optimizer:
-    kind = {"adam": keras.optimizers.Adam, "nadam": keras.optimizers.Nadam}[config.name]
-    return kind(learning_rate=config.learning_rate, beta_1=config.beta_1, beta_2=config.beta_2, epsilon=config.epsilon)
+@contextmanager
+def _compiled(
+    model: SERModel, training: TrainingConfig, objective: Objective | None, workbench: Workbench | None
+) -> Iterator[tuple[SERModel, keras.Model]]:
+    """Give the model that answers and the network in training, compiled; in the end ``model`` has their weights."""
+    if workbench is None or objective is not None:
+        network = model if objective is None else TrainingNetwork(model, objective)
+        compile_network(network, model, training)
+        yield model, network
+        return
+    lent = workbench.lend(model, training)
+    try:
+        yield lent, lent
+    finally:
+        model.set_weights(lent.get_weights())
 
 
 def _selection(

@@ -474,6 +474,28 @@ def check_told(manifest: Manifest, settings: GenderConfig, folds: Sequence[Fold]
     for fold in folds:
         task = gender_manifest(manifest.select(fold.train))
         check_training_part(arguments, task.targets, task.column("speaker"), GENDERS)
+        _check_speakers(task, fold.name, 3 if arguments["calibrate"] else 2)
+
+
+def _check_speakers(task: Manifest, fold: str, needed: int) -> None:
+    """Raise DataError unless a training part has speakers enough to leave some of each gender out of it.
+
+    Args:
+        task: the training part, labelled by gender.
+        fold: its fold, for the error message.
+        needed: speakers of each gender; with fewer no split of them serves, whatever the seed.
+    """
+    speakers = task.column("speaker")
+    for index, gender in enumerate(GENDERS):
+        found = len(set(speakers[task.targets == index]) - {""})
+        if found < needed or "" in speakers:
+            unknown = " and others are unknown" if "" in speakers else ""
+            raise DataError(
+                f"The training part of {fold} has {found} {gender} speaker{'s' if found != 1 else ''}{unknown}; its "
+                f"recordings are judged by classifiers that have not heard their speaker, which needs {needed} known "
+                "ones of each gender"
+                + (" (2 with gender.arguments.calibrate set to false)." if needed > 2 else "; add speakers.")
+            )
 
 
 def decided(male: np.ndarray) -> np.ndarray:

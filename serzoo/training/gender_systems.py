@@ -17,17 +17,21 @@ import numpy as np
 from serzoo.config import BINARY, GENDER_SOURCES, GOLDEN, PROBABILITIES, GenderConfig, Recipe, load_recipe
 from serzoo.data import load_manifest
 from serzoo.data.cache import FeatureCache
+from serzoo.data.leakage import check_leakage, hash_contents
 from serzoo.data.manifest import Manifest
-from serzoo.data.splits import Fold
-from serzoo.errors import DataError, unknown_name
+from serzoo.data.splits import Fold, get_protocol
+from serzoo.errors import DataError, SerzooError, unknown_name
 from serzoo.files import write_whole
 from serzoo.labels import FEMALE, MALE
-from serzoo.metrics import Scores
+from serzoo.metrics import Scores, summarise
 from serzoo.models import MODELS
+from serzoo.models.simple import SIMPLE_CLASSIFIERS
 from serzoo.training.cross_validate import Report, choose_folds, cross_validate, derive_report, recipe_folds
 from serzoo.training.evaluate import softmax
 from serzoo.training.gender import GENDERS, decided, told_genders
-from serzoo.training.run_folder import read_predictions
+from serzoo.training.run_folder import RunFolder, read_predictions
+from serzoo.training.simple import check_simple
+from serzoo.training.stages import build_model, check_stages
 from serzoo.zoo import builder_arguments
 
 if TYPE_CHECKING:
@@ -150,8 +154,8 @@ class GenderSystems:
     folder: Path
 
     def table(self) -> list[dict[str, Any]]:
-        """Return the rows: scores in percent, means over folds, and beside them the paper's for this corpus."""
-        published = PUBLISHED.get(self.recipe.corpus, {})
+        """Return the rows: scores in percent, means over folds, and beside them the paper's, if it has this task."""
+        published = self._published()
         rows = []
         for name, report in self.reports.items():
             row: dict[str, Any] = {"system": name}
@@ -161,6 +165,12 @@ class GenderSystems:
                 row[f"paper {title}"] = figure
             rows.append({**row, "n": report.summary.pooled.n})
         return rows
+
+    def _published(self) -> Mapping[str, tuple[float, float, float]]:
+        """Return the paper's scores by system; none of another task than all emotions of one of its corpora."""
+        recipe = self.recipe
+        same_task = recipe.test_corpus is None and recipe.target == "label" and recipe.class_names is None
+        return PUBLISHED.get(recipe.corpus, {}) if same_task else {}
 
     def to_markdown(self) -> str:
         """Return the table as the paper has it."""
@@ -181,11 +191,13 @@ class GenderSystems:
 
     def __str__(self) -> str:
         report, training = next(iter(self.reports.values())), self.recipe.training
+        epochs = "" if self.recipe.model.name in SIMPLE_CLASSIFIERS else f"{training.epochs} epochs, "
         kind = "speaker-independent" if report.protocol.speaker_independent else "speaker-DEPENDENT"
         lines = [
             f"{self.to_markdown()}Protocol {report.protocol.name} ({kind}), selection {training.selection}, "
-            f"{training.epochs} epochs, {len(report.runs)} of {report.n_folds} folds. In percent, means over folds; "
-            "n counts test recordings. The paper's are TBDM-Net's after 300 epochs.",
+            f"{epochs}{len(report.runs)} of {report.n_folds} folds. In percent, means over folds; "
+            "n counts test recordings."
+            + (" The paper's are TBDM-Net's, ten random folds, 300 epochs." if self._published() else ""),
         ]
         guessed = [report for name, report in self.reports.items() if SYSTEMS[name].guesses]
         if self.genders is not None:
@@ -213,12 +225,13 @@ def cross_validate_systems(
     """Train what the systems need, each model once per fold, and score all systems on the same folds.
 
     Six trainings serve all eleven: the model of all speakers, those of each gender, and three that are told the
-    gender. Each is a run folder of :func:`serzoo.cross_validate` below the systems', and so is what is made of their
-    predictions; an interrupted call goes on where it stopped.
+    gender. Each is a run folder of :func:`serzoo.cross_validate` below the systems', and what is made of their
+    predictions lies beside them; an interrupted call goes on where it stopped. Folds of earlier calls count too, as far
+    as all trainings have them.
 
     Args:
         config: a recipe of a model of the zoo; its ``gender`` section names the classifier that tells genders.
-        systems: names of :data:`SYSTEMS`; None for all that the corpus and the model allow.
+        systems: names of :data:`SYSTEMS`; None, or none, for all that the corpus and the model allow.
         weighting: one of :data:`WEIGHTINGS`.
         data_root: as in :func:`serzoo.cross_validate`, and so are the others.
         test_data_root: the test corpus's folder, for cross-corpus recipes.
@@ -241,7 +254,7 @@ def cross_validate_systems(
     all_folds = recipe_folds(recipe, manifest)
     genders = _Genders(recipe, manifest, cache)
     refused = _refusals(systems or tuple(SYSTEMS), recipe, genders, choose_folds(all_folds, folds, recipe.protocol))
-    if refused and systems is not None:
+    if refused and systems:
         name, reason = next(iter(refused.items()))
         raise DataError(f"{name} cannot be made: {reason}")
     made = {name: SYSTEMS[name] for name in SYSTEMS if name in (systems or SYSTEMS) and name not in refused}
@@ -259,10 +272,12 @@ def cross_validate_systems(
         for training in dict.fromkeys(_training(name, genders) for system in made.values() for name in system.trainings)
     }
     named = {fold.name: fold for fold in all_folds}
+    shared = _shared(trained)
+    hashes = hash_contents(manifest)
     reports = {}
     for name, system in made.items():
-        bases = [trained[_training(training, genders)] for training in system.trainings]
-        reports[name] = _report(name, bases, named, genders, weighting)
+        bases = [shared[_training(training, genders)] for training in system.trainings]
+        reports[name] = _report(name, bases, recipe, named, genders, hashes, weighting)
     guessed = [reports[name] for name, system in made.items() if system.guesses]
     scores = genders.score([named[fold] for fold in guessed[0].runs]) if guessed else None
     found = GenderSystems(recipe, reports, refused, scores, weighting, folder)
@@ -320,16 +335,38 @@ def _refusals(names: Sequence[str], recipe: Recipe, genders: _Genders, folds: Se
 
 def _refusal(system: System, recipe: Recipe, genders: _Genders, folds: Sequence[Fold]) -> str:
     """Return why a system cannot be made, or nothing."""
-    if system.told and _gender_argument(recipe) is None:
+    argument = _gender_argument(recipe)
+    if system.told and argument is None:
         return f"{recipe.model.name} cannot be told the gender; choose a model that can, such as timnet or tbdm."
+    if system.told and recipe.anti_transfer is not None and argument == "gender_columns":
+        return f"anti-transfer compares maps of features alone, {recipe.model.name}'s hold the gender; leave one out."
     try:
         for fold in folds:
             _check_fold(system, genders, fold)
+        for training in dict.fromkeys(_training(name, genders) for name in system.trainings):
+            _check_training(_variant(recipe, training), genders.manifest, [fold.name for fold in folds])
         if system.tested != "all" and not any(genders.of(system.tested)[fold.test].any() for fold in folds):
             return f"no {system.tested} speaker is in the test parts of these folds; choose other folds."
     except DataError as error:
         return str(error)
     return ""
+
+
+def _check_training(recipe: Recipe, manifest: Manifest, fold_names: Sequence[str]) -> None:
+    """Raise DataError if it shows already that what a training does with genders cannot be done in these folds.
+
+    The training of all speakers does nothing with them; what is wrong with that one is wrong with the recipe.
+    """
+    if recipe.gender is None:
+        return
+    folds = [fold for fold in recipe_folds(recipe, manifest) if fold.name in fold_names]
+    try:
+        if recipe.model.name in SIMPLE_CLASSIFIERS:
+            check_simple(recipe.model.name, recipe.model.arguments, manifest, folds)
+        elif recipe.weight_files:  # which may be of a model without gender
+            check_stages(recipe, build_model(recipe, manifest))
+    except SerzooError as error:
+        raise DataError(str(error)) from None
 
 
 def _check_fold(system: System, genders: _Genders, fold: Fold) -> None:
@@ -352,37 +389,102 @@ def _gender_argument(recipe: Recipe) -> str | None:
 
 def _variant(recipe: Recipe, training: str) -> Recipe:
     """Return what is trained: the recipe without gender, on one gender, or told the gender by a source."""
-    settings, argument = recipe.gender or GenderConfig(), _gender_argument(recipe)
-    told = training in GENDER_SOURCES
+    argument, told = _gender_argument(recipe), training in GENDER_SOURCES
     if argument is not None:
         columns = {GOLDEN: 1, BINARY: 1, PROBABILITIES: 2}.get(training, 0)
         value = columns if argument == "gender_columns" else told
         recipe = replace(recipe, model=replace(recipe.model, arguments={**recipe.model.arguments, argument: value}))
     who = training if training in (MALE, FEMALE) else "all"
-    gender = replace(settings, source=training if told else GOLDEN, train_on=who)
+    gender = GenderConfig(train_on=who)  # without the classifier, which another may replace later
+    if training in (BINARY, PROBABILITIES):
+        gender = replace(recipe.gender or gender, source=training, train_on="all")
     return replace(recipe, name=f"{recipe.name}-{training}", gender=gender if told or who != "all" else None)
 
 
+def _shared(trained: Mapping[str, Report]) -> dict[str, Report]:
+    """Return the reports of those runs that all trainings have; some may have more, from earlier calls."""
+    first = next(iter(trained.values()))
+    runs = {
+        fold: tuple(run for run in names if all(run in report.runs.get(fold, ()) for report in trained.values()))
+        for fold, names in first.runs.items()
+    }
+    runs = {fold: names for fold, names in runs.items() if names}
+    return {name: report if report.runs == runs else _narrowed(report, runs) for name, report in trained.items()}
+
+
+def _narrowed(report: Report, runs: Mapping[str, tuple[str, ...]]) -> Report:
+    """Return the report of some of its runs."""
+    folder, class_names = RunFolder(report.folder), report.summary.pooled.class_names
+    scores = {fold: folder.read_scores(names, class_names) for fold, names in runs.items()}
+    return replace(report, runs=runs, summary=summarise([list(found.values()) for found in scores.values()]))
+
+
 def _report(
-    name: str, trained: Sequence[Report], folds: Mapping[str, Fold], genders: _Genders, weighting: str
+    name: str,
+    trained: Sequence[Report],
+    recipe: Recipe,
+    folds: Mapping[str, Fold],
+    genders: _Genders,
+    hashes: Sequence[str],
+    weighting: str,
 ) -> Report:
     """Return a system's report; where it is not a training's own, its predictions are made of the trainings'."""
     system, base = SYSTEMS[name], trained[0]
+    heard = {fold.name: fold for fold in recipe_folds(base.recipe, genders.manifest)} if len(trained) == 1 else folds
+    tested = {fold: _tested(heard[fold], system, genders) for fold in base.runs}
+    scored = {fold: parts for fold, parts in tested.items() if parts is not None}
+    leakage = check_leakage(genders.manifest, list(scored.values()), hashes, get_protocol(recipe.protocol))
     if system.tested == "all" and len(trained) == 1:
-        return base
+        return replace(base, leakage=leakage)
     tables = {}
-    for fold, runs in base.runs.items():
-        test = folds[fold].test
-        for run in runs:
-            parts = [read_predictions(report.folder / run) for report in trained if run in report.runs.get(fold, ())]
-            if system.tested != "all":
-                tables[run] = parts[0][genders.of(system.tested)[test]]
-            elif len(parts) == len(trained):
-                tables[run] = _weighted(
-                    parts[0], parts[1], genders.told(str(system.source), folds[fold])[test], weighting
-                )
-    kept = {run: table for run, table in tables.items() if len(table)}
-    return derive_report(base, base.folder.parent / name.replace(":", "-"), kept, f"{base.recipe.name}, {name}")
+    for fold, parts in scored.items():
+        kept = np.isin(folds[fold].test, parts.test)
+        for run in base.runs[fold]:
+            answers = [_predictions(report, run, folds[fold], genders.manifest) for report in trained]
+            if len(trained) == 1:
+                tables[run] = answers[0][kept]
+            else:
+                male = genders.told(str(system.source), folds[fold])[parts.test]
+                tables[run] = _weighted(answers[0], answers[1], male, weighting)
+    if len(trained) > 1:
+        settings = replace(recipe.gender or GenderConfig(), source=str(system.source))
+        base = replace(base, recipe=replace(base.recipe, name=f"{recipe.name}-{_folder(name)}", gender=settings))
+    folder = trained[0].folder.parent / _folder(name)
+    made_of = {"system": name, "trainings": [report.recipe.name for report in trained]}
+    RunFolder(folder).write_json("system.json", made_of | ({"weighting": weighting} if len(trained) > 1 else {}))
+    return derive_report(replace(base, leakage=leakage), folder, tables, f"{recipe.name}, {name}")
+
+
+def _folder(name: str) -> str:
+    """Return the name of a system's folder."""
+    return name.replace(":", "-")
+
+
+def _tested(fold: Fold, system: System, genders: _Genders) -> Fold | None:
+    """Return the fold with the speakers in its test part that a system is tested on; None if there are none."""
+    if system.tested == "all":
+        return fold
+    test = fold.test[genders.of(system.tested)[fold.test]]
+    return replace(fold, test=test) if len(test) else None
+
+
+def _predictions(report: Report, run: str, fold: Fold, manifest: Manifest) -> pd.DataFrame:
+    """Return a run's predictions, a row per clip of the fold's test part, in order.
+
+    Raises:
+        DataError: the file holds something else.
+    """
+    from pandas.api.types import is_numeric_dtype
+
+    table, names = read_predictions(report.folder / run), manifest.names
+    columns = [f"p_{name}" for name in manifest.class_names]
+    whole = {"clip", "speaker", *columns} <= set(table.columns) and all(map(is_numeric_dtype, table[columns].dtypes))
+    if not whole or table["clip"].tolist() != [names[index] for index in fold.test]:
+        raise DataError(
+            f"{report.folder / run / 'predictions.csv'} is damaged or of another run; delete its folder to train that "
+            "fold again."
+        )
+    return table
 
 
 def _weighted(women: pd.DataFrame, men: pd.DataFrame, male: np.ndarray, weighting: str) -> pd.DataFrame:
@@ -394,7 +496,7 @@ def _weighted(women: pd.DataFrame, men: pd.DataFrame, male: np.ndarray, weightin
         male: the probabilities that the speakers are male, (n,).
         weighting: one of :data:`WEIGHTINGS`.
     """
-    columns = [name for name in women.columns if name.startswith("p_")]
+    columns = [name for name in women.columns if name.startswith("p_")]  # those of the classes, in their order
     answers = [table[columns].to_numpy() for table in (women, men)]
     if weighting == LOGITS:
         answers = [np.log(np.maximum(answer, _SMALLEST)) for answer in answers]

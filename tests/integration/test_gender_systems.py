@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from serzoo.config import GenderConfig, ModelConfig, Recipe, TrainingConfig
+from serzoo.config import AntiTransferConfig, GenderConfig, InitialWeights, ModelConfig, Recipe, TrainingConfig
 from serzoo.data import load_corpus
 from serzoo.data.cache import FeatureCache
 from serzoo.data.manifest import Manifest
@@ -149,7 +149,10 @@ def test_pre_hoc_models_are_told_what_the_table_says(found, manifest, fold, sour
 
 
 def test_the_table_has_the_papers_figures_beside_ours(found, common, trainings):
-    rows = {row["system"]: row for row in found.table()}
+    assert "paper" not in str(found), "two classes are another task than the paper's"
+    published = dataclasses.replace(found, recipe=dataclasses.replace(found.recipe, class_names=None))
+    rows = {row["system"]: row for row in published.table()}
+    assert "The paper's are TBDM-Net's, ten random folds, 300 epochs." in str(published)
     assert (rows["split:F"]["paper UAR"], rows["split:F"]["paper WAR"], rows["split:F"]["paper F1"]) == (
         90.71,
         90.41,
@@ -161,6 +164,9 @@ def test_the_table_has_the_papers_figures_beside_ours(found, common, trainings):
     assert "speaker-DEPENDENT" in text
     assert "Genders told by svc on mfcc, trained on each fold's training part; it HAS heard the test speakers." in text
     assert f"Accuracy on the test parts {100 * found.genders.war:.2f} (n={found.genders.n})." in text
+    for changes in ({"test_corpus": "emodb"}, {"target": "text"}):
+        other = dataclasses.replace(published, recipe=dataclasses.replace(published.recipe, **changes))
+        assert "paper" not in other.to_markdown()
     assert (found.folder / "table.md").read_text() == found.to_markdown()
     assert json.loads((found.folder / "systems.json").read_text())["table"][0]["system"] == "baseline:full"
 
@@ -179,6 +185,44 @@ def test_folds_come_one_after_another(common, tmp_path, trainings):
     assert sorted(trainings) == [
         (f"small-{what}", fold) for what in ("female", "full", "male") for fold in ("fold01", "fold02")
     ]
+
+
+def test_the_systems_of_a_table_are_scored_on_the_same_folds(common, tmp_path):
+    alone = cross_validate_systems(simple(), ["baseline:full"], run_folder=tmp_path, **common)
+    assert alone.reports["baseline:full"].fold_names == ("fold01", "fold02", "fold03")
+    names = ["baseline:full", "baseline:F", "split:M"]
+    found = cross_validate_systems(simple(), names, folds=[2], run_folder=tmp_path, **common)
+    assert [report.fold_names for report in found.reports.values()] == [("fold02",)] * 3
+    assert found.reports["baseline:full"].summary.folds == alone.reports["baseline:full"].summary.folds[1:2]
+    assert "1 of 3 folds" in str(found)
+
+
+def test_another_classifier_is_asked_about_the_same_models(common, tmp_path, trainings):
+    for classifier in ("svc", "logistic_regression"):
+        recipe = simple(gender=dataclasses.replace(GENDER, classifier=classifier))
+        found = cross_validate_systems(recipe, ["post-hoc:binary"], folds=[2], run_folder=tmp_path, **common)
+        report = found.reports["post-hoc:binary"]
+        assert f"Genders: binary of {classifier} on mfcc" in str(report)
+        assert json.loads((report.folder / "report.json").read_text())["recipe"]["gender"]["classifier"] == classifier
+    assert [name for name, _ in trainings] == ["small-female", "small-male"]
+
+
+@pytest.mark.parametrize(
+    ("training", "damage"),
+    [
+        ("full", lambda text: text[: text.rstrip().rindex("\n") + 1]),
+        ("male", lambda text: text[: text.rstrip().rindex("\n") + 1]),
+        ("female", lambda text: text.replace("p_angry", "angry")),
+        ("female", lambda text: text.replace("0.", "O.")),
+    ],
+)
+def test_damaged_predictions_are_one_line(common, tmp_path, training, damage):
+    names = ["baseline:M", "post-hoc:golden-labels"]
+    cross_validate_systems(simple(), names, folds=[2], run_folder=tmp_path, **common)
+    path = tmp_path / training / "fold02" / "predictions.csv"
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(DataError, match=r"predictions\.csv is damaged or of another run; delete its folder"):
+        cross_validate_systems(simple(), names, folds=[2], run_folder=tmp_path, **common)
 
 
 def test_a_seed_is_one_of_every_system(common, tmp_path):
@@ -246,6 +290,45 @@ def test_a_named_system_that_cannot_be_is_an_error(common, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("selection", ["last-epoch", "best-validation-uar"])
+def test_what_a_training_of_one_gender_lacks_shows_before_the_first_training(common, tmp_path, selection):
+    woman = savee_like(common, tmp_path, lambda manifest: np.where(manifest.column("speaker") == "02", "f", "m"))
+    training = dataclasses.replace(RECIPE.training, selection=selection)
+    recipe = dataclasses.replace(RECIPE, corpus="csv", protocol="loso-v1", training=training)
+    with pytest.raises(DataError, match=r"^split:F cannot be made: .* no female speaker of clips is in the"):
+        cross_validate_systems(recipe, ["baseline:full", "split:F"], folds=[1], run_folder=tmp_path / "run", **woman)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_validation_part_is_of_the_gender_too_or_not_there(manifest):
+    recipe = simple(protocol="random70-20-10-seed0-v1", gender=GenderConfig(train_on="female"))
+    (fold,) = recipe_folds(recipe, manifest)
+    assert fold.validation is None  # nobody looks at it
+    chosen = dataclasses.replace(recipe, training=TrainingConfig(selection="best-validation-uar"))
+    (fold,) = recipe_folds(chosen, manifest)
+    assert fold.validation is not None
+    for part in (fold.train, fold.validation):
+        assert (manifest.genders[part] == 0).all()
+    assert (manifest.genders[fold.test] == 1).any()
+
+
+def test_models_that_cannot_be_told_the_gender_show_before_the_first_training(found, fold, common, tmp_path):
+    trained = str(found.folder / "full" / fold.name)
+    started = dataclasses.replace(RECIPE, initial=InitialWeights(trained))
+    timnet = dataclasses.replace(RECIPE, model=ModelConfig("timnet"), anti_transfer=AntiTransferConfig((trained,)))
+    for recipe, message in ((started, "Unknown layer of embedding_dnn"), (timnet, "anti-transfer compares maps")):
+        with pytest.raises(DataError, match=rf"^pre-hoc:binary cannot be made: {message}"):
+            cross_validate_systems(recipe, ["pre-hoc:binary"], run_folder=tmp_path / "run", **common)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_named_target_of_one_value_per_gender_is_refused(common, tmp_path):
+    recipe = simple(target="gender", class_names=None)
+    found = cross_validate_systems(recipe, folds=[1], run_folder=tmp_path, **common)
+    assert list(found.reports) == ["baseline:full", "baseline:M", "baseline:F"]
+    assert "All 29 training clips are 'male'" in found.refused["split:M"]
+
+
 def test_test_parts_without_a_gender_are_named(common, tmp_path):
     recipe = simple(protocol="loso-v1")
     found = cross_validate_systems(recipe, ["baseline:M", "split:M"], folds=[1, 2], run_folder=tmp_path / "a", **common)
@@ -290,6 +373,32 @@ def test_genders_of_the_test_part_need_not_be_known(common, tmp_path, manifest):
         cross_validate(golden, run_folder=tmp_path / "golden", folds=[1], **table)
 
 
+@pytest.mark.parametrize(
+    ("calibrate", "women", "message"),
+    [
+        (True, ["02", "04"], r"fold01 has 2 female speakers; .* needs 3 known ones .* \(2 with gender"),
+        (False, ["02"], "fold01 has 1 female speaker; .* needs 2 known ones"),
+    ],
+)
+def test_too_few_speakers_for_the_classifier_show_before_anything_is_written(
+    common, tmp_path, calibrate, women, message
+):
+    recipe = dataclasses.replace(told("binary", arguments={"calibrate": calibrate}), corpus="csv")
+    few = savee_like(common, tmp_path, lambda m: np.where(np.isin(m.column("speaker"), women), "female", "male"))
+    with pytest.raises(DataError, match=message):
+        cross_validate(recipe, run_folder=tmp_path / "run", **few)
+    assert not (tmp_path / "run").exists()
+
+
+def test_unknown_speakers_for_the_classifier_show_before_anything_is_written(common, tmp_path, manifest):
+    table = tmp_path / "clips.csv"
+    manifest.frame.assign(speaker=manifest.frame["speaker"].replace("01", "")).to_csv(table, index=False)
+    recipe = dataclasses.replace(told("binary"), corpus="csv")
+    with pytest.raises(DataError, match="fold01 has 3 female speakers and others are unknown"):
+        cross_validate(recipe, run_folder=tmp_path / "run", **{**common, "data_root": table})
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_trained_classifier_tells_what_it_hears(common, tmp_path, manifest):
     changes = {"gender.classifier": "gender-ravdess", "gender.arguments": {}}
     names = ["post-hoc:probabilities"]
@@ -311,6 +420,31 @@ def test_a_report_says_who_told_the_genders(found):
     assert "Genders: probabilities of svc on mfcc, trained on each fold's training part; it HAS heard" in text
     assert "Genders" not in str(found.reports["baseline:full"])
     assert "Trained on female speakers only." in str(found.reports["split:F"])
+    assert "Trained on" not in str(found.reports["post-hoc:golden-labels"])
+    assert found.reports["post-hoc:golden-labels"].recipe.model.arguments["gender_columns"] == 0
+    assert "Genders: binary of svc on mfcc" in str(found.reports["post-hoc:binary"])
+
+
+def test_a_report_says_what_its_own_parts_share(found, manifest, fold):
+    speakers = manifest.column("speaker")
+    male = manifest.genders > 0.5
+    full = found.reports["baseline:full"].leakage
+    assert found.reports["post-hoc:golden-labels"].leakage == full
+    for name, tested in (("baseline:M", male), ("split:M", male), ("split:F", ~male)):
+        (overlap,) = found.reports[name].leakage.overlaps
+        assert set(overlap.scored_speakers) == set(speakers[fold.test[tested[fold.test]]]), name
+        assert set(overlap.speakers) == set(overlap.scored_speakers) & set(speakers[fold.train]), name
+    kept = json.loads((found.reports["post-hoc:golden-labels"].folder / "report.json").read_text())
+    assert kept["leakage"] == json.loads(json.dumps(full.to_dict()))
+
+
+def test_a_folder_of_a_system_says_what_it_is_made_of(found):
+    kept = json.loads((found.reports["post-hoc:probabilities"].folder / "system.json").read_text())
+    assert kept == {
+        "system": "post-hoc:probabilities",
+        "trainings": ["small-female", "small-male"],
+        "weighting": "posteriors",
+    }
 
 
 def test_augmented_waveforms_go_with_the_genders_that_are_told(common, tmp_path):

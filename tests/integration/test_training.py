@@ -20,7 +20,7 @@ from serzoo.data.examples import Examples
 from serzoo.errors import ConfigError, DataError, FeatureError, WeightsError
 from serzoo.features.spec import MFCCSpec
 from serzoo.metrics import Scores
-from serzoo.training import callbacks
+from serzoo.training import callbacks, compiling
 from serzoo.training.cross_validate import cross_validate
 from serzoo.training.evaluate import evaluate, predict_probabilities
 from serzoo.training.fit import fit
@@ -399,7 +399,10 @@ def test_logits_are_trained_and_scored_as_probabilities_are(examples):
 
 def test_cross_validation_writes_a_run_folder_and_goes_on_from_it(synthetic_root, cache, tmp_path, monkeypatch):
     run, common = tmp_path / "run", {"data_root": synthetic_root, "cache": cache, "progress": False}
+    compiled, compile_network = [], compiling.compile_network
+    monkeypatch.setattr(compiling, "compile_network", lambda *given: compiled.append(compile_network(*given)))
     first = cross_validate(recipe(), run_folder=run, folds=[1, 2], **common)
+    assert len(compiled) == 1  # for both folds
     assert not first.complete
     assert first.fold_names == ("fold01-speaker-01", "fold02-speaker-02")
     for name in ("recipe.yaml", "data.json", "leakage.json", "report.json", "plots/confusion.png"):

@@ -392,6 +392,11 @@ def test_unknown_layers_are_refused(layer):
         fit(network(), examples(network()), training=TRAINING, objective=objective, progress=False)
 
 
+def test_maps_that_hear_the_gender_are_refused():
+    with pytest.raises(ConfigError, match=r"^timnet's feature layer 1 hears the speaker's gender too.*columns to 0\.$"):
+        check_same_structure(network("timnet", gender_columns=1), network("timnet"), 1)
+
+
 def test_a_model_without_feature_layers_is_refused():
     models = [serzoo.build("rh_emo", n_classes=2, n_features=8, n_frames_padded=40, head_width=4) for _ in range(2)]
     with pytest.raises(ConfigError, match=r"^rh_emo names no feature layers.*; choose another model\.$"):

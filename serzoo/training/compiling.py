@@ -1,0 +1,65 @@
+"""Networks made ready to be trained, and kept so for the next training."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import keras
+
+from serzoo.config import OptimizerConfig, TrainingConfig
+from serzoo.models.base import SERModel
+
+
+def compile_network(network: keras.Model, model: SERModel, training: TrainingConfig) -> None:
+    """Give a model, or the network it is trained in, its optimiser, and to the model itself cross-entropy and WAR."""
+    losses: dict[str, Any] = {}
+    if network is model:  # smoothed targets come from the pipeline
+        losses["loss"] = keras.losses.CategoricalCrossentropy(from_logits=model.classifier_activation is None)
+        losses["metrics"] = [keras.metrics.CategoricalAccuracy(name="war")]
+    jit_compile = training.jit_compile or keras.backend.backend() == "jax"  # which is 30 times slower without
+    network.compile(optimizer=_optimizer(training.optimizer, network), jit_compile=jit_compile, **losses)
+    if network is not model:
+        model.compile(jit_compile=jit_compile)  # to predict held-out parts
+
+
+class Workbench:
+    """A compiled network that trainings of models alike take turns in.
+
+    XLA compiles a training step for as long as several epochs take, and what it made is never given back. Folds that
+    each compile their own pay for it one by one, in memory too; on the workbench they differ in their weights alone.
+    """
+
+    def __init__(self) -> None:
+        self._settings = ""
+        self._network: SERModel | None = None
+        self._variables: list[Any] = []
+
+    def lend(self, model: SERModel, training: TrainingConfig) -> SERModel:
+        """Return a compiled network with the weights and random states of ``model``, as if nobody had trained it.
+
+        Args:
+            model: not compiled itself.
+            training: the settings.
+        """
+        settings = json.dumps([model.get_config(), str(training.optimizer), training.jit_compile], default=str)
+        if self._network is None or settings != self._settings:
+            self._network = model.without_training_state()
+            self._variables = list(self._network.variables)  # before there are those of optimiser and metrics
+            compile_network(self._network, self._network, training)
+            self._settings = settings
+        for variable, value in zip(self._variables, model.variables, strict=True):
+            variable.assign(value)
+        fresh = _optimizer(training.optimizer, model)
+        for variable, value in zip(self._network.optimizer.variables, fresh.variables, strict=True):
+            variable.assign(value)
+        return self._network
+
+
+def _optimizer(config: OptimizerConfig, network: keras.Model) -> keras.optimizers.Optimizer:
+    """Return a new optimiser of the network's weights."""
+    kind = {"adam": keras.optimizers.Adam, "nadam": keras.optimizers.Nadam}[config.name]
+    settings = {name: getattr(config, name) for name in ("learning_rate", "beta_1", "beta_2", "epsilon")}
+    optimizer = kind(**settings)
+    optimizer.build(network.trainable_variables)
+    return optimizer
