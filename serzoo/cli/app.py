@@ -140,11 +140,11 @@ def extract_features(
     recipe = load_recipe(config)
     manifest = load_manifest(recipe, data_root, test_data_root)
     cache = FeatureCache()
-    clips = cache.features(manifest.paths, recipe.features, progress=not quiet)
-    lengths = sorted({len(clip) for clip in clips})
+    counts = cache.fill(manifest.paths, recipe.features, progress=not quiet)
+    lengths = sorted(set(counts))
     frames = f"{lengths[0]} frames" if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]} frames"
     frame = " x ".join(map(str, recipe.features.frame_shape))
-    typer.echo(f"{len(clips)} clips, {frames}, {frame} values per frame, in {cache.folder}")
+    typer.echo(f"{len(counts)} clips, {frames}, {frame} values per frame, in {cache.folder}")
 
 
 @features.command("size")

@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from serzoo.data.manifest import Manifest
 from serzoo.data.splits import Fold, Protocol
 from serzoo.errors import DataError
+
+if TYPE_CHECKING:
+    from serzoo.data.cache import FeatureCache
 
 _PAIRS_OF_PARTS = (("train", "test"), ("train", "validation"), ("validation", "test"))
 
@@ -147,18 +151,19 @@ def check_leakage(
     return LeakageReport(overlaps, len(manifest), int(np.sum(manifest.column("speaker") == "")))
 
 
-def hash_contents(manifest: Manifest) -> list[str]:
-    """Decode every recording, several at a time, and return their content hashes in order.
+def hash_contents(manifest: Manifest, cache: FeatureCache | None = None) -> list[str]:
+    """Return the content hashes of all recordings in order; each is decoded once, and then known by its bytes.
+
+    Args:
+        manifest: the recordings.
+        cache: where hashes are kept; None for the default folder.
 
     Raises:
         AudioError: a recording cannot be decoded.
     """
-    from concurrent.futures import ThreadPoolExecutor
+    from serzoo.data.cache import FeatureCache
 
-    from serzoo.data.audio import content_hash
-
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(content_hash, manifest.paths))
+    return (cache or FeatureCache()).content_hashes(manifest.paths)
 
 
 def _overlap(manifest: Manifest, fold: Fold, seen: str, scored: str, hashes: np.ndarray | None) -> Overlap:

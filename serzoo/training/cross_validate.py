@@ -179,7 +179,7 @@ def cross_validate(
     all_folds = recipe_folds(recipe, manifest)
     chosen = choose_folds(all_folds, folds, protocol.name)
     with_gender = _check_model(recipe, manifest, chosen) and _gender(recipe).source == GOLDEN
-    hashes = hash_contents(manifest)
+    hashes = hash_contents(manifest, cache)
     check_leakage(manifest, chosen, hashes, protocol)
     examples = load_examples(manifest, recipe.features, with_gender=with_gender, cache=cache, progress=progress)
     once = _with_seed(recipe, recipe.training.seed)  # a run folder takes further seeds later

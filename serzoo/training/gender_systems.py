@@ -273,7 +273,7 @@ def cross_validate_systems(
     }
     named = {fold.name: fold for fold in all_folds}
     shared = _shared(trained)
-    hashes = hash_contents(manifest)
+    hashes = hash_contents(manifest, cache)
     reports = {}
     for name, system in made.items():
         bases = [shared[_training(training, genders)] for training in system.trainings]

@@ -49,6 +49,16 @@ def test_read_equals_librosa(tmp_path, name, subtype, channels, rate):
     np.testing.assert_allclose(waveform, expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.aiff"])
+def test_sixteen_bits_are_libsndfiles_floats(tmp_path, name, channels):
+    samples = np.random.default_rng(0).integers(-(2**15), 2**15, (3000, channels), np.int16)
+    samples[0], samples[1] = -(2**15), 2**15 - 1
+    path = write(tmp_path / name, samples, subtype="PCM_16")
+    expected, _ = soundfile.read(path, dtype="float32", always_2d=True)
+    np.testing.assert_array_equal(audio.read(path)[0], expected.mean(axis=1), strict=True)
+
+
 @pytest.mark.recordings
 def test_read_equals_librosa_on_recordings(ravdess_root):
     stereo = ravdess_root / "Actor_20" / "03-01-03-01-02-01-20.flac"

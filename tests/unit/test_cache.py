@@ -171,6 +171,95 @@ def test_no_more_clips_at_a_time_than_workers(store, clips, monkeypatch):
     assert most == 2
 
 
+def test_few_clips_are_begun_before_they_are_wanted():
+    begun = []
+    results = cache._in_order(lambda item: begun.append(item) or -item, range(100), workers=2)
+    assert [next(results), next(results), next(results)] == [0, -1, -2]
+    time.sleep(0.05)  # threads that may go on do
+    assert len(begun) <= 3 + 2 * 2
+    results.close()
+    assert len(begun) <= 3 + 2 * 2
+    assert list(cache._in_order(abs, [-3, 2, -1], workers=None)) == [3, 2, 1]
+
+
+@pytest.mark.parametrize("spec", [SPEC, FREE_SPEC])
+def test_fill(store, clips, decoded, spec):
+    assert store.fill(clips, spec) == [len(clip) for clip in store.features(clips, spec)]
+    assert store.fill(clips, spec) == store.fill(clips, spec, workers=1)
+    assert len(decoded) == 6
+    assert store.fill([], spec) == []
+
+
+def test_fill_names_a_bad_file(store, clips):
+    clips[2].write_bytes(b"")
+    with pytest.raises(AudioError, match=r"2\.wav is empty"):
+        store.fill(clips, SPEC)
+
+
+@pytest.fixture
+def hashed(monkeypatch):
+    """The names of the files whose content is hashed from now on."""
+    names, content_hash = [], audio.content_hash
+    monkeypatch.setattr(audio, "content_hash", lambda path: (names.append(path.name), content_hash(path))[1])
+    return names
+
+
+def test_content_hashes_are_remembered(store, clips, hashed, tmp_path):
+    expected = [audio.content_hash(path) for path in clips]
+    hashed.clear()
+    assert store.content_hashes(clips) == expected
+    assert store.content_hashes(clips[::-1], workers=1) == expected[::-1]
+    moved = clips[0].rename(tmp_path / "other name.wav")
+    assert FeatureCache(store.folder).content_hashes([moved]) == expected[:1]
+    assert sorted(hashed) == [path.name for path in clips]
+
+
+def test_content_hashes_of_changed_files_are_new(store, clips, hashed):
+    before, times = store.content_hashes(clips), clips[3].stat()
+    write(clips[3], seed=99, n_samples=1000 + 900 * 3)
+    os.utime(clips[3], ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert clips[3].stat().st_size == times.st_size
+    after = store.content_hashes(clips)
+    assert [old == new for old, new in zip(before, after, strict=True)] == [True] * 3 + [False] + [True] * 2
+    assert after[3] == audio.content_hash(clips[3])
+
+
+def test_content_hashes_of_another_decoder_are_made_again(store, clips, hashed, monkeypatch):
+    store.content_hashes(clips[:1])
+    monkeypatch.setattr(soundfile, "__libsndfile_version__", "0.0.1")
+    store.content_hashes(clips[:1])
+    assert hashed == ["0.wav", "0.wav"]
+
+
+@pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:-1], lambda content: bytes(64)])
+def test_damaged_content_hashes_are_made_again(store, clips, damage):
+    expected = store.content_hashes(clips[:1])
+    (entry,) = store.folder.rglob("*.sha256")
+    entry.write_bytes(damage(entry.read_bytes()))
+    assert store.content_hashes(clips[:1]) == expected
+
+
+def test_content_hashes_need_no_cache(clips, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    expected = [audio.content_hash(path) for path in clips]
+    assert FeatureCache(tmp_path / "file").content_hashes(clips) == expected
+
+
+def test_content_hashes_name_a_bad_file(store, clips):
+    store.content_hashes(clips)
+    clips[4].unlink()
+    with pytest.raises(AudioError, match=r"4\.wav does not exist"):
+        store.content_hashes(clips)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_not_waited_for(store, tmp_path):
+    os.mkfifo(tmp_path / "pipe.wav")
+    for function in (store.content_hashes, lambda paths: store.features(paths, SPEC)):
+        with pytest.raises(AudioError, match=r"pipe\.wav is a pipe or device"):
+            function([tmp_path / "pipe.wav"])
+
+
 def test_the_progress_bar_is_for_terminals(store, clips, capsys):
     store.features(clips, SPEC)
     assert capsys.readouterr() == ("", "")
@@ -186,12 +275,14 @@ def test_size_and_clear(store, clips):
     n_entries, n_bytes = store.size()
     assert n_entries == 6
     assert n_bytes == sum(entry.stat().st_size for entry in entries(store))
+    store.content_hashes(clips)
+    assert store.size() == (6, sum(path.stat().st_size for path in store.folder.rglob("*") if path.is_file()))
     foreign = store.folder / "ab" / "notes.npy"
     foreign.parent.mkdir(exist_ok=True)
     foreign.write_text("not an entry")
     store.clear()
     assert store.size() == (0, 0)
-    assert entries(store) == [foreign]
+    assert [path for path in store.folder.rglob("*") if path.is_file()] == [foreign]
 
 
 def test_default_folder(monkeypatch, tmp_path):

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import soundfile
 
+from serzoo.data.cache import FeatureCache
 from serzoo.data.leakage import check_leakage, hash_contents
 from serzoo.data.manifest import COLUMNS, Manifest
 from serzoo.data.splits import Fold, get_protocol, with_validation
@@ -130,7 +131,9 @@ def test_same_audio_under_another_name_and_format_is_found(tmp_path: Path) -> No
     soundfile.write(tmp_path / "c.flac", noise[0], 8000)
     rows = [{"path": str(tmp_path / name), "label": "sad"} for name in ("a.wav", "b.wav", "c.flac")]
     manifest = Manifest(pd.DataFrame([UNKNOWN | row for row in rows]), ("angry", "sad"))
-    hashes = hash_contents(manifest)
+    hashes = hash_contents(manifest, FeatureCache(tmp_path / "cache"))
+    assert len(list((tmp_path / "cache").rglob("*.sha256"))) == 3
+    assert hashes == hash_contents(manifest, FeatureCache(tmp_path / "cache")) == hash_contents(manifest)
     assert hashes[0] == hashes[2] != hashes[1]
     report = check_leakage(manifest, fold([0, 1], [2]), hashes)
     assert [Path(path).name for path in report.duplicates[0]] == ["a.wav", "c.flac"]
