@@ -6,18 +6,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serzoo.metrics import HEADLINE, summarise
-from serzoo.training.run_folder import score_predictions
+from serzoo.metrics import HEADLINE, Scores, summarise
+from serzoo.training.gender_systems import SYSTEMS
+from serzoo.training.run_folder import read_predictions, score_predictions
 
 DOCS = Path(__file__).parents[2] / "docs"
 RUNS = sorted(path.parent for path in (DOCS / "results").glob("*/report.json"))
-CELLS = sorted(path.parent for path in (DOCS / "results").glob("*/*/report.json"))
+SYSTEM_FOLDERS = sorted(path.parent for path in (DOCS / "results").glob("*/systems.json"))
+"""Ways to use a gender, side by side."""
+
+CELLS = sorted(
+    path.parent for path in (DOCS / "results").glob("*/*/report.json") if path.parents[1] not in SYSTEM_FOLDERS
+)
 """Cross-validations of a study, whose table stands beside them."""
 
 
 def test_there_are_results():
     assert RUNS
     assert CELLS
+    assert SYSTEM_FOLDERS
 
 
 def recomputed(run):
@@ -60,3 +67,42 @@ def test_tables_of_studies_follow_from_the_predictions(cell):
     title = f"{model['name']}, scaled" if model["arguments"] else model["name"]
     scores = " | ".join(f"{100 * summary.mean[score]:.2f}" for score in ("uar", "war"))
     assert f"| {features} | {title} | {scores} |" in table.replace("**", "")
+
+
+def of_system(folder, name, fold):
+    """A system's predictions in a fold, made of the trainings' anew; RAVDESS's odd actors are men."""
+    system = SYSTEMS[name]
+    tables = [read_predictions(folder / training / fold) for training in system.trainings]
+    gold = tables[0]["speaker"].astype(int).to_numpy() % 2
+    if system.tested != "all":
+        return tables[0][gold == (system.tested == "male")]
+    if len(tables) == 1:
+        return tables[0]
+    women, men = tables
+    guessed = read_predictions(folder / "post-hoc-probabilities" / fold)["male"].to_numpy()
+    male = {"golden": gold, "binary": guessed > 0.5, "probabilities": guessed}[system.source][:, None]
+    columns = [column for column in women.columns if column.startswith("p_")]
+    mixed = (1 - male) * women[columns].to_numpy() + male * men[columns].to_numpy()
+    return women.assign(prediction=[columns[index].removeprefix("p_") for index in mixed.argmax(axis=1)])
+
+
+@pytest.mark.parametrize("folder", SYSTEM_FOLDERS, ids=lambda folder: folder.name)
+def test_tables_of_systems_follow_from_the_predictions(folder):
+    table = (folder / "table.md").read_text()
+    assert table in (DOCS / "results.md").read_text()
+    rows = json.loads((folder / "systems.json").read_text())["table"]
+    for row in rows:
+        name = row["system"]
+        trained = SYSTEMS[name].trainings[0]
+        report = json.loads((folder / trained / "report.json").read_text())
+        classes = report["scores"]["pooled"]["class_names"]
+        folds = []
+        for fold in report["fold_names"]:
+            found = of_system(folder, name, fold)
+            targets, answers = (found[column].map(classes.index).to_numpy() for column in ("label", "prediction"))
+            folds.append([Scores.from_predictions(targets, answers, classes)])
+        summary = summarise(folds)
+        scores = [100 * summary.mean[score] for score in HEADLINE]
+        np.testing.assert_allclose([row["UAR"], row["WAR"], row["F1"]], scores, rtol=1e-12)
+        assert f"| {name} | {' | '.join(f'{score:.2f}' for score in scores)} |" in table
+        assert row["n"] == summary.pooled.n
