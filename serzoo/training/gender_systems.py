@@ -161,8 +161,8 @@ class GenderSystems:
             row: dict[str, Any] = {"system": name}
             for title, score in SCORES.items():
                 row[title] = 100 * report.summary.mean[score]
-            for title, figure in zip(SCORES, published.get(name, ()), strict=False):
-                row[f"paper {title}"] = figure
+            if name in published:
+                row |= {f"paper {title}": figure for title, figure in zip(SCORES, published[name], strict=True)}
             rows.append({**row, "n": report.summary.pooled.n})
         return rows
 
