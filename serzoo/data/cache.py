@@ -29,6 +29,9 @@ _HASHES = f"??/{'?' * 64}-{'?' * 16}.sha256"
 
 _KEPT_MEMORY = 16 * 2**20
 
+_HEADERS = threading.Lock()
+"""For headers of arrays, which NumPy hands to Python's parser: before 3.12 that breaks in threads (gh-106905)."""
+
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -119,7 +122,8 @@ class FeatureCache:
         entry = self._place(_file_hash(path), spec.digest(), "npy")
         kept = _load(entry)
         if kept is not None:
-            return np.load(io.BytesIO(kept), allow_pickle=False)
+            with _HEADERS:
+                return np.load(io.BytesIO(kept), allow_pickle=False)
         waveform, _ = audio.read(path, spec.sample_rate)
         try:
             computed = reference.extract(waveform, spec)

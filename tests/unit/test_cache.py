@@ -1,6 +1,8 @@
 import errno
+import gc
 import multiprocessing
 import os
+import sys
 import threading
 import time
 
@@ -115,6 +117,33 @@ def test_damaged_entries_are_made_again(store, clips, decoded, damage):
     np.testing.assert_array_equal(store.clip(clips[0], SPEC), before)
     assert len(decoded) == 2
     assert entry.read_bytes() == whole
+
+
+def test_cached_clips_are_read_in_threads_that_change_all_the_time(store, clips, monkeypatch):
+    """Python's parser, which reads an array's header, ended there with "AST constructor recursion depth mismatch"."""
+
+    class Cycle:
+        def __del__(self):
+            time.sleep(0)  # lets another thread in, wherever the garbage happens to be collected
+
+    load = cache._load
+
+    def load_and_leave_garbage(entry):
+        cycle = Cycle()
+        cycle.itself = cycle
+        return load(entry)
+
+    expected = store.features(clips, SPEC)
+    monkeypatch.setattr(cache, "_load", load_and_leave_garbage)
+    interval, threshold = sys.getswitchinterval(), gc.get_threshold()
+    sys.setswitchinterval(1e-6)
+    gc.set_threshold(5)
+    try:
+        features = store.features(clips * 150, SPEC, workers=8)
+    finally:
+        sys.setswitchinterval(interval)
+        gc.set_threshold(*threshold)
+    np.testing.assert_array_equal(features, np.concatenate([expected] * 150))
 
 
 def test_an_entry_is_an_ordinary_npy_file(store, clips):
