@@ -32,6 +32,7 @@ from serzoo.training.heard import count_heard, write_heard
 from serzoo.training.run_folder import RunFolder, describe_data, environment, write_table
 from serzoo.training.simple import SIMPLE_MODEL_FILE, check_simple, train_simple
 from serzoo.training.stages import build_model, check_stages, train
+from serzoo.weights.store import list_pretrained, pretrained_card
 from serzoo.zoo import model_file
 
 if TYPE_CHECKING:
@@ -115,6 +116,10 @@ class Report:
     def who_tells(self) -> str:
         """Say which classifier tells the genders, and whether it has heard the test speakers."""
         settings = _gender(self.recipe)
+        if settings.classifier in list_pretrained():
+            return (
+                f"{settings.classifier}, which has heard all speakers of {pretrained_card(settings.classifier).corpus}."
+            )
         if not settings.trains:
             return f"{settings.classifier}, trained before; whether it has heard the test speakers is for you to know."
         heard = {True: "has not heard", False: "HAS heard", None: "may have heard"}[self.leakage.speaker_independent]

@@ -405,7 +405,7 @@ def test_a_trained_classifier_tells_what_it_hears(common, tmp_path, manifest):
     found = cross_validate_systems(
         simple(), names, folds=[1], changes=changes, run_folder=tmp_path / "systems", **common
     )
-    assert "Genders told by gender-ravdess, trained before; whether it has heard" in str(found)
+    assert "Genders told by gender-ravdess, which has heard all speakers of ravdess." in str(found)
     table = read_predictions(found.reports[names[0]].folder / "fold01")
     male = gender_probabilities("gender-ravdess", manifest, cache=common["cache"])
     np.testing.assert_allclose(table["male"], male[recipe_folds(RECIPE, manifest)[0].test], atol=1e-6)
