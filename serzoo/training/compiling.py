@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -48,12 +49,15 @@ class Workbench:
             self._variables = list(self._network.variables)  # before there are those of optimiser and metrics
             compile_network(self._network, self._network, training)
             self._settings = settings
-        for variable, value in zip(self._variables, model.variables, strict=True):
-            variable.assign(value)
-        fresh = _optimizer(training.optimizer, model)
-        for variable, value in zip(self._network.optimizer.variables, fresh.variables, strict=True):
-            variable.assign(value)
+        _copy(model.variables, self._variables)
+        _copy(_optimizer(training.optimizer, model).variables, self._network.optimizer.variables)
         return self._network
+
+
+def _copy(sources: Sequence[Any], targets: Sequence[Any]) -> None:
+    """Give variables the values of others, as arrays of their own: JAX deletes what a training step has used up."""
+    for source, target in zip(sources, targets, strict=True):
+        target.assign(keras.ops.convert_to_numpy(source))
 
 
 def _optimizer(config: OptimizerConfig, network: keras.Model) -> keras.optimizers.Optimizer:
