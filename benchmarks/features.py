@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from measuring import peak_memory, run_apart, timed
+from measuring import peak_memory, processor, run_apart, timed
 
 from serzoo.data import audio
 from serzoo.data.cache import FeatureCache
@@ -76,7 +76,6 @@ def measure(paths: Sequence[Path], options: argparse.Namespace) -> dict[str, Any
     """Return everything that the table shows."""
     sample = paths[:: max(1, len(paths) // options.sample)]
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
-        # first, since a new process starts with the peak of the one that starts it
         memory = [measure_memory(n_files, Path(scratch)) for n_files in options.files]
         both_ways(sample[:2], sample[:2], Path(scratch) / "imports", options.workers)
         rounds = [
@@ -251,13 +250,6 @@ def fill_made_up(folder: Path, cache: Path, n_files: int) -> tuple[float, float,
     before = peak_memory()
     store.fill(paths, TINY, progress=False)
     return time.perf_counter() - start, before, peak_memory()
-
-
-def processor() -> str:
-    """Return the processor's name where Linux tells it."""
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text().splitlines() if information.is_file() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def print_table(results: dict[str, Any]) -> None:

@@ -56,7 +56,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 @app.command("list")
 def list_everything() -> None:
     """List models, pretrained sets, corpora, protocols and configs."""
-    from serzoo.config import list_recipes, load_recipe
+    from serzoo.config import list_recipes
     from serzoo.data.corpora import CORPORA
     from serzoo.data.splits import protocol_names
     from serzoo.models import MODELS
@@ -69,7 +69,7 @@ def list_everything() -> None:
     _table("Pretrained", {name: f"{card.summary}; {card.licence}" for name, card in cards.items()})
     _table("Corpora", {name: _corpus_text(CORPORA.get(name)) for name in CORPORA})
     _table("Protocols", protocol_names())
-    _table("Configs", {name: load_recipe(name).summary for name in list_recipes()})
+    _table("Configs", {name: _summary(name) for name in list_recipes()})
 
 
 @app.command("describe")
@@ -202,11 +202,15 @@ def cross_validate_config(
         typer.Option(help="Compare ways to use the speaker's gender: all, or names such as split:M,split:F."),
     ] = None,
     weigh: Annotated[str, typer.Option(help="What post-hoc probabilities weigh: posteriors or logits.")] = "posteriors",
+    at_once: Annotated[
+        int | None,
+        typer.Option(help="Folds to train at the same time: in processes, or on JAX as one program; default as pays."),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Train and score a config on the folds of its protocol; an interrupted run goes on."""
     if gender is None:
-        _cross_validate(config, data_root, test_data_root, _numbers(folds), run_folder, change, quiet)
+        _cross_validate(config, data_root, test_data_root, _numbers(folds), run_folder, change, quiet, at_once)
         return
     import_tensorflow_quietly()
     from serzoo.training.gender_systems import cross_validate_systems
@@ -220,6 +224,7 @@ def cross_validate_config(
         run_folder=run_folder,
         folds=_numbers(folds),
         changes=dict(map(_change, change or [])),
+        at_once=at_once,
         progress=not quiet,
     )
     typer.echo(f"{found}\nRun folder: {found.folder}")
@@ -396,7 +401,7 @@ def export_model(
     model: Model,
     folder: Annotated[Path, typer.Argument(help="Folder to write to.")],
     config: RecipeOption = None,
-    export_format: Annotated[str, typer.Option("--format", help="Only saved_model so far.")] = "saved_model",
+    export_format: Annotated[str, typer.Option("--format", help="saved_model or litert.")] = "saved_model",
     overwrite: Annotated[bool, typer.Option(help="Replace the folder.")] = False,
 ) -> None:
     """Export a model that takes a waveform and answers with a label, and check it by reloading."""
@@ -418,6 +423,36 @@ def convert_weights(
     typer.echo(target)
 
 
+@app.command("benchmark")
+def benchmark_model(
+    model: Annotated[str, typer.Argument(help="A model's or config's name, a YAML file, a .keras file or a fold.")],
+    batch: Annotated[int | None, typer.Option(help="Clips of a training step; as in the config unless given.")] = None,
+    frames: Annotated[int | None, typer.Option(help="Frames of a clip; as the features have unless given.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Length of a clip, instead of --frames.")] = None,
+    jit: Annotated[bool | None, typer.Option(help="Compile with XLA, or not; as in the config unless given.")] = None,
+    repeats: Annotated[int, typer.Option(help="Training steps after the first, a minute of them at most.")] = 5,
+    change: Changes = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure what a model costs: operations, memory and time, against what the machine can do.
+
+    A model's name stands for its first config. Half a minute; acrnn, tbdm and vgg16 take minutes and up to 7 GB
+    with their configs' batches, and less of both with a smaller --batch.
+    """
+    from serzoo.profiling import profile
+
+    found = profile(
+        model,
+        batch_size=batch,
+        n_frames=frames,
+        seconds=seconds,
+        jit_compile=jit,
+        repeats=repeats,
+        changes=dict(map(_change, change or [])),
+    )
+    typer.echo(_json(found.to_dict()) if as_json else str(found))
+
+
 def _cross_validate(
     config: str,
     data_root: Path | None,
@@ -426,6 +461,7 @@ def _cross_validate(
     run_folder: Path | None,
     changes: list[str] | None,
     quiet: bool,
+    at_once: int | None = None,
 ) -> Any:
     """Run the folds, print the report and return it."""
     import_tensorflow_quietly()
@@ -438,6 +474,7 @@ def _cross_validate(
         run_folder=run_folder,
         folds=folds,
         changes=dict(map(_change, changes or [])),
+        at_once=at_once,
         progress=not quiet,
     )
     typer.echo(f"{report}\nRun folder: {report.folder}")
@@ -470,6 +507,17 @@ def _numbers(text: str | None) -> list[int] | None:
     if None in spans or not numbers:
         raise ConfigError(f"--folds {text!r} is not a list of folds; for example 1,2 or 1-5.")
     return numbers
+
+
+def _summary(config: str) -> str:
+    """Return a built-in config's summary; to read all configs whole takes longer than all else that is listed."""
+    from serzoo.config import config_folder, load_recipe
+    from serzoo.strict_yaml import parse
+
+    path = config_folder() / f"{config}.yaml"
+    with path.open(encoding="utf-8") as lines:
+        line = next((line for line in lines if line.startswith("summary:")), None)
+    return load_recipe(config).summary if line is None else parse(line, str(path))["summary"]
 
 
 def _corpus_text(corpus: Corpus) -> str:

@@ -1,5 +1,6 @@
 """Starting TensorFlow without the notes its native code prints."""
 
+import importlib.util
 import os
 import sys
 
@@ -7,10 +8,12 @@ import sys
 def import_tensorflow_quietly() -> None:
     """Import TensorFlow and find its devices with stderr closed, and let it log errors only from then on.
 
-    Errors of the import itself still raise.
+    Where TensorFlow is not installed nothing happens, since Keras may run on JAX. Errors of the import itself raise.
 
     Call it before anything that imports Keras, which imports TensorFlow too.
     """
+    if importlib.util.find_spec("tensorflow") is None:
+        return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()
     kept, silent = os.dup(2), os.open(os.devnull, os.O_WRONLY)

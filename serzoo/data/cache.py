@@ -22,6 +22,7 @@ from serzoo.data import audio
 from serzoo.errors import AudioError, DataError, FeatureError
 from serzoo.features import reference
 from serzoo.features.spec import FeatureSpec
+from serzoo.features.threads import single_threaded_blas
 
 _CHECKSUM_BYTES = hashlib.sha256().digest_size
 _ENTRIES = f"??/{'?' * 64}-{'?' * 16}.npy"
@@ -175,11 +176,9 @@ class FeatureCache:
     def _clips(
         self, paths: Sequence[str | Path], spec: FeatureSpec, progress: bool | None, workers: int | None
     ) -> Iterator[Iterator[np.ndarray]]:
-        from threadpoolctl import threadpool_limits
-
         _keep_freed_memory()
         # each clip has a thread of its own already; BLAS's on top of them cost 3 to 9 times the time
-        with threadpool_limits(1, user_api="blas"):
+        with single_threaded_blas():
             clips = _in_order(lambda path: self.clip(path, spec), paths, workers)
             yield _with_progress(clips, len(paths), sys.stderr.isatty() if progress is None else progress)
 

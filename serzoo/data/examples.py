@@ -90,18 +90,22 @@ class Examples:
         genders = None if self.genders is None else np.repeat(self.genders, self.counts)
         return network_inputs(self.features, genders)
 
-    def select(self, indices: Sequence[int] | np.ndarray) -> Examples:
-        """Return the clips at ``indices``, in that order."""
+    def segments_of(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return the rows of the features that are the segments of the clips at ``indices``, in that order."""
         starts = np.cumsum(self.counts) - self.counts
         counts = self.counts[indices]
         # of each chosen clip its first segment, then the following ones: 5 5 5 + 0 1 2
         offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        return np.repeat(starts[indices], counts) + offsets
+
+    def select(self, indices: Sequence[int] | np.ndarray) -> Examples:
+        """Return the clips at ``indices``, in that order."""
         return Examples(
-            self.features[np.repeat(starts[indices], counts) + offsets],
+            self.features[self.segments_of(indices)],
             self.targets[indices],
             self.class_names,
             genders=None if self.genders is None else self.genders[indices],
-            segment_counts=None if self.segment_counts is None else counts,
+            segment_counts=None if self.segment_counts is None else self.counts[indices],
             dimensions=None if self.dimensions is None else self.dimensions[indices],
         )
 

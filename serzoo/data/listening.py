@@ -178,12 +178,13 @@ def _warnings(waveform: np.ndarray, sample_rate: int, spec: FeatureSpec) -> list
     duration = len(waveform) / sample_rate
     if duration < _SHORT_SECONDS:
         found.append(f"only {duration:.2f} s long, little to tell an emotion from")
-    peak = float(np.abs(waveform).max())
-    level = 10 * math.log10(np.mean(np.square(waveform, dtype=np.float64)))
+    # a second of sound has tens of thousands of samples: no copy of them is made where none is needed
+    peak = float(max(waveform.max(), -waveform.min()))
+    level = 10 * math.log10(np.dot(waveform, waveform) / len(waveform))
     if level < _QUIET_DB:
         found.append(f"very quiet: {level:.0f} dB RMS below full scale")
     if peak > 2:
         found.append(f"samples reach {peak:.0f} where full scale is 1; divide 16-bit samples by 32768")
-    elif (clipped := np.mean(np.abs(waveform) >= _FULL_SCALE)) > _CLIPPED_SHARE:
+    elif peak >= _FULL_SCALE and (clipped := np.mean(np.abs(waveform) >= _FULL_SCALE)) > _CLIPPED_SHARE:
         found.append(f"clipped: {clipped:.1%} of the samples are at full scale")
     return found

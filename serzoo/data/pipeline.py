@@ -4,7 +4,7 @@ Two routes lead to the same batches. The usual one takes features from the cache
 (:func:`serzoo.data.examples.load_examples`) and draws batches from memory (:func:`training_dataset`). The other
 decodes the recordings anew in every epoch (:func:`waveform_dataset`), which waveform augmentation
 needs. In both, the order of the clips and every random change are functions of the seed, the epoch
-and the clip alone: a training that resumes at epoch 100 sees what it would have seen.
+and the clip alone (:mod:`serzoo.data.epochs`): a training that resumes at epoch 100 sees what it would have seen.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from serzoo.config import SpecAugmentConfig, TrainingConfig, WaveformAugmentConfig
 from serzoo.data import audio
+from serzoo.data.epochs import epoch_masks, epoch_order
 from serzoo.data.examples import Examples, network_inputs, network_targets
 from serzoo.data.manifest import Manifest
 from serzoo.errors import ConfigError, MissingExtraError
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
 DECODERS = ("soundfile", "tfio")
 
-_NOISE, _MASKS = 0, 1
-"""Random streams of one clip in one epoch, folded into its seed; the masks take all numbers from theirs on."""
+_NOISE = 0
+"""Random stream of a clip's noise in an epoch, folded into its seed."""
 
 
 def training_dataset(
@@ -145,19 +146,15 @@ def _rows(targets: Any, indices: Any) -> Any:
     return tf.nest.map_structure(lambda rows: tf.gather(rows, indices), targets)
 
 
-def steps_per_epoch(n_segments: int, batch_size: int) -> int:
-    """Return the number of batches in an epoch; the last one may be smaller."""
-    return -(-n_segments // batch_size)
-
-
 def _index_batches(n_segments: int, training: TrainingConfig, first_epoch: int) -> tf.data.Dataset:
     """Return (indices, epoch) per batch; each epoch is a permutation decided by the seed and the epoch."""
 
+    def order(epoch: int) -> np.ndarray:
+        return epoch_order(n_segments, training.seed, int(epoch))
+
     def epoch_batches(epoch: Any) -> tf.data.Dataset:
-        positions = tf.range(n_segments, dtype=tf.int64)
-        seed = tf.stack([tf.constant(training.seed, tf.int64), epoch])
-        order = tf.random.experimental.index_shuffle(positions, seed, n_segments - 1)
-        return tf.data.Dataset.from_tensor_slices(order).batch(training.batch_size).map(lambda part: (part, epoch))
+        positions = tf.ensure_shape(tf.numpy_function(order, [epoch], tf.int64, stateful=False), [n_segments])
+        return tf.data.Dataset.from_tensor_slices(positions).batch(training.batch_size).map(lambda part: (part, epoch))
 
     return tf.data.Dataset.range(first_epoch, training.epochs).flat_map(epoch_batches)
 
@@ -291,25 +288,12 @@ def _spec_augment(
     features: Any, indices: Any, epoch: Any, seed: int, config: SpecAugmentConfig, neutral: np.ndarray | float
 ) -> Any:
     """Mask every clip of a batch (batch, n_frames, n_features, ...) with its own random bands."""
+    n_frames, n_features = features.shape[1:3]
 
-    def mask(clip: Any, index: Any) -> Any:
-        start = _stateless_seed(seed, epoch, index)
-        n_frames, n_features = tf.shape(clip)[0], tf.shape(clip)[1]
-        kept = tf.ones((n_frames, n_features))
-        for number in range(config.time_masks):
-            kept *= _band(tf.random.fold_in(start, _MASKS + 2 * number), n_frames, config.time_width)[:, None]
-        for number in range(config.feature_masks):
-            kept *= _band(tf.random.fold_in(start, _MASKS + 2 * number + 1), n_features, config.feature_width)[None, :]
-        kept = tf.reshape(kept, [n_frames, n_features] + [1] * (clip.shape.rank - 2))
-        return tf.where(kept > 0, clip, neutral)
+    def masks(chosen: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
+        return epoch_masks(chosen, (n_frames, n_features), seed, int(number), config)
 
-    return tf.map_fn(lambda pair: mask(*pair), (features, indices), fn_output_signature=features.dtype)
-
-
-def _band(seed: Any, size: Any, width: int) -> Any:
-    """Return (size,) ones with a band of zeros, up to ``width`` wide, at a random place."""
-    draw = tf.random.stateless_uniform([2], seed)
-    band = tf.cast(draw[0] * tf.cast(width + 1, tf.float32), tf.int32)
-    first = tf.cast(draw[1] * tf.cast(tf.maximum(size - band, 0) + 1, tf.float32), tf.int32)
-    position = tf.range(size)
-    return tf.cast((position < first) | (position >= first + band), tf.float32)
+    frames, values = tf.numpy_function(masks, [indices, epoch], (tf.bool, tf.bool), stateful=False)
+    kept = tf.ensure_shape(frames, [None, n_frames])[:, :, None] & tf.ensure_shape(values, [None, n_features])[:, None]
+    kept = tf.reshape(kept, [-1, n_frames, n_features] + [1] * (features.shape.rank - 3))
+    return tf.where(kept, features, neutral)

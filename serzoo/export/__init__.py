@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from serzoo.classifier import Classifier
     from serzoo.models.base import SERModel
 
-FORMATS = {"saved_model": "serzoo.export.saved_model"}
+FORMATS = {"saved_model": "serzoo.export.saved_model", "litert": "serzoo.export.litert"}
 """The module of each format, which offers ``write(classifier, folder)`` and ``describe(classifier)``."""
 
 METADATA = "metadata.json"
@@ -41,7 +41,8 @@ def export(
     Args:
         model: what :func:`serzoo.load` returns, or a model with class names and a feature spec.
         folder: where the export goes; it must not exist, or be empty.
-        format: a name of :data:`FORMATS`.
+        format: a name of :data:`FORMATS`: ``"saved_model"`` answers batches, with labels, in TensorFlow; ``"litert"``
+            is one small file that answers one recording at a time, with probabilities, in any LiteRT runtime.
         overwrite: replace an earlier export in the folder.
 
     Returns:
@@ -51,8 +52,8 @@ def export(
         UnknownNameError: no such format.
         ConfigError: the model has no class names or no feature spec.
         WeightsError: the model normalises its features and has no statistics to do so.
-        ExportError: the folder is in use, the Keras backend cannot write the format, or the export
-            does not reproduce the model; nothing is left behind.
+        ExportError: the folder is in use, the Keras backend cannot write the format, the format has no operation for
+            a part of the model, or the export does not reproduce the model; nothing is left behind.
     """
     from serzoo.classifier import Classifier
 

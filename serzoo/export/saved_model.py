@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from serzoo.data.examples import network_inputs
 from serzoo.errors import ExportError
+from serzoo.export import graph
 from serzoo.export.verify import check_answers
 from serzoo.features.frontend import front_end
 from serzoo.layers.segments import answer_by_segments
@@ -40,11 +40,7 @@ def write(classifier: Classifier, folder: Path) -> None:
     Raises:
         ExportError: Keras runs on another backend than TensorFlow, or the export does not reproduce the model.
     """
-    if keras.backend.backend() != "tensorflow":
-        raise ExportError(
-            f"A SavedModel is written by TensorFlow, but Keras runs on {keras.backend.backend()}; "
-            "save the model, set KERAS_BACKEND=tensorflow and export it from a new process."
-        )
+    graph.check_backend("SavedModel")
     module = _module(classifier)
     signatures = {"serving_default": module.waveform, "features": module.features, "class_names": module.class_names}
     tf.saved_model.save(module, str(folder), signatures=signatures)
@@ -53,31 +49,14 @@ def write(classifier: Classifier, folder: Path) -> None:
 
 def describe(classifier: Classifier) -> dict[str, object]:
     """Return the signatures' inputs and TensorFlow's version, as plain data."""
-    spec = classifier.feature_spec
-    shape = ", ".join("n_frames" if size is None else str(size) for size in _features_shape(classifier))
-    gender = {"gender": "float32 (batch,), probability of male, 0..1"} if classifier.model.takes_gender else {}
     return {
         "signatures": {
-            "serving_default": {
-                "waveform": f"float32 (batch, n_samples), -1..1 at {spec.sample_rate} Hz, any length",
-                **gender,
-            },
-            "features": {"features": f"float32 (batch, {shape})", **gender},
+            **graph.describe_inputs(classifier, "batch", "probability of male, 0..1"),
             "class_names": {},
         },
-        "caution": _caution(classifier),
+        "caution": graph.caution(classifier),
         "tensorflow": tf.__version__,
     }
-
-
-def _caution(classifier: Classifier) -> str:
-    """Return what whoever asks the export must know."""
-    caution = "silence and clips too short to tell anything are answered like any other; check before asking"
-    if classifier.feature_spec.segment_frames is not None:
-        caution += "; zeros behind a recording count as sound, so pad none; memory grows with a recording's length"
-    elif classifier.feature_spec.n_samples is None and classifier.model.min_frames > 1:
-        caution += f"; a recording must have {classifier.model.min_frames} frames"
-    return caution
 
 
 def _module(classifier: Classifier) -> tf.Module:
@@ -97,23 +76,15 @@ def _module(classifier: Classifier) -> tf.Module:
     def ask(inputs: Any) -> Any:
         return network(inputs, training=False)
 
-    waveform = tf.TensorSpec((None, None), tf.float32, name="waveform")
-    features = tf.TensorSpec((None, *_features_shape(classifier)), tf.float32, name="features")
-    gender = [tf.TensorSpec((None,), tf.float32, name="gender")] if classifier.model.takes_gender else []
     module = tf.Module()
     module.weights = [variable.value for variable in network.variables]
     module.waveform = tf.function(
-        lambda waveform, *gender: answer(listen(waveform), *gender), input_signature=[waveform, *gender]
+        lambda waveform, *gender: answer(listen(waveform), *gender),
+        input_signature=graph.waveform_inputs(classifier, None),
     )
-    module.features = tf.function(answer, input_signature=[features, *gender])
+    module.features = tf.function(answer, input_signature=graph.features_inputs(classifier, None))
     module.class_names = tf.function(lambda: {"class_names": class_names}, input_signature=[])
     return module
-
-
-def _features_shape(classifier: Classifier) -> tuple[int | None, ...]:
-    """Return the shape of a recording's features, (n_frames or None, ...)."""
-    spec = classifier.feature_spec
-    return classifier.model.features_shape if spec.segment_frames is None else (None, *spec.frame_shape)
 
 
 def _checked(gender: Any, features: Any) -> Any:

@@ -27,6 +27,10 @@ class FrontEnd(keras.layers.Layer):
         spec: the features; plain data is accepted too.
         name: Keras name of the layer.
 
+    Attributes:
+        fft_of_powers_of_two_only: where the graph is to run on something that has no other; Fourier transforms of
+            other lengths are then matrix products. Not part of the config.
+
     Input: (batch, n_samples) floats at ``spec.sample_rate``, full scale at -1 and 1, any number of samples.
     Output: (batch, n_frames, *spec.frame_shape) float32, all frames of each clip.
     """
@@ -34,6 +38,7 @@ class FrontEnd(keras.layers.Layer):
     def __init__(self, spec: FeatureSpec | Mapping[str, object], name: str | None = None) -> None:
         super().__init__(name=name, dtype="float32")
         self.spec = spec if isinstance(spec, FeatureSpec) else spec_from_dict(spec)
+        self.fft_of_powers_of_two_only = False
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return (batch, n_frames, *frame_shape) for an input of (batch, n_samples)."""
@@ -44,6 +49,14 @@ class FrontEnd(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Return the name and the spec as plain data."""
         return {"name": self.name, "spec": self.spec.to_dict()}
+
+    def _powers(self, frames: Any, n_fft: int) -> Any:
+        """Return the squared magnitudes of the spectra, (batch, n_frames, n_fft // 2 + 1)."""
+        if self.fft_of_powers_of_two_only and n_fft & (n_fft - 1):
+            real, imaginary = _products_with_waves(frames, n_fft)
+        else:
+            real, imaginary = ops.rfft(frames, fft_length=n_fft)
+        return ops.square(real) + ops.square(imaginary)
 
 
 @keras.saving.register_keras_serializable("serzoo")
@@ -70,9 +83,9 @@ class MFCC(FrontEnd):
     def call(self, waveforms: Any) -> Any:
         """Return the coefficients of ``waveforms``, with frames centred on the multiples of the hop."""
         n_fft = self.spec.n_fft
-        padded = ops.pad(_fit_length(waveforms, self.spec.n_samples), ((0, 0), (n_fft // 2, n_fft // 2)))
+        padded = ops.pad(fit_length(waveforms, self.spec.n_samples), ((0, 0), (n_fft // 2, n_fft // 2)))
         frames = _cut_frames(padded, n_fft, self.spec.hop_length)
-        powers = ops.matmul(_powers(frames * self._window, n_fft), self._mel_bands)
+        powers = ops.matmul(self._powers(frames * self._window, n_fft), self._mel_bands)
         decibels = (10 / math.log(10)) * ops.log(ops.maximum(powers, _POWER_FLOOR))
         floor = ops.max(decibels, axis=(1, 2), keepdims=True) - self.spec.top_db
         decibels = ops.maximum(decibels, floor)
@@ -100,7 +113,7 @@ class LogMel(FrontEnd):
     def call(self, waveforms: Any) -> Any:
         """Return bands, differences and their differences of ``waveforms``."""
         spec = self.spec
-        samples = _fit_length(waveforms, spec.n_samples)
+        samples = fit_length(waveforms, spec.n_samples)
         samples = _standardized(samples) if spec.standardize_waveform else FULL_SCALE * samples
         if spec.preemphasis:
             changes = samples[:, 1:] - spec.preemphasis * samples[:, :-1]
@@ -108,7 +121,7 @@ class LogMel(FrontEnd):
         lacking = spec.window_length - ops.shape(samples)[1]  # of the first frame; below 0 where there are more
         padded = ops.pad(samples, ((0, 0), (0, _larger(lacking, lacking % spec.hop_length))))
         frames = _cut_frames(padded, spec.window_length, spec.hop_length)
-        powers = ops.matmul(_powers(frames * self._window, spec.n_fft), self._mel_bands)
+        powers = ops.matmul(self._powers(frames * self._window, spec.n_fft), self._mel_bands)
         static = ops.log(ops.maximum(powers, LOG_MEL_FLOOR))
         difference = _differences(static, spec.delta_width)
         return ops.stack([static, difference, _differences(difference, spec.delta_width)], axis=-1)
@@ -134,14 +147,14 @@ class MagnitudeSTFT(FrontEnd):
     def call(self, waveforms: Any) -> Any:
         """Return the magnitudes of ``waveforms``, with frames centred on the multiples of the hop."""
         spec = self.spec
-        samples = _fit_length(waveforms, spec.n_samples)
+        samples = fit_length(waveforms, spec.n_samples)
         beyond = spec.window_length // 2
         lacking = (spec.window_length % 2 - ops.shape(samples)[1]) % spec.hop_length  # of the last frame
         padded = ops.pad(samples, ((0, 0), (beyond, beyond + lacking)))
         frames = _cut_frames(padded, spec.window_length, spec.hop_length)
-        powers = _powers(frames * self._window, spec.window_length)[..., : spec.n_bins]
+        powers = self._powers(frames * self._window, spec.window_length)[:, :, : spec.n_bins]
         # The floor comes before the root, whose slope at 0 is infinite.
-        return ops.sqrt(ops.maximum(powers, MAGNITUDE_FLOOR**2))[..., None]
+        return ops.expand_dims(ops.sqrt(ops.maximum(powers, MAGNITUDE_FLOOR**2)), -1)
 
 
 FRONT_ENDS: dict[str, type[FrontEnd]] = {MFCCSpec.kind: MFCC, LogMelSpec.kind: LogMel, STFTSpec.kind: MagnitudeSTFT}
@@ -162,8 +175,16 @@ def front_end(spec: FeatureSpec) -> FrontEnd:
     return FRONT_ENDS[spec.kind](spec)
 
 
-def _fit_length(waveforms: Any, n_samples: int | None) -> Any:
-    """Centre (batch, n) in (batch, n_samples), n static or dynamic; the rounding of ``reference.fit_length``."""
+def fit_length(waveforms: Any, n_samples: int | None) -> Any:
+    """Centre waveforms in a fixed length, cutting longer ones, with the rounding of ``reference.fit_length``.
+
+    Args:
+        waveforms: (batch, n), n static or dynamic.
+        n_samples: the wanted length; None leaves them as they are.
+
+    Returns:
+        (batch, n_samples), or (batch, n).
+    """
     if n_samples is None:
         return waveforms
     difference = n_samples - ops.shape(waveforms)[1]
@@ -201,10 +222,12 @@ def _cut_frames(waveforms: Any, length: int, hop_length: int) -> Any:
     return ops.reshape(chosen, (-1, n_frames, length))
 
 
-def _powers(frames: Any, n_fft: int) -> Any:
-    """Return the squared magnitudes of the spectra, (batch, n_frames, n_fft // 2 + 1)."""
-    real, imaginary = ops.rfft(frames, fft_length=n_fft)
-    return ops.square(real) + ops.square(imaginary)
+def _products_with_waves(frames: Any, n_fft: int) -> tuple[Any, Any]:
+    """Return real and imaginary part of the spectra, as ``ops.rfft`` does, by matrix products."""
+    steps = np.outer(np.arange(frames.shape[-1]), np.arange(n_fft // 2 + 1)) % n_fft  # exact, unlike large angles
+    angles = steps * (2 * np.pi / n_fft)
+    cosines, sines = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+    return ops.matmul(frames, cosines), -ops.matmul(frames, sines)
 
 
 def _differences(values: Any, width: int) -> Any:

@@ -10,7 +10,7 @@ import keras
 
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.fusion import fuse_scales
-from serzoo.layers.temporal import DilatedConvBlock, TemporalAwareBlock, sum_directions
+from serzoo.layers.temporal import DilatedConvBlock, TemporalAwareBlock, set_compiled, sum_directions
 from serzoo.models.base import (
     EMBEDDING,
     SERModel,
@@ -116,6 +116,11 @@ class TIMNet(SERModel):
         super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
         self.settings = settings
         self.feature_layers = dilated_blocks(settings)
+
+    def make_train_function(self, force: bool = False) -> Any:
+        """Make what trains on a batch, of blocks that know whether XLA compiles it."""
+        set_compiled(self.layers, bool(self.jit_compile))
+        return super().make_train_function(force)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that rebuild the model."""

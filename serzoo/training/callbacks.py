@@ -6,7 +6,7 @@ import io
 import json
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +44,14 @@ class EpochScores(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Score the part and write into ``logs``, which later callbacks read."""
-        probabilities = predict_probabilities(self.answering, self.examples)
-        scores = score_probabilities(self.examples, probabilities)
         if logs is not None:
-            logs[f"{self.part}_loss"] = self.loss(self.model, self.examples, probabilities)
-            logs[f"{self.part}_uar"], logs[f"{self.part}_war"] = scores.uar, scores.war
+            self.add_to(logs, predict_probabilities(self.answering, self.examples))
+
+    def add_to(self, logs: dict[str, Any], probabilities: np.ndarray) -> None:
+        """Write the loss and the scores of these probabilities, (N, n_classes), into ``logs``."""
+        scores = score_probabilities(self.examples, probabilities)
+        logs[f"{self.part}_loss"] = self.loss(self.model, self.examples, probabilities)
+        logs[f"{self.part}_uar"], logs[f"{self.part}_war"] = scores.uar, scores.war
 
 
 class KeepBest(keras.callbacks.Callback):
@@ -74,11 +77,15 @@ class KeepBest(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Keep a copy of the weights if this epoch is better than all before."""
-        value = float((logs or {})[self.monitor])
+        self.consider(epoch, logs or {}, self.model.get_weights)
+        self.model.stop_training = self.is_out_of_patience(epoch)
+
+    def consider(self, epoch: int, logs: Mapping[str, Any], weights: Callable[[], list[np.ndarray]]) -> None:
+        """Keep what ``weights`` returns if the epoch of these logs, counted from 0, is better than all before."""
+        value = float(logs[self.monitor])
         if self.sign * value > self.sign * self.best_value:
             self.best_value, self.best_epoch = value, epoch
-            self.best_weights = self.model.get_weights()
-        self.model.stop_training = self.is_out_of_patience(epoch)
+            self.best_weights = weights()
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -86,7 +93,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     The state holds the weights (dropout's random state among them), the optimiser's variables, the
     best epoch so far and the history. It is written to a temporary file and moved into place, at
-    most every 20 seconds and at the last epoch.
+    most every 20 seconds, and at the last epoch.
 
     Args:
         path: the ``.npz`` file, or None to keep the history in memory only.
@@ -124,7 +131,7 @@ class Checkpoint(keras.callbacks.Callback):
             raise DataError(
                 f"{self.path} belongs to a training with other settings; choose another run folder or delete this one."
             )
-        for index, variable in enumerate(_variables(model)):
+        for index, variable in enumerate(training_variables(model)):
             variable.assign(arrays[f"variable/{index}"])
         self.records = meta["records"]
         if self.keep_best is not None and meta["best_epoch"] >= 0:
@@ -137,17 +144,20 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Note the epoch's logs and save if it is time to."""
-        self.records.append({name: float(value) for name, value in (logs or {}).items()})
         is_last = epoch + 1 == self.epochs or self.model.stop_training
+        self.note(logs or {}, is_last, lambda: training_variables(self.model))
+
+    def note(self, logs: Mapping[str, Any], is_last: bool, variables: Callable[[], Iterable[Any]]) -> None:
+        """Add an epoch's logs and, if it is the last or it is time to, save what ``variables`` returns."""
+        self.records.append({name: float(value) for name, value in logs.items()})
         due = is_last or time.monotonic() - self._saved >= _SAVE_EVERY_SECONDS
         if self.path is not None and due:
-            self._save(self.path)
+            self._save(self.path, variables())
             self._saved = time.monotonic()
 
-    def _save(self, path: Path) -> None:
+    def _save(self, path: Path, variables: Iterable[Any]) -> None:
         arrays: dict[str, Any] = {
-            f"variable/{index}": keras.ops.convert_to_numpy(variable)
-            for index, variable in enumerate(_variables(self.model))
+            f"variable/{index}": keras.ops.convert_to_numpy(variable) for index, variable in enumerate(variables)
         }
         best = self.keep_best
         if best is not None:
@@ -163,9 +173,9 @@ class Checkpoint(keras.callbacks.Callback):
         write_whole(path, buffer.getvalue())
 
 
-def _variables(model: keras.Model) -> list[Any]:
+def training_variables(network: keras.Model) -> list[Any]:
     """Return every variable that training changes, in a fixed order."""
-    return [*model.variables, *model.optimizer.variables]
+    return [*network.variables, *network.optimizer.variables]
 
 
 class ProgressBar(keras.callbacks.Callback):

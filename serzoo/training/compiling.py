@@ -35,6 +35,7 @@ class Workbench:
         self._settings = ""
         self._network: SERModel | None = None
         self._variables: list[Any] = []
+        self._embedding: keras.Model | None = None
 
     def lend(self, model: SERModel, training: TrainingConfig) -> SERModel:
         """Return a compiled network with the weights and random states of ``model``, as if nobody had trained it.
@@ -48,10 +49,21 @@ class Workbench:
             self._network = model.without_training_state()
             self._variables = list(self._network.variables)  # before there are those of optimiser and metrics
             compile_network(self._network, self._network, training)
+            self._embedding = self._network.embedding_model()
             self._settings = settings
         _copy(model.variables, self._variables)
         _copy(_optimizer(training.optimizer, model).variables, self._network.optimizer.variables)
         return self._network
+
+    def answering(self, model: SERModel) -> tuple[SERModel, keras.Model]:
+        """Return networks that answer as ``model`` does and as its ``embedding_model`` does.
+
+        They are the ones that were lent last, compiled already, if those are alike.
+        """
+        if self._network is None or self._embedding is None or self._network.get_config() != model.get_config():
+            return model, model.embedding_model()
+        _copy(model.variables, self._variables)
+        return self._network, self._embedding
 
 
 def _copy(sources: Sequence[Any], targets: Sequence[Any]) -> None:

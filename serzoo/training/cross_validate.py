@@ -10,30 +10,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from serzoo.config import GOLDEN, LEAKY_RULE, VALIDATION_RULES, GenderConfig, Recipe, load_recipe
+from serzoo.config import GOLDEN, VALIDATION_RULES, Recipe, load_recipe
 from serzoo.data import load_manifest
 from serzoo.data.cache import FeatureCache
-from serzoo.data.examples import Examples, load_examples
+from serzoo.data.examples import load_examples
 from serzoo.data.leakage import LeakageReport, check_leakage, hash_contents
 from serzoo.data.manifest import Manifest
 from serzoo.data.splits import Fold, Protocol, get_protocol, with_validation
 from serzoo.errors import ConfigError, DataError
-from serzoo.files import moved_into_place
 from serzoo.labels import MALE
 from serzoo.metrics import Summary, summarise
-from serzoo.models.base import SERModel, check_features_shape
+from serzoo.models.base import check_features_shape
 from serzoo.models.simple import SIMPLE_CLASSIFIERS
-from serzoo.report.plots import plot_confusion, plot_embedding, plot_history
-from serzoo.training.compiling import Workbench
-from serzoo.training.evaluate import embed, predict_probabilities
-from serzoo.training.fit import History
-from serzoo.training.gender import check_told, decided, gender_classifier_file, told_genders
-from serzoo.training.heard import count_heard, write_heard
-from serzoo.training.run_folder import RunFolder, describe_data, environment, write_table
-from serzoo.training.simple import SIMPLE_MODEL_FILE, check_simple, train_simple
-from serzoo.training.stages import build_model, check_stages, train
+from serzoo.report.plots import plot_confusion
+from serzoo.training.folds import Experiment, Task, gender_settings, weight_files
+from serzoo.training.gender import check_told, decided
+from serzoo.training.heard import count_heard
+from serzoo.training.parallel import check_at_once, train_tasks
+from serzoo.training.run_folder import RunFolder, describe_data
+from serzoo.training.simple import check_simple
+from serzoo.training.stages import build_model, check_stages
 from serzoo.weights.store import list_pretrained, pretrained_card
-from serzoo.zoo import model_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,7 +112,7 @@ class Report:
 
     def who_tells(self) -> str:
         """Say which classifier tells the genders, and whether it has heard the test speakers."""
-        settings = _gender(self.recipe)
+        settings = gender_settings(self.recipe)
         if settings.classifier in list_pretrained():
             return (
                 f"{settings.classifier}, which has heard all speakers of {pretrained_card(settings.classifier).corpus}."
@@ -155,6 +152,7 @@ def cross_validate(
     run_folder: str | Path | None = None,
     folds: Sequence[int] | None = None,
     changes: Mapping[str, object] | None = None,
+    at_once: int | None = None,
     cache: FeatureCache | None = None,
     progress: bool = True,
 ) -> Report:
@@ -172,6 +170,8 @@ def cross_validate(
         run_folder: where the results go; None for ``runs/<recipe name>``.
         folds: which folds, counted from 1; None for all.
         changes: values to replace in the recipe, for example ``{"training.epochs": 2}``.
+        at_once: how many folds train at the same time: on Keras's JAX backend as one program, elsewhere in processes;
+            None for what is faster (:func:`serzoo.training.parallel.choose_at_once`).
         cache: where features are kept; None for the default folder.
         progress: show progress bars.
 
@@ -179,24 +179,26 @@ def cross_validate(
         SerzooError: anything wrong with the recipe, the recordings or the run folder.
     """
     recipe = load_recipe(config).override(changes or {})
+    check_at_once(recipe, at_once)
     manifest = load_manifest(recipe, data_root, test_data_root)
     protocol = get_protocol(recipe.protocol)
     all_folds = recipe_folds(recipe, manifest)
     chosen = choose_folds(all_folds, folds, protocol.name)
-    with_gender = _check_model(recipe, manifest, chosen) and _gender(recipe).source == GOLDEN
+    with_gender = _check_model(recipe, manifest, chosen) and gender_settings(recipe).source == GOLDEN
     hashes = hash_contents(manifest, cache)
     check_leakage(manifest, chosen, hashes, protocol)
     examples = load_examples(manifest, recipe.features, with_gender=with_gender, cache=cache, progress=progress)
     once = _with_seed(recipe, recipe.training.seed)  # a run folder takes further seeds later
-    data = describe_data(manifest, hashes, _weight_files(recipe), recipe)
+    data = describe_data(manifest, hashes, weight_files(recipe), recipe)
     run = RunFolder.open(run_folder or Path("runs") / recipe.name, once, data)
-    workbench = Workbench()
-    for seed, fold in product(recipe.seeds, chosen):
-        named = replace(fold, name=_run_name(recipe, fold, seed))
-        if not run.read_scores([named.name], manifest.class_names):
-            own = _with_seed(recipe, seed)
-            train_fold(own, manifest, examples, named, run, hashes, cache=cache, progress=progress, workbench=workbench)
-            _write_report(recipe, manifest, all_folds, chosen, hashes, run)
+    tasks = [
+        Task(_with_seed(recipe, seed), replace(fold, name=_run_name(recipe, fold, seed)))
+        for seed, fold in product(recipe.seeds, chosen)
+    ]
+    left = [task for task in tasks if not run.read_scores([task.name], manifest.class_names)]
+    experiment = Experiment(manifest, examples, hashes, run, cache)
+    for _ in train_tasks(left, experiment, at_once, progress=progress):
+        _write_report(recipe, manifest, all_folds, chosen, hashes, run)
     return _write_report(recipe, manifest, all_folds, chosen, hashes, run)
 
 
@@ -212,12 +214,12 @@ def _check_model(recipe: Recipe, manifest: Manifest, folds: Sequence[Fold]) -> b
         remedy = "set features.n_samples" if recipe.features.kind != "embedding" else "leave it out with embeddings"
         raise ConfigError(f"training.waveform_augment changes clips of one length; {remedy}.")
     model = build_model(recipe, manifest)
-    if _gender(recipe).source != GOLDEN and not model.takes_gender:
+    if gender_settings(recipe).source != GOLDEN and not model.takes_gender:
         raise ConfigError(
-            f"gender.source is {_gender(recipe).source}, but this {recipe.model.name} is not told the gender; "
+            f"gender.source is {gender_settings(recipe).source}, but this {recipe.model.name} is not told the gender; "
             "set model.arguments.gender_columns (acrnn: gender) or leave gender.source out."
         )
-    check_told(manifest, _gender(recipe), folds)
+    check_told(manifest, gender_settings(recipe), folds)
     check_features_shape(model, (recipe.features.n_frames, *recipe.features.frame_shape), "the recipe's features have")
     check_stages(recipe, model)
     return model.takes_gender
@@ -285,16 +287,7 @@ def derive_report(base: Report, folder: Path, tables: Mapping[str, pd.DataFrame]
 def _heard_tests(recipe: Recipe, folds: Sequence[Fold], hashes: Sequence[str]) -> dict[str, int | None]:
     """Return how many test recordings of these folds each trained model that the recipe names has heard."""
     tests = [hashes[index] for index in np.unique(np.concatenate([fold.test for fold in folds]))]
-    return {source: count_heard(path, tests) for source, path in _weight_files(recipe).items()}
-
-
-def _weight_files(recipe: Recipe) -> dict[str, Path]:
-    """Return the files of the trained models that a training depends on, by the recipe's names for them."""
-    files = {source: model_file(source) for source in recipe.weight_files}
-    settings = _gender(recipe)
-    if settings.source == GOLDEN or settings.trains:
-        return files
-    return {**files, settings.classifier: gender_classifier_file(settings.classifier)}
+    return {source: count_heard(path, tests) for source, path in weight_files(recipe).items()}
 
 
 def recipe_folds(recipe: Recipe, manifest: Manifest) -> list[Fold]:
@@ -310,7 +303,7 @@ def recipe_folds(recipe: Recipe, manifest: Manifest) -> list[Fold]:
     if recipe.training.selection in VALIDATION_RULES:
         fraction, seed = recipe.training.validation_fraction, recipe.training.seed
         folds = [with_validation(fold, manifest, fraction, seed) for fold in folds]
-    who = _gender(recipe).train_on
+    who = gender_settings(recipe).train_on
     if who == "all":
         return folds
     if recipe.training.selection not in VALIDATION_RULES:
@@ -336,11 +329,6 @@ def _of_one_gender(fold: Fold, manifest: Manifest, gender: str) -> Fold:
     return replace(fold, **kept)
 
 
-def _gender(recipe: Recipe) -> GenderConfig:
-    """Return what the recipe makes of genders; without a word about it, what the corpus states."""
-    return recipe.gender or GenderConfig()
-
-
 def _run_name(recipe: Recipe, fold: Fold, seed: int) -> str:
     """Return the name of the folder in which a fold is trained with a seed; further seeds come beside the first."""
     return fold.name if seed == recipe.training.seed else f"{fold.name}-seed{seed}"
@@ -364,122 +352,3 @@ def choose_folds(folds: Sequence[Fold], numbers: Sequence[int] | None, protocol:
         found = f"Fold {wrong[0]} is not" if wrong else "No fold was chosen"
         raise ConfigError(f"{found} in {protocol}; choose from 1 to {len(folds)}.")
     return [folds[number - 1] for number in sorted(set(numbers))]
-
-
-def train_fold(
-    recipe: Recipe,
-    manifest: Manifest,
-    examples: Examples,
-    fold: Fold,
-    run: RunFolder,
-    hashes: Sequence[str],
-    *,
-    cache: FeatureCache | None = None,
-    progress: bool = True,
-    workbench: Workbench | None = None,
-) -> None:
-    """Train on one fold's training part, predict its test part and write the fold's folder.
-
-    Args:
-        recipe: what to train, with its first seed.
-        manifest: all recordings.
-        examples: their features.
-        fold: the parts, under the name of the folder to write.
-        run: the run folder.
-        hashes: of each recording's audio.
-        cache: where features are kept; None for the default folder.
-        progress: show a progress bar.
-        workbench: where the folds before left their network compiled.
-    """
-    if recipe.model.name in SIMPLE_CLASSIFIERS:
-        _train_simple_fold(recipe, manifest, examples, fold, run, hashes)
-        return
-    rule = recipe.training.selection
-    if _gender(recipe).source != GOLDEN:
-        male = told_genders(manifest, _gender(recipe), fold, recipe.training.seed, cache=cache)
-        manifest, examples = manifest.with_genders(male), replace(examples, genders=male)
-    test = examples.select(fold.test)
-    validation = None if rule not in VALIDATION_RULES else fold.validation
-    augmented = recipe.training.waveform_augment is not None
-    model, history = train(
-        recipe,
-        manifest,
-        run.fold(fold.name),
-        data=manifest.select(fold.train) if augmented else examples.select(fold.train),
-        validation_data=None if validation is None else examples.select(validation),
-        test_data=test if rule == LEAKY_RULE else None,
-        cache=cache,
-        progress=progress,
-        title=fold.name,
-        workbench=workbench,
-    )
-    table = prediction_table(manifest, fold.test, predict_probabilities(model, test), test.genders)
-    heard = fold.train if fold.validation is None else np.concatenate([fold.train, fold.validation])
-    write_heard(run.fold(fold.name), (hashes[index] for index in heard), _weight_files(recipe).values())
-    _write_fold(run, fold, model, history, test, table)
-
-
-def _train_simple_fold(
-    recipe: Recipe, manifest: Manifest, examples: Examples, fold: Fold, run: RunFolder, hashes: Sequence[str]
-) -> None:
-    """Do what :func:`train_fold` does with a simple classifier, which has no epochs to draw or to resume from."""
-    model = train_simple(
-        recipe.model.name,
-        recipe.model.arguments,
-        examples.select(fold.train),
-        recipe.features,
-        speakers=manifest.column("speaker")[fold.train],
-        seed=recipe.training.seed,
-    )
-    table = prediction_table(manifest, fold.test, model.predict_probabilities(examples.select(fold.test)))
-    model.save(run.fold(fold.name) / SIMPLE_MODEL_FILE)
-    write_heard(run.fold(fold.name), (hashes[index] for index in fold.train))
-    run.write_json(f"{fold.name}/environment.json", environment())
-    run.write_predictions(fold.name, table)
-
-
-def _write_fold(
-    run: RunFolder,
-    fold: Fold,
-    model: SERModel,
-    history: History,
-    test: Examples,
-    predictions: pd.DataFrame,
-) -> None:
-    """Write a fold's model, history, representation, plots, versions and, last, its predictions."""
-    folder = run.fold(fold.name)
-    with moved_into_place(folder / "model.keras") as part:
-        model.without_training_state().save(part)
-    write_table(folder / "history.csv", history.table())
-    embedding = embed(model, test)
-    with moved_into_place(folder / "embedding.npy") as part:
-        np.save(part, embedding)
-    plot_history(history, run.path / "plots" / f"{fold.name}-curves.png")
-    plot_embedding(embedding, test.targets, test.class_names, run.path / "plots" / f"{fold.name}-tsne.png")
-    run.write_json(f"{fold.name}/environment.json", environment())
-    run.write_predictions(fold.name, predictions)
-    for state in folder.rglob("state.npz"):
-        state.unlink()
-
-
-def prediction_table(
-    manifest: Manifest, indices: np.ndarray, probabilities: np.ndarray, genders: np.ndarray | None = None
-) -> pd.DataFrame:
-    """Return one row per clip: name, speaker, label, prediction and the probability of each class.
-
-    Args:
-        manifest: all recordings.
-        indices: positions of the clips, (n,).
-        probabilities: of each class for them, (n, n_classes).
-        genders: the probabilities that the clips' speakers are male, (n,), if the model was told them.
-    """
-    import pandas as pd
-
-    columns = {"clip": manifest.names, "speaker": manifest.column("speaker"), "label": manifest.column("label")}
-    table = pd.DataFrame(columns).iloc[indices].reset_index(drop=True)
-    if genders is not None:
-        table["male"] = genders.round(6)
-    table["prediction"] = np.asarray(manifest.class_names)[probabilities.argmax(axis=1)]
-    for index, name in enumerate(manifest.class_names):
-        table[f"p_{name}"] = probabilities[:, index].round(6)
-    return table

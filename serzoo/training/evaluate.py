@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import keras
 import numpy as np
 
 from serzoo.classifier import Classifier
@@ -74,17 +75,37 @@ def predict_probabilities(model: SERModel, examples: Examples, batch_size: int =
     """
     model.check_statistics()
     outputs = np.asarray(model.predict(examples.inputs(), batch_size=batch_size, verbose=0))
+    return clip_probabilities(model, outputs, examples.counts)
+
+
+def clip_probabilities(model: SERModel, outputs: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return the probabilities of clips, (N, n_classes), from a model's outputs for their segments.
+
+    Args:
+        model: whose outputs they are: probabilities or logits.
+        outputs: (n_segments, n_classes).
+        counts: segments of each clip, (N,).
+
+    Raises:
+        WeightsError: an output is NaN or infinite.
+    """
     if not np.isfinite(outputs).all():
         raise WeightsError(
             f"{model.name} answers with NaN: its training diverged (lower learning_rate) or its weights are damaged."
         )
-    posteriors = outputs if model.classifier_activation is not None else softmax(outputs)
-    return pool_segments(posteriors, examples.counts)
+    return pool_segments(outputs if model.classifier_activation is not None else softmax(outputs), counts)
 
 
-def embed(model: SERModel, examples: Examples, batch_size: int = 64) -> np.ndarray:
-    """Return the fused representation of clips, (N, width); of a clip in several segments their mean."""
-    outputs = np.asarray(model.embedding_model().predict(examples.inputs(), batch_size=batch_size, verbose=0))
+def embed(model: keras.Model, examples: Examples, batch_size: int = 64) -> np.ndarray:
+    """Return the fused representation of clips, (N, width); of a clip in several segments their mean.
+
+    Args:
+        model: a model of the zoo, or what its ``embedding_model`` has returned.
+        examples: clips that fit it.
+        batch_size: segments per prediction step.
+    """
+    network = model.embedding_model() if isinstance(model, SERModel) else model
+    outputs = np.asarray(network.predict(examples.inputs(), batch_size=batch_size, verbose=0))
     starts = np.cumsum(examples.counts) - examples.counts
     return np.add.reduceat(outputs, starts, axis=0) / examples.counts[:, None]
 

@@ -16,9 +16,9 @@ import numpy as np
 from serzoo.classifier import Classifier
 from serzoo.config import TrainingConfig
 from serzoo.data.cache import FeatureCache
+from serzoo.data.epochs import steps_per_epoch
 from serzoo.data.examples import Examples
 from serzoo.data.manifest import Manifest
-from serzoo.data.pipeline import steps_per_epoch, training_dataset, waveform_dataset
 from serzoo.errors import ConfigError, WeightsError
 from serzoo.models.base import SERModel
 from serzoo.training.callbacks import Checkpoint, EpochScores, KeepBest, ProgressBar
@@ -116,19 +116,13 @@ def fit(
     if training.class_weights and objective is not None and objective.takes_dimensions:
         raise ConfigError("training.class_weights weighs classes only, not dimensions; leave it out.")
     with _compiled(model, training, objective, workbench) as (answering, network):
-        keep_best, callbacks = _selection(training, examples, held_out, answering, objective)
         folder = None if run_folder is None else Path(run_folder)
-        state = Checkpoint(
-            None if folder is None else folder / "state.npz",
-            _fingerprint(model, training, objective, [examples, *held_out.values()]),
-            training.epochs,
-            keep_best,
-        )
-        first_epoch = state.restore(network)
+        course = Course(answering, training, examples, held_out, folder, objective)
+        first_epoch = course.state.restore(network)
         if answering.normalization is not None and not answering.normalization.is_adapted:
             # after all that can be refused, since statistics stay once they are there
             answering.normalization.adapt(examples.features)
-        callbacks.append(state)
+        callbacks = course.callbacks
         if folder is not None:
             callbacks.append(keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False))
         bar = ProgressBar(title, training.epochs, first_epoch)
@@ -140,22 +134,77 @@ def fit(
                     epochs=training.epochs,
                     initial_epoch=first_epoch,
                     steps_per_epoch=steps_per_epoch(examples.n_segments, training.batch_size),
-                    class_weight=_class_weights(examples) if training.class_weights else None,
+                    class_weight=dict(enumerate(class_weights(examples).tolist())) if training.class_weights else None,
                     callbacks=[*callbacks, bar] if progress else callbacks,
                     shuffle=False,
                     verbose=0,
                 )
             finally:
                 bar.stop()
-        if keep_best is None:
-            return History(tuple(state.records), training.epochs)
-        if keep_best.best_epoch < 0:
+        return course.finish(network)
+
+
+class Course:
+    """What goes on beside the steps of a training: scores of epochs, the epoch to keep, the state to resume from.
+
+    Args:
+        model: the one that answers.
+        training: the settings.
+        examples: the training part.
+        held_out: the validation or the test part, by name.
+        folder: keeps the state; None keeps it in memory.
+        objective: as in :func:`fit`.
+
+    Attributes:
+        scores: the callbacks that score parts.
+        keep_best: remembers the best epoch; None where the last is kept.
+        state: the state to resume from.
+
+    Raises:
+        ConfigError: the selection rule needs a part that was not given, or the reverse.
+    """
+
+    def __init__(
+        self,
+        model: SERModel,
+        training: TrainingConfig,
+        examples: Examples,
+        held_out: Mapping[str, Examples],
+        folder: Path | None,
+        objective: Objective | None = None,
+    ) -> None:
+        part, monitor = _MONITORED.get(training.selection, (None, None))
+        _check_parts(training.selection, part, held_out)
+        scored = {"train": examples, **held_out} if part == "train" else held_out
+        loss = cross_entropy if objective is None else objective.held_out_loss
+        self.name = model.name
+        self.scores = [EpochScores(name, clips, model, loss) for name, clips in scored.items()]
+        self.keep_best = None if monitor is None else KeepBest(monitor, training.patience)
+        fingerprint = _fingerprint(model, training, objective, [examples, *held_out.values()])
+        path = None if folder is None else folder / "state.npz"
+        self.state = Checkpoint(path, fingerprint, training.epochs, self.keep_best)
+
+    @property
+    def callbacks(self) -> list[keras.callbacks.Callback]:
+        """The callbacks in the order in which they build on each other."""
+        return [*self.scores, *([] if self.keep_best is None else [self.keep_best]), self.state]
+
+    def finish(self, network: keras.Model) -> History:
+        """Give the network that has trained the weights of the epoch to keep, and return what happened.
+
+        Raises:
+            WeightsError: the training diverged and its epochs cannot be scored.
+        """
+        records = tuple(self.state.records)
+        if self.keep_best is None:
+            return History(records, self.state.epochs)
+        if self.keep_best.best_epoch < 0:
             raise WeightsError(
-                f"{model.name} has no epoch with a finite {keep_best.monitor}: its training diverged; "
+                f"{self.name} has no epoch with a finite {self.keep_best.monitor}: its training diverged; "
                 "lower learning_rate."
             )
-        network.set_weights(keep_best.best_weights)
-        return History(tuple(state.records), keep_best.best_epoch + 1)
+        network.set_weights(self.keep_best.best_weights)
+        return History(records, self.keep_best.best_epoch + 1)
 
 
 @contextmanager
@@ -175,31 +224,14 @@ def _compiled(
         model.set_weights(lent.get_weights())
 
 
-def _selection(
-    training: TrainingConfig,
-    train: Examples,
-    held_out: Mapping[str, Examples],
-    model: SERModel,
-    objective: Objective | None,
-) -> tuple[KeepBest | None, list[keras.callbacks.Callback]]:
-    """Return the callback that keeps the best epoch (None for the last) and those that score parts."""
-    rule = training.selection
-    part, monitor = _MONITORED.get(rule, (None, None))
+def _check_parts(rule: str, part: str | None, held_out: Mapping[str, Examples]) -> None:
+    """Raise ConfigError unless the selection rule's part was given, and the test part for no other rule."""
     if "test" in held_out and part != "test":
         raise ConfigError(
             f"test_data is only for the rule leaky-best-test-war, the rule is {rule}; use evaluate() instead."
         )
-    parts = {"train": train, **held_out} if part == "train" else held_out
-    if part is not None and part not in parts:
+    if part is not None and part not in ("train", *held_out):
         raise ConfigError(f"The selection rule {rule} needs {part}_data; give it or choose another rule.")
-    loss = cross_entropy if objective is None else objective.held_out_loss
-    scored: list[keras.callbacks.Callback] = [
-        EpochScores(name, examples, model, loss) for name, examples in parts.items()
-    ]
-    if monitor is None:
-        return None, scored
-    keep_best = KeepBest(monitor, training.patience)
-    return keep_best, [*scored, keep_best]
 
 
 def _batches(
@@ -211,6 +243,8 @@ def _batches(
     with_dimensions: bool,
 ) -> Any:
     """Return the training batches, decoded anew only where the waveform is augmented."""
+    from serzoo.data.pipeline import training_dataset, waveform_dataset  # TensorFlow, which training at once needs not
+
     neutral = 0.0 if model.normalization is None else model.normalization.neutral
     if training.waveform_augment is None or not isinstance(data, Manifest) or model.feature_spec is None:
         return training_dataset(examples, training, first_epoch, neutral=neutral, with_dimensions=with_dimensions)
@@ -225,11 +259,10 @@ def _batches(
     )
 
 
-def _class_weights(examples: Examples) -> dict[int, float]:
-    """Return n / (n_classes x n of the class), counted in segments, as scikit-learn's ``"balanced"`` does."""
+def class_weights(examples: Examples) -> np.ndarray:
+    """Return n / (n_classes x n of the class), (n_classes,), counted in segments, as scikit-learn's ``"balanced"``."""
     counts = np.bincount(np.repeat(examples.targets, examples.counts), minlength=len(examples.class_names))
-    weights = counts.sum() / (len(counts) * np.maximum(counts, 1))  # a class that does not occur is never asked for
-    return dict(enumerate(weights.tolist()))
+    return counts.sum() / (len(counts) * np.maximum(counts, 1))  # a class that does not occur is never asked for
 
 
 def _fingerprint(

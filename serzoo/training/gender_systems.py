@@ -219,6 +219,7 @@ def cross_validate_systems(
     run_folder: str | Path | None = None,
     folds: Sequence[int] | None = None,
     changes: Mapping[str, object] | None = None,
+    at_once: int | None = None,
     cache: FeatureCache | None = None,
     progress: bool = True,
 ) -> GenderSystems:
@@ -238,6 +239,7 @@ def cross_validate_systems(
         run_folder: where the results go; None for ``runs/<recipe name>-gender``.
         folds: which folds, counted from 1; None for all.
         changes: values to replace in the recipe.
+        at_once: how many folds train at the same time.
         cache: where features are kept; None for the default folder.
         progress: show progress bars.
 
@@ -266,6 +268,7 @@ def cross_validate_systems(
             test_data_root=test_data_root,
             run_folder=folder / training,
             folds=folds,
+            at_once=at_once,
             cache=cache,
             progress=progress,
         )

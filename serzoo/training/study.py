@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -24,6 +21,7 @@ from serzoo.errors import ConfigError, SerzooWarning, unknown_name
 from serzoo.features.spec import EmbeddingSpec
 from serzoo.files import write_whole
 from serzoo.models.simple import SIMPLE_CLASSIFIERS
+from serzoo.training.processes import quietly
 
 if TYPE_CHECKING:
     from serzoo.training.cross_validate import Report
@@ -187,10 +185,10 @@ def study_frozen(
     recipes = [cell.recipe(protocol, seed, _own_changes(cell, classifiers, changes or {})) for cell in cells]
     for corpus, spec in product(corpora, features):  # all cells take them from the cache
         load_examples(load_corpus(corpus, corpora[corpus]), spec, cache=cache, progress=progress)
-    train = _cross_validate if n_jobs == 1 else _cross_validate_quietly
+    call = _as_they_come if n_jobs == 1 else quietly
     with parallel_config("loky", n_jobs=n_jobs):
         trained = Parallel()(
-            delayed(train)(recipe, corpora[cell.corpus], Path(run_folder) / cell.folder, cache)
+            delayed(call)(_cross_validate, recipe, corpora[cell.corpus], Path(run_folder) / cell.folder, cache)
             for cell, recipe in zip(cells, recipes, strict=True)
         )
     for cell, (_, messages) in zip(cells, trained, strict=True):
@@ -230,40 +228,13 @@ def _own_changes(cell: Cell, classifiers: Iterable[str], changes: Mapping[str, o
     return {key: value for key, value in changes.items() if key == "training.seed" or not key.startswith("training")}
 
 
-def _cross_validate(
-    recipe: Recipe, root: str | Path, run_folder: Path, cache: FeatureCache | None
-) -> tuple[Report, list[str]]:
-    """Train and score a cell; its warnings are on their way already."""
+def _cross_validate(recipe: Recipe, root: str | Path, run_folder: Path, cache: FeatureCache | None) -> Report:
+    """Train and score a cell."""
     from serzoo.training.cross_validate import cross_validate
 
-    return cross_validate(recipe, data_root=root, run_folder=run_folder, cache=cache, progress=False), []
+    return cross_validate(recipe, data_root=root, run_folder=run_folder, at_once=1, cache=cache, progress=False)
 
 
-def _cross_validate_quietly(
-    recipe: Recipe, root: str | Path, run_folder: Path, cache: FeatureCache | None
-) -> tuple[Report, list[str]]:
-    """Train and score a cell on one thread in a process of its own, and return its warnings, each once."""
-    os.environ.update(dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1"))
-    with _stderr_closed():
-        import keras
-
-        keras.distribution.list_devices()  # what native code has to say of them, it says now
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", SerzooWarning)
-        report, _ = _cross_validate(recipe, root, run_folder, cache)
-    messages = [str(each.message) for each in caught if issubclass(each.category, SerzooWarning)]
-    return report, list(dict.fromkeys(messages))
-
-
-@contextmanager
-def _stderr_closed() -> Iterator[None]:
-    """Keep what native code writes to stderr from it."""
-    sys.stderr.flush()
-    kept, silent = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silent, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(silent)
-        os.close(kept)
+def _as_they_come(function: Callable[..., Report], *arguments: object) -> tuple[Report, list[str]]:
+    """Do what :func:`~serzoo.training.processes.quietly` does, in this process, where warnings are on their way."""
+    return function(*arguments), []

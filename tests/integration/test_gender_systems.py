@@ -14,7 +14,7 @@ from serzoo.data.manifest import Manifest
 from serzoo.data.synthetic import write_corpus
 from serzoo.errors import ConfigError, DataError, UnknownNameError, WeightsError
 from serzoo.features.spec import MFCCSpec
-from serzoo.training import cross_validate as cv
+from serzoo.training import parallel
 from serzoo.training.cross_validate import cross_validate, recipe_folds
 from serzoo.training.gender import gender_probabilities, told_genders
 from serzoo.training.gender_systems import LOGITS, SYSTEMS, cross_validate_systems
@@ -64,13 +64,13 @@ def fold(manifest):
 @pytest.fixture
 def trainings(monkeypatch):
     """Which recipe was trained on which fold, in order."""
-    trained, train_fold = [], cv.train_fold
+    trained, train_fold = [], parallel.train_fold
 
-    def remember(recipe, manifest, examples, fold, *others, **arguments):
-        trained.append((recipe.name, fold.name))
-        train_fold(recipe, manifest, examples, fold, *others, **arguments)
+    def remember(task, experiment, **arguments):
+        trained.append((task.recipe.name, task.name))
+        train_fold(task, experiment, **arguments)
 
-    monkeypatch.setattr(cv, "train_fold", remember)
+    monkeypatch.setattr(parallel, "train_fold", remember)
     return trained
 
 

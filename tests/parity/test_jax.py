@@ -27,6 +27,7 @@ WITH_JAX = pytest.mark.skipif(
         "contract/test_models.py",  # first, since it takes longest
         "parity/test_golden.py",
         "parity/test_acrnn.py",
+        "parity/test_at_once.py",
         "unit/test_layers.py",
         "unit/test_frontend.py",
         "unit/test_segments.py",

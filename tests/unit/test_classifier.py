@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import struct
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -101,6 +102,33 @@ def test_a_batch_does_not_change_a_file(kind, recordings, batch_size, request):
         assert prediction.name == alone.name == str(path)
         np.testing.assert_allclose(values(prediction), values(alone), rtol=0, atol=1e-6)
         assert len(prediction.timeline) == len(alone.timeline)
+
+
+def test_threads_may_share_a_classifier(classifier, recordings):
+    expected = [values(prediction) for prediction in classifier.predict(recordings)]
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(classifier.predict, recordings * 3))
+    np.testing.assert_allclose([values(answer) for answer in answers], expected * 3, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("n_samples", [LENGTH, None])
+def test_warming_up_does_not_change_the_answer(recordings, n_samples):
+    subject = Classifier(tiny_model(n_samples=n_samples))
+    expected = [values(subject.predict(path)) for path in recordings]
+    subject.warm_up()
+    answers = [values(subject.predict(path)) for path in recordings]
+    np.testing.assert_allclose(answers, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_weights_that_change_change_the_answer(recordings, warm):
+    model = tiny_model()
+    subject = Classifier(model)
+    if warm:
+        subject.warm_up()
+    before = values(subject.predict(recordings[0]))
+    model.set_weights([2 * weight for weight in model.get_weights()])
+    assert np.abs(values(subject.predict(recordings[0])) - before).max() > 1e-3
 
 
 def test_files_are_told_apart(classifier, recordings):
@@ -289,6 +317,8 @@ def test_one_bad_file_does_not_lose_the_others(classifier, recordings):
     assert [prediction.name for prediction in found] == [str(recordings[0]), str(recordings[1])]
     assert [type(error) for error in errors] == [AudioError]
     assert str(silent) in str(errors[0])
+    in_turn = classifier.predict_files(paths, batch_size=1, on_error=errors.append)
+    assert ([prediction.name for prediction in in_turn], len(errors)) == ([prediction.name for prediction in found], 2)
 
 
 def test_only_bad_files_give_no_prediction(classifier, tmp_path):

@@ -89,6 +89,14 @@ def test_equals_the_reference_for_other_settings_and_lengths(spec, n_samples):
     check(spec, [noise(n_samples)], compute(front_end(spec), [noise(n_samples)]))
 
 
+@pytest.mark.parametrize("spec", [SMALL, ODD, ODD_MELS, ODD_PICTURE], ids=lambda spec: spec.kind)
+def test_without_transforms_of_other_lengths_than_powers_of_two(spec, monkeypatch):
+    layer = front_end(spec)
+    layer.fft_of_powers_of_two_only = True
+    monkeypatch.setattr(keras.ops, "rfft", None)  # calling it fails
+    check(spec, [noise(5000)], compute(layer, [noise(5000)]))
+
+
 @pytest.mark.parametrize("spec", [SMALL, ODD, PICTURE, ODD_PICTURE], ids=lambda spec: spec.kind)
 @pytest.mark.parametrize("n_samples", [1, 128, 160, 255, 399])
 def test_less_than_a_window(spec, n_samples):

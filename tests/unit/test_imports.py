@@ -22,6 +22,7 @@ LEVELS = (
     {"data", "models"},
     {"classifier", "report", "weights", "zoo"},
     {"export", "training"},
+    {"profiling"},
     {"cli"},
 )
 """A module may import what stands on a level before its own, and what is in its own package."""
@@ -40,8 +41,11 @@ ANY_BACKEND = ("models/", "layers/", "features/frontend.py")
 """What runs on every Keras backend and so imports none of them."""
 
 BACKENDS = {"tensorflow", "jax", "torch"}
-TENSORFLOW_ONLY = ("data/pipeline.py", "export/", "cli/quiet.py")
-"""Where TensorFlow is imported: tf.data, SavedModel, and where its notes at start are silenced."""
+TENSORFLOW_ONLY = ("data/pipeline.py", "export/", "cli/quiet.py", "profiling/measuring.py")
+"""Where TensorFlow is imported: tf.data, SavedModel, where its notes at start are silenced and where it is measured."""
+
+JAX_ONLY = ("profiling/measuring.py", "training/at_once.py")
+"""Where JAX is imported: where it is measured, and where many folds are trained as one program."""
 
 TOP = ("serzoo", "serzoo.__version__")
 """``serzoo/__init__.py`` imports nothing when it is imported, so anything may import it."""
@@ -133,7 +137,8 @@ def test_tensorflow_is_imported_where_it_is_needed_only() -> None:
     users = {found.file for found in IMPORTS if found.package.startswith("tensorflow")}
     assert "data/pipeline.py" in users
     assert [file for file in users if not file.startswith(TENSORFLOW_ONLY)] == []
-    assert not [str(found) for found in IMPORTS if found.package in {"jax", "torch"}]
+    assert {found.file for found in IMPORTS if found.package == "jax"} == set(JAX_ONLY)
+    assert not [str(found) for found in IMPORTS if found.package == "torch"]
 
 
 @pytest.mark.parametrize(

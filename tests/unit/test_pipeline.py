@@ -75,12 +75,6 @@ def test_targets_follow_their_clips_and_only_training_targets_are_smoothed(examp
     assert set(examples.one_hot().ravel()) == {0.0, 1.0}
 
 
-@pytest.mark.parametrize("epoch_batches", [1, 3])
-def test_steps_per_epoch_counts_the_last_smaller_batch(epoch_batches):
-    assert pipeline.steps_per_epoch(4 * epoch_batches - 3, 4) == epoch_batches
-    assert pipeline.steps_per_epoch(4 * epoch_batches, 4) == epoch_batches
-
-
 def test_both_routes_give_the_same_batches(manifest, tmp_path):
     cached = load_examples(manifest, SPEC, cache=FeatureCache(tmp_path))
     from_cache = pipeline.training_dataset(cached, training(epochs=1)).as_numpy_iterator()

@@ -1,0 +1,58 @@
+"""What happens to a training part in an epoch: the order of its segments, and what masks hide of them.
+
+Both are functions of the seed, the epoch and the segment alone, in NumPy: tf.data and the loop that trains folds at
+once draw the same, and a training that resumes at epoch 100 sees what it would have seen.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from serzoo.config import SpecAugmentConfig
+
+_MASKS = 1
+"""Random stream of the masks, apart from that of the order."""
+
+
+def steps_per_epoch(n_segments: int, batch_size: int) -> int:
+    """Return the number of batches in an epoch; the last one may be smaller."""
+    return -(-n_segments // batch_size)
+
+
+def epoch_order(n_segments: int, seed: int, epoch: int) -> np.ndarray:
+    """Return the order of the segments in an epoch, counted from 0: a permutation, (n_segments,), int64."""
+    return np.random.default_rng((seed, epoch)).permutation(n_segments)
+
+
+def epoch_masks(
+    indices: np.ndarray, sizes: tuple[int, int], seed: int, epoch: int, config: SpecAugmentConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return which frames and which features of segments stay in an epoch.
+
+    Each mask hides a band at a random place, of a random width from 0 to the configured one.
+
+    Args:
+        indices: which segments, (n,).
+        sizes: how many frames a segment has, and how many features a frame.
+        seed: of the training.
+        epoch: counted from 0.
+        config: number and widths of the masks.
+
+    Returns:
+        Booleans, (n, n_frames) and (n, n_features).
+    """
+    n_masks = config.time_masks + config.feature_masks
+    # Numbers are drawn segment by segment, so that they do not depend on which others are asked for.
+    draws = np.random.default_rng((seed, epoch, _MASKS)).random((indices.max(initial=0) + 1, n_masks, 2))[indices]
+    of_time, of_features = np.split(draws, [config.time_masks], axis=1)
+    n_frames, n_features = sizes
+    return _outside(of_time, n_frames, config.time_width), _outside(of_features, n_features, config.feature_width)
+
+
+def _outside(draws: np.ndarray, size: int, width: int) -> np.ndarray:
+    """Return which of ``size`` places lie outside all bands, (n, size), by numbers in [0, 1), (n, n_masks, 2)."""
+    widths = (draws[..., 0] * (width + 1)).astype(np.int64)
+    starts = (draws[..., 1] * (np.maximum(size - widths, 0) + 1)).astype(np.int64)
+    places = np.arange(size)
+    hidden = (places >= starts[..., None]) & (places < (starts + widths)[..., None])
+    return ~hidden.any(axis=1)

@@ -1,0 +1,74 @@
+"""What the graphs that TensorFlow writes have in common: their endpoints' inputs, and what to say of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import keras
+import tensorflow as tf
+
+from serzoo.errors import ExportError
+
+if TYPE_CHECKING:
+    from serzoo.classifier import Classifier
+
+
+def check_backend(what: str) -> None:
+    """Raise ExportError unless Keras runs on TensorFlow, which writes ``what``."""
+    if keras.backend.backend() != "tensorflow":
+        raise ExportError(
+            f"A {what} is written by TensorFlow, but Keras runs on {keras.backend.backend()}; "
+            "save the model, set KERAS_BACKEND=tensorflow and export it from a new process."
+        )
+
+
+def waveform_inputs(classifier: Classifier, batch: int | None) -> list[tf.TensorSpec]:
+    """Return what an endpoint for waveforms takes: ``waveform``, (batch, n_samples) float32, and the gender if any."""
+    return [tf.TensorSpec((batch, None), tf.float32, name="waveform"), *_gender_input(classifier, batch)]
+
+
+def features_inputs(classifier: Classifier, batch: int | None) -> list[tf.TensorSpec]:
+    """Return what an endpoint for features takes: ``features``, (batch, n_frames, ...), and the gender if any."""
+    shape = (batch, *features_shape(classifier))
+    return [tf.TensorSpec(shape, tf.float32, name="features"), *_gender_input(classifier, batch)]
+
+
+def features_shape(classifier: Classifier) -> tuple[int | None, ...]:
+    """Return the shape of a recording's features, (n_frames or None, ...)."""
+    spec = classifier.feature_spec
+    if spec.segment_frames is not None:
+        return None, *spec.frame_shape
+    n_frames, *frame_shape = classifier.model.features_shape
+    return n_frames or spec.n_frames, *frame_shape
+
+
+def describe_inputs(classifier: Classifier, batch: object, gender: str) -> dict[str, dict[str, str]]:
+    """Return the inputs of both endpoints in words.
+
+    Args:
+        classifier: which answers.
+        batch: recordings at a time, as their shape says it.
+        gender: what the genders are and must be, where the model takes them.
+    """
+    spec = classifier.feature_spec
+    shape = ", ".join("n_frames" if size is None else str(size) for size in features_shape(classifier))
+    genders = {"gender": f"float32 ({batch},), {gender}"} if classifier.model.takes_gender else {}
+    waveform = f"float32 ({batch}, n_samples), -1..1 at {spec.sample_rate} Hz, any length"
+    return {
+        "serving_default": {"waveform": waveform, **genders},
+        "features": {"features": f"float32 ({batch}, {shape})", **genders},
+    }
+
+
+def caution(classifier: Classifier) -> str:
+    """Return what whoever asks the export must know."""
+    text = "silence and clips too short to tell anything are answered like any other; check before asking"
+    if classifier.feature_spec.segment_frames is not None:
+        text += "; zeros behind a recording count as sound, so pad none; memory grows with a recording's length"
+    elif classifier.feature_spec.n_samples is None and classifier.model.min_frames > 1:
+        text += f"; a recording must have {classifier.model.min_frames} frames"
+    return text
+
+
+def _gender_input(classifier: Classifier, batch: int | None) -> list[tf.TensorSpec]:
+    return [tf.TensorSpec((batch,), tf.float32, name="gender")] if classifier.model.takes_gender else []

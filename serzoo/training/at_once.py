@@ -1,0 +1,366 @@
+"""Many trainings as one program on JAX: the folds of a cross-validation, each an axis entry of every array.
+
+A network is a function of its weights, so that ten folds are that function mapped over ten sets of weights, optimiser
+states and orders of clips. So an accelerator that one small network leaves idle has enough to do, and an epoch of all
+folds is one call of a compiled loop. Each fold gets the numbers that :func:`serzoo.training.fit.fit` gives it on JAX,
+up to the noise of float32, and leaves the same state to resume from: a cross-validation may change ways in between.
+
+This needs JAX alone, not TensorFlow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import keras
+import numpy as np
+from jax import numpy as jnp
+
+from serzoo.config import TrainingConfig
+from serzoo.data.epochs import epoch_masks, epoch_order
+from serzoo.data.examples import Examples, network_inputs, network_targets
+from serzoo.errors import WeightsError
+from serzoo.models.base import SERModel
+from serzoo.training.callbacks import ProgressBar, training_variables
+from serzoo.training.compiling import Workbench
+from serzoo.training.evaluate import clip_probabilities
+from serzoo.training.fit import Course, History, class_weights
+
+State = tuple[list[Any], list[Any], list[Any], list[Any]]
+"""Values of the weights, of the other variables, of the optimiser's and of the metrics'; first axis: trainings."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One of several trainings that differ in weights, clips and seed, and agree in all else.
+
+    Args:
+        model: is trained in place.
+        settings: those of the others, but for the seed.
+        examples: all clips, of which the trainings have parts; the features are the same in all trainings.
+        parts: clips by part: ``"train"``, and ``"validation"`` or ``"test"`` where the selection rule asks for it.
+        folder: keeps the state to resume from; None keeps nothing.
+    """
+
+    model: SERModel
+    settings: TrainingConfig
+    examples: Examples
+    parts: Mapping[str, np.ndarray]
+    folder: Path | None = None
+
+    def part(self, name: str) -> Examples:
+        """Return the clips of a part."""
+        return self.examples.select(self.parts[name])
+
+    @property
+    def held_out(self) -> dict[str, Examples]:
+        """The parts that are scored after each epoch and not trained on."""
+        return {name: self.part(name) for name in self.parts if name != "train"}
+
+    def rows(self, part: str) -> np.ndarray:
+        """Return the rows of the features that are a part's segments."""
+        return self.examples.segments_of(self.parts[part])
+
+
+def fit_at_once(
+    trainings: Sequence[Training], *, workbench: Workbench | None = None, progress: bool = True, title: str = "training"
+) -> Iterator[tuple[int, History]]:
+    """Train models of one architecture as one program, on Keras's JAX backend.
+
+    Args:
+        trainings: their batch size, epochs and so on are the first one's. The waveform is not augmented, and what is
+            minimised is the cross-entropy of the classes.
+        workbench: where their network may be compiled already.
+        progress: show one progress bar for all.
+        title: what the progress bar calls them.
+
+    Yields:
+        The number of a training, counted from 0, and what :func:`serzoo.training.fit.fit` returns of it, when its model
+        has its weights.
+
+    Raises:
+        ConfigError, DataError: as :func:`serzoo.training.fit.fit`.
+        WeightsError: a training diverged; the others come first.
+    """
+    run = _Run(trainings, Workbench() if workbench is None else workbench)
+    epochs = range(run.firsts.min(), trainings[0].settings.epochs)
+    bar = ProgressBar(title, epochs.stop, epochs.start)
+    try:
+        if progress and epochs:
+            bar.on_train_begin()
+        for epoch in epochs:
+            logs = run.train(epoch)
+            if progress:
+                bar.on_epoch_end(epoch, logs)
+    finally:
+        bar.stop()
+    yield from run.finish()
+
+
+class _Run:
+    """The trainings while they run: their state on the device, and what goes on beside the steps."""
+
+    def __init__(self, trainings: Sequence[Training], workbench: Workbench) -> None:
+        self.trainings, self.courses = trainings, []
+        values, neutrals, firsts = [], [], []
+        for training in trainings:
+            self.network = network = workbench.lend(training.model, training.settings)
+            part = training.part("train")
+            course = Course(network, training.settings, part, training.held_out, training.folder)
+            firsts.append(course.state.restore(network))
+            if network.normalization is not None and not network.normalization.is_adapted:
+                network.normalization.adapt(part.features)
+            neutrals.append(0.0 if network.normalization is None else network.normalization.neutral)
+            values.append([np.asarray(variable) for variable in training_variables(network)])
+            self.courses.append(course)
+        self.firsts = np.array(firsts)
+        self.program = Program(self.network, trainings, np.array(neutrals, np.float32))
+        self.state = self.program.stacked(values)
+        self.is_over = np.zeros(len(trainings), bool)
+        self.errors: dict[int, WeightsError] = {}
+
+    def train(self, epoch: int) -> dict[str, float]:
+        """Train an epoch, counted from 0, of those that have yet to; return the means of their logs."""
+        alive = (self.firsts <= epoch) & ~self.is_over
+        if not alive.any():
+            return {}
+        self.state, values = self.program.train(self.state, epoch, alive)
+        columns = {name: np.asarray(column) for name, column in values.items()}
+        numbers = [int(number) for number in alive.nonzero()[0]]
+        logs = {number: {name: float(column[number]) for name, column in columns.items()} for number in numbers}
+        self._score(logs)
+        for number, record in logs.items():
+            self._note(number, epoch, record)
+        return {name: float(np.mean([record[name] for record in logs.values()])) for name in next(iter(logs.values()))}
+
+    def _score(self, logs: Mapping[int, dict[str, float]]) -> None:
+        """Add the scores that the selection rule or a held-out part asks for."""
+        for place, scorer in enumerate(self.courses[0].scores):
+            outputs = self.program.answers(self.state, scorer.part)
+            for number, record in logs.items():
+                own = self.courses[number].scores[place]
+                try:
+                    rows = outputs[number, : own.examples.n_segments]
+                    own.add_to(record, clip_probabilities(self.network, rows, own.examples.counts))
+                except WeightsError as error:  # the others go on
+                    self.errors[number] = error
+
+    def _note(self, number: int, epoch: int, record: dict[str, float]) -> None:
+        """Keep what is to be kept of a training's epoch."""
+        if number in self.errors:
+            self.is_over[number] = True
+            return
+        course = self.courses[number]
+        if course.keep_best is not None:
+            course.keep_best.consider(epoch, record, lambda: self._values(number, self.network.weights))
+            self.is_over[number] = course.keep_best.is_out_of_patience(epoch)
+        is_last = epoch + 1 == self.trainings[0].settings.epochs or bool(self.is_over[number])
+        course.state.note(record, is_last, lambda: self._values(number, training_variables(self.network)))
+
+    def _values(self, number: int, variables: Sequence[Any]) -> list[np.ndarray]:
+        return self.program.values(self.state, number, variables)
+
+    def finish(self) -> Iterator[tuple[int, History]]:
+        """Give each model its weights; an error of one comes when the others are done."""
+        weights = self.network.weights
+        for number, (training, course) in enumerate(zip(self.trainings, self.courses, strict=True)):
+            if number in self.errors:
+                continue
+            self.network.set_weights(self._values(number, weights))
+            try:
+                history = course.finish(self.network)
+            except WeightsError as error:
+                self.errors[number] = error
+                continue
+            training.model.set_weights(self.network.get_weights())
+            yield number, history
+        if self.errors:
+            raise next(iter(self.errors.values()))
+
+
+class Program:
+    """A training epoch, and answers, of one network with many sets of weights, compiled.
+
+    Args:
+        network: compiled; its variables say where values are in a state.
+        trainings: what differs between the sets.
+        neutrals: what masks put in the place of each training's features, (n, ...), of shapes that go with a frame's.
+    """
+
+    def __init__(self, network: SERModel, trainings: Sequence[Training], neutrals: np.ndarray) -> None:
+        first = trainings[0]
+        self.network, self.trainings, self.settings = network, trainings, first.settings
+        _build_metrics(network)
+        self.variables = (
+            network.trainable_variables,
+            network.non_trainable_variables,
+            network.optimizer.variables,
+            network.metrics_variables,
+        )
+        self._places = {id(variable): (kind, index) for kind, group in enumerate(self.variables)
+                        for index, variable in enumerate(group)}  # fmt: skip
+        for metric in network.metrics:
+            metric.reset_state()
+        self._fresh_metrics = [np.asarray(variable) for variable in network.metrics_variables]
+        self._rows = {part: [training.rows(part) for training in trainings] for part in first.parts}
+        targets = network_targets(first.examples, self.settings.label_smoothing)
+        counts = first.examples.counts
+        self._shared = jax.device_put(
+            {"features": first.examples.features, "targets": np.repeat(targets, counts, axis=0)}
+        )
+        self._own = jax.device_put({"neutral": neutrals, **_differences(trainings)})
+        self._epoch = jax.jit(self._train_epoch, donate_argnums=0)
+        self._answers = jax.jit(jax.vmap(self._answer, in_axes=(0, 0, 0, None, 0)))
+
+    def stacked(self, values: Sequence[Sequence[np.ndarray]]) -> State:
+        """Return the state of which each training's variables have these values, in the order of training_variables."""
+        variables = training_variables(self.network)
+        by_place = {self._places[id(variable)]: place for place, variable in enumerate(variables)}
+        fresh = {(3, index): value for index, value in enumerate(self._fresh_metrics)}
+        groups = [
+            [
+                np.stack([own[by_place[kind, index]] for own in values])
+                if (kind, index) in by_place
+                else np.stack([fresh[kind, index]] * len(values))
+                for index in range(len(group))
+            ]
+            for kind, group in enumerate(self.variables)
+        ]
+        return jax.device_put(tuple(groups))
+
+    def values(self, state: State, number: int, variables: Sequence[Any]) -> list[np.ndarray]:
+        """Return the values of variables in one training."""
+        places = [self._places[id(variable)] for variable in variables]
+        return jax.device_get([state[kind][index][number] for kind, index in places])
+
+    def train(self, state: State, epoch: int, alive: np.ndarray) -> tuple[State, dict[str, Any]]:
+        """Train an epoch, counted from 0, of those trainings that are alive, (n,); the old state is used up.
+
+        Returns:
+            The new state, and the mean loss and so on of each training, (n,).
+        """
+        full, tails = self._batches(epoch)
+        return self._epoch(state, full, tails, alive, self._shared, self._own)
+
+    def answers(self, state: State, part: str) -> np.ndarray:
+        """Return the outputs for a part's segments, (n, n_segments of the largest part, n_classes)."""
+        rows, batch_size = self._rows[part], self.settings.batch_size
+        length = -(-max(map(len, rows)) // batch_size) * batch_size
+        batches = np.stack([_padded(own, length).reshape(-1, batch_size) for own in rows])
+        outputs = self._answers(state[0], state[1], batches, self._shared, self._own)
+        return np.asarray(outputs).reshape(len(rows), length, -1)
+
+    def _batches(self, epoch: int) -> tuple[dict[str, np.ndarray], list[dict[str, np.ndarray]]]:
+        """Return the full batches of an epoch, (steps, n, batch_size), and the last, smaller ones, by their sizes."""
+        size, rows = self.settings.batch_size, self._rows["train"]
+        orders = [epoch_order(len(own), training.settings.seed, epoch)
+                  for own, training in zip(rows, self.trainings, strict=True)]  # fmt: skip
+        n_full = np.array([len(order) // size for order in orders])
+        length = max(n_full.max(), 1) * size
+        columns = [self._columns(number, _padded(order[: n_full[number] * size], length), epoch)
+                   for number, order in enumerate(orders)]  # fmt: skip
+        full = {name: np.stack([own[name].reshape(-1, size, *own[name].shape[1:]) for own in columns], axis=1)
+                for name in columns[0]}  # fmt: skip
+        full["is_there"] = np.arange(len(full["rows"]))[:, None] < n_full
+        rests = [order[n_full[number] * size :] for number, order in enumerate(orders)]
+        tails = []
+        for rest in sorted({len(order) for order in rests} - {0}):
+            numbers = np.array([number for number, order in enumerate(rests) if len(order) == rest])
+            parts = [self._columns(number, rests[number], epoch) for number in numbers]
+            tails.append({"numbers": numbers} | {name: np.stack([own[name] for own in parts]) for name in parts[0]})
+        return full, tails
+
+    def _columns(self, number: int, order: np.ndarray, epoch: int) -> dict[str, np.ndarray]:
+        """Return what a training's step is told of segments: which they are and, with masks, what stays of each."""
+        rows = self._rows["train"][number][order]
+        config = self.settings.spec_augment
+        if config is None:
+            return {"rows": rows}
+        seed, sizes = self.trainings[number].settings.seed, self.trainings[0].examples.features.shape[1:3]
+        frames, values = epoch_masks(order, sizes, seed, epoch, config)
+        return {"rows": rows, "frames": frames, "values": values}
+
+    def _train_epoch(
+        self, state: State, full: dict[str, Any], tails: list[dict[str, Any]], alive: Any, shared: Any, own: Any
+    ) -> tuple[State, dict[str, Any]]:
+        state = (*state[:3], [jnp.broadcast_to(value, (len(alive), *value.shape)) for value in self._fresh_metrics])
+        steps = jax.vmap(self._step, in_axes=(0, 0, None, 0))
+
+        def step(state: State, batch: dict[str, Any]) -> tuple[State, None]:
+            trained = steps(state, batch, shared, own)
+            return _chosen(alive & batch["is_there"], trained, state), None
+
+        state, _ = jax.lax.scan(step, state, full)
+        for tail in tails:
+            numbers = tail["numbers"]
+            before, differences = jax.tree.map(lambda values, numbers=numbers: values[numbers], (state, own))
+            after = _chosen(alive[numbers], steps(before, tail, shared, differences), before)
+            state = jax.tree.map(lambda values, new, numbers=numbers: values.at[numbers].set(new), state, after)
+        return state, jax.vmap(self._logs)(state[3])
+
+    def _step(self, state: State, batch: dict[str, Any], shared: Any, own: dict[str, Any]) -> State:
+        """Train one network with one batch: the step that Keras's own fit takes."""
+        rows = batch["rows"]
+        features, targets = shared["features"][rows], shared["targets"][rows]
+        if "frames" in batch:
+            kept = batch["frames"][:, :, None] & batch["values"][:, None]
+            kept = kept.reshape(kept.shape + (1,) * (features.ndim - 3))
+            features = jnp.where(kept, features, own["neutral"])
+        data = [self._inputs(features, rows, own), targets]
+        if "class_weights" in own:
+            data.append(own["class_weights"][targets.argmax(axis=-1)])
+        return self.network.train_step(state, tuple(data))[1]
+
+    def _inputs(self, features: Any, rows: Any, own: dict[str, Any]) -> Any:
+        return network_inputs(features, own["genders"][rows] if "genders" in own else None)
+
+    def _logs(self, metrics: list[Any]) -> dict[str, Any]:
+        pairs = list(zip(self.network.metrics_variables, metrics, strict=True))
+        with keras.StatelessScope(state_mapping=pairs):
+            return self.network.get_metrics_result()
+
+    def _answer(self, trainable: list[Any], others: list[Any], batches: Any, shared: Any, own: dict[str, Any]) -> Any:
+        """Return one network's outputs for batches of rows, (n_batches, batch_size, n_classes)."""
+
+        def answer(rows: Any) -> Any:
+            inputs = self._inputs(shared["features"][rows], rows, own)
+            return self.network.stateless_call(trainable, others, inputs, training=False)[0]
+
+        return jax.lax.map(answer, batches)
+
+
+def _build_metrics(network: SERModel) -> None:
+    """Have Keras make the variables of loss and metrics, which it does at the first batch."""
+    some = np.full((1, network.n_classes), 1 / network.n_classes, np.float32)
+    network.compute_loss(y=some, y_pred=some)
+    network.compute_metrics(x=None, y=some, y_pred=some)
+
+
+def _differences(trainings: Sequence[Training]) -> dict[str, np.ndarray]:
+    """Return what else is each training's own: the genders of all segments, the weights of its classes."""
+    own: dict[str, np.ndarray] = {}
+    genders = [training.examples.genders for training in trainings if training.examples.genders is not None]
+    if genders:
+        own["genders"] = np.repeat(np.stack(genders), trainings[0].examples.counts, axis=1)
+    if trainings[0].settings.class_weights:
+        weights = [class_weights(training.part("train")) for training in trainings]
+        own["class_weights"] = np.stack(weights).astype(np.float32)
+    return own
+
+
+def _chosen(which: Any, values: Any, others: Any) -> Any:
+    """Return the values of those trainings that ``which`` says, (n,), and the others' otherwise."""
+
+    def choose(value: Any, other: Any) -> Any:
+        return jnp.where(which.reshape(-1, *[1] * (value.ndim - 1)), value, other)
+
+    return jax.tree.map(choose, values, others)
+
+
+def _padded(rows: np.ndarray, length: int) -> np.ndarray:
+    """Return the rows followed by zeros, (length,)."""
+    return np.concatenate([rows, np.zeros(length - len(rows), rows.dtype)])
