@@ -6,8 +6,10 @@ import csv
 import io
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -180,6 +182,8 @@ class Classifier:
         self.feature_spec = model.feature_spec
         self.network = _probability_network(model)
         self._for_one_clip = self.network
+        # on JAX predict_on_batch hands over the variables' arrays and takes them back: one thread at a time
+        self._turn = threading.Lock() if keras.backend.backend() == "jax" else nullcontext()
 
     def warm_up(self) -> None:
         """Get ready for recordings that come one at a time, so that the first is answered as fast as the others.
@@ -297,8 +301,8 @@ class Classifier:
         genders = self._genders(gender, paths)
         attempt = partial(_attempt, spec=self.feature_spec, windows=windows)
         predictions: list[Prediction] = []
-        with single_threaded_blas():
-            for outcomes in _in_batches(attempt, paths, genders, batch_size):
+        with single_threaded_blas(), closing(_in_batches(attempt, paths, genders, batch_size)) as batches:
+            for outcomes in batches:
                 predictions += self._judge(_clips(outcomes, on_error), batch_size)
         return predictions
 
@@ -373,8 +377,9 @@ class Classifier:
         rows = [slice(start, start + batch_size) for start in range(0, len(features), batch_size)]
         batches = [(features[part], genders[part] if self.model.takes_gender else None) for part in rows]
         networks = [self._for_one_clip if len(batch[0]) == 1 else self.network for batch in batches]
-        answers = zip(networks, batches, strict=True)
-        return np.concatenate([network.predict_on_batch(network_inputs(*batch)) for network, batch in answers])
+        asked = zip(networks, batches, strict=True)
+        with self._turn:
+            return np.concatenate([network.predict_on_batch(network_inputs(*batch)) for network, batch in asked])
 
     def _prediction(self, clip: Clip, outputs: np.ndarray) -> Prediction:
         spans = zip(clip.spans, outputs, strict=True) if clip.spans else ()
@@ -389,7 +394,7 @@ class Classifier:
 
 def _in_batches(
     attempt: Callable[[Path, Any], Clip | AudioError], paths: Sequence[Path], genders: Sequence[Any], batch_size: int
-) -> Iterator[Iterable[Clip | AudioError]]:
+) -> Generator[Iterable[Clip | AudioError], None, None]:
     """Yield the outcomes of the recordings, a batch at a time; threads hear the next batch in the meantime."""
     if len(paths) == 1:  # nothing to do beside it, and to start threads takes as long as to read a file
         yield map(attempt, paths, genders)

@@ -78,6 +78,6 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 def no_plots() -> Iterator[None]:
     """Draw nothing in cross-validations, whose pictures are tested elsewhere and cost more than small trainings."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("plot_confusion", "plot_embedding", "plot_history"):
-            patch.setattr(f"serzoo.training.cross_validate.{name}", lambda *_, **__: None)
+        for name in ("cross_validate.plot_confusion", "folds.plot_embedding", "folds.plot_history"):
+            patch.setattr(f"serzoo.training.{name}", lambda *_, **__: None)
         yield

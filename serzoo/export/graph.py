@@ -29,34 +29,41 @@ def waveform_inputs(classifier: Classifier, batch: int | None) -> list[tf.Tensor
 
 def features_inputs(classifier: Classifier, batch: int | None) -> list[tf.TensorSpec]:
     """Return what an endpoint for features takes: ``features``, (batch, n_frames, ...), and the gender if any."""
-    shape = (batch, *features_shape(classifier))
+    shape = (batch, *features_shape(classifier, fixed=batch is not None))
     return [tf.TensorSpec(shape, tf.float32, name="features"), *_gender_input(classifier, batch)]
 
 
-def features_shape(classifier: Classifier) -> tuple[int | None, ...]:
-    """Return the shape of a recording's features, (n_frames or None, ...)."""
+def features_shape(classifier: Classifier, fixed: bool) -> tuple[int | None, ...]:
+    """Return the shape of a recording's features, (n_frames or None, ...).
+
+    Args:
+        classifier: which answers.
+        fixed: whether an endpoint takes the spec's number of frames alone, if it has one, or all that the model takes.
+    """
     spec = classifier.feature_spec
     if spec.segment_frames is not None:
         return None, *spec.frame_shape
     n_frames, *frame_shape = classifier.model.features_shape
-    return n_frames or spec.n_frames, *frame_shape
+    return (n_frames or spec.n_frames) if fixed else n_frames, *frame_shape
 
 
-def describe_inputs(classifier: Classifier, batch: object, gender: str) -> dict[str, dict[str, str]]:
+def describe_inputs(classifier: Classifier, batch: int | None, gender: str) -> dict[str, dict[str, str]]:
     """Return the inputs of both endpoints in words.
 
     Args:
         classifier: which answers.
-        batch: recordings at a time, as their shape says it.
+        batch: recordings at a time; None for any number.
         gender: what the genders are and must be, where the model takes them.
     """
     spec = classifier.feature_spec
-    shape = ", ".join("n_frames" if size is None else str(size) for size in features_shape(classifier))
-    genders = {"gender": f"float32 ({batch},), {gender}"} if classifier.model.takes_gender else {}
-    waveform = f"float32 ({batch}, n_samples), -1..1 at {spec.sample_rate} Hz, any length"
+    sizes = features_shape(classifier, fixed=batch is not None)
+    shape = ", ".join("n_frames" if size is None else str(size) for size in sizes)
+    rows = "batch" if batch is None else batch
+    genders = {"gender": f"float32 ({rows},), {gender}"} if classifier.model.takes_gender else {}
+    waveform = f"float32 ({rows}, n_samples), -1..1 at {spec.sample_rate} Hz, any length"
     return {
         "serving_default": {"waveform": waveform, **genders},
-        "features": {"features": f"float32 ({batch}, {shape})", **genders},
+        "features": {"features": f"float32 ({rows}, {shape})", **genders},
     }
 
 

@@ -108,7 +108,7 @@ def _module(classifier: Classifier) -> tf.Module:
         # brought to its length first: LiteRT runs graphs of fixed shapes several times as fast
         fitted = waveform if spec.n_samples is None else tf.reshape(fit_length(waveform, spec.n_samples), (1, -1))
         features = listen(fitted)
-        features.set_shape((1, *graph.features_shape(classifier)))
+        features.set_shape((1, *graph.features_shape(classifier, fixed=True)))
         return of_features(features, gender)
 
     module = tf.Module()

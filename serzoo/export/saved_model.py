@@ -51,7 +51,7 @@ def describe(classifier: Classifier) -> dict[str, object]:
     """Return the signatures' inputs and TensorFlow's version, as plain data."""
     return {
         "signatures": {
-            **graph.describe_inputs(classifier, "batch", "probability of male, 0..1"),
+            **graph.describe_inputs(classifier, None, "probability of male, 0..1"),
             "class_names": {},
         },
         "caution": graph.caution(classifier),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from jax import numpy as jnp
 from serzoo.config import TrainingConfig
 from serzoo.data.epochs import epoch_masks, epoch_order
 from serzoo.data.examples import Examples, network_inputs, network_targets
-from serzoo.errors import WeightsError
+from serzoo.errors import ConfigError, WeightsError
 from serzoo.models.base import SERModel
 from serzoo.training.callbacks import ProgressBar, training_variables
 from serzoo.training.compiling import Workbench
@@ -83,10 +84,25 @@ def fit_at_once(
         has its weights.
 
     Raises:
-        ConfigError, DataError: as :func:`serzoo.training.fit.fit`.
+        ConfigError: as :func:`serzoo.training.fit.fit`, or the memory does not hold so many.
+        DataError: as :func:`serzoo.training.fit.fit`.
         WeightsError: a training diverged; the others come first.
     """
-    run = _Run(trainings, Workbench() if workbench is None else workbench)
+    try:
+        yield from _fit_at_once(trainings, Workbench() if workbench is None else workbench, progress, title)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise ConfigError(
+            f"{len(trainings)} trainings of {trainings[0].model.name} do not fit into the memory at once; "
+            "lower at_once (--at-once)."
+        ) from None
+
+
+def _fit_at_once(
+    trainings: Sequence[Training], workbench: Workbench, progress: bool, title: str
+) -> Iterator[tuple[int, History]]:
+    run = _Run(trainings, workbench)
     epochs = range(run.firsts.min(), trainings[0].settings.epochs)
     bar = ProgressBar(title, epochs.stop, epochs.start)
     try:
@@ -118,7 +134,8 @@ class _Run:
             values.append([np.asarray(variable) for variable in training_variables(network)])
             self.courses.append(course)
         self.firsts = np.array(firsts)
-        self.program = Program(self.network, trainings, np.array(neutrals, np.float32))
+        self.data = _Data(trainings, np.array(neutrals, np.float32))
+        self.program = _program(self.network)
         self.state = self.program.stacked(values)
         self.is_over = np.zeros(len(trainings), bool)
         self.errors: dict[int, WeightsError] = {}
@@ -128,19 +145,26 @@ class _Run:
         alive = (self.firsts <= epoch) & ~self.is_over
         if not alive.any():
             return {}
-        self.state, values = self.program.train(self.state, epoch, alive)
+        full, tails = self.data.batches(epoch)
+        self.state, values = self.program.train(self.state, full, tails, alive, self.data.shared, self.data.own)
         columns = {name: np.asarray(column) for name, column in values.items()}
         numbers = [int(number) for number in alive.nonzero()[0]]
         logs = {number: {name: float(column[number]) for name, column in columns.items()} for number in numbers}
         self._score(logs)
-        for number, record in logs.items():
-            self._note(number, epoch, record)
-        return {name: float(np.mean([record[name] for record in logs.values()])) for name in next(iter(logs.values()))}
+        self.is_over[list(self.errors)] = True
+        sound = [number for number in logs if number not in self.errors]
+        for number in sound:
+            self._note(number, epoch, logs[number])
+        return (
+            {name: float(np.mean([logs[number][name] for number in sound])) for name in logs[sound[0]]} if sound else {}
+        )
 
     def _score(self, logs: Mapping[int, dict[str, float]]) -> None:
         """Add the scores that the selection rule or a held-out part asks for."""
         for place, scorer in enumerate(self.courses[0].scores):
-            outputs = self.program.answers(self.state, scorer.part)
+            batches = self.data.batches_of(scorer.part)
+            answers = self.program.answers(*self.state[:2], batches, self.data.shared, self.data.own)
+            outputs = np.asarray(answers).reshape(len(batches), -1, self.network.n_classes)
             for number, record in logs.items():
                 own = self.courses[number].scores[place]
                 try:
@@ -151,9 +175,6 @@ class _Run:
 
     def _note(self, number: int, epoch: int, record: dict[str, float]) -> None:
         """Keep what is to be kept of a training's epoch."""
-        if number in self.errors:
-            self.is_over[number] = True
-            return
         course = self.courses[number]
         if course.keep_best is not None:
             course.keep_best.consider(epoch, record, lambda: self._values(number, self.network.weights))
@@ -182,97 +203,57 @@ class _Run:
             raise next(iter(self.errors.values()))
 
 
-class Program:
-    """A training epoch, and answers, of one network with many sets of weights, compiled.
+class _Data:
+    """What the trainings are trained on, on the device, and which of it in which epoch.
 
     Args:
-        network: compiled; its variables say where values are in a state.
-        trainings: what differs between the sets.
+        trainings: those that run.
         neutrals: what masks put in the place of each training's features, (n, ...), of shapes that go with a frame's.
+
+    Attributes:
+        shared: features and targets of all segments.
+        own: what each training has of its own, first axis: trainings.
     """
 
-    def __init__(self, network: SERModel, trainings: Sequence[Training], neutrals: np.ndarray) -> None:
+    def __init__(self, trainings: Sequence[Training], neutrals: np.ndarray) -> None:
         first = trainings[0]
-        self.network, self.trainings, self.settings = network, trainings, first.settings
-        _build_metrics(network)
-        self.variables = (
-            network.trainable_variables,
-            network.non_trainable_variables,
-            network.optimizer.variables,
-            network.metrics_variables,
-        )
-        self._places = {id(variable): (kind, index) for kind, group in enumerate(self.variables)
-                        for index, variable in enumerate(group)}  # fmt: skip
-        for metric in network.metrics:
-            metric.reset_state()
-        self._fresh_metrics = [np.asarray(variable) for variable in network.metrics_variables]
+        self.trainings, self.settings = trainings, first.settings
         self._rows = {part: [training.rows(part) for training in trainings] for part in first.parts}
         targets = network_targets(first.examples, self.settings.label_smoothing)
-        counts = first.examples.counts
-        self._shared = jax.device_put(
-            {"features": first.examples.features, "targets": np.repeat(targets, counts, axis=0)}
-        )
-        self._own = jax.device_put({"neutral": neutrals, **_differences(trainings)})
-        self._epoch = jax.jit(self._train_epoch, donate_argnums=0)
-        self._answers = jax.jit(jax.vmap(self._answer, in_axes=(0, 0, 0, None, 0)))
+        targets = np.repeat(targets, first.examples.counts, axis=0)
+        self.shared = jax.device_put({"features": first.examples.features, "targets": targets})
+        self.own = jax.device_put({"neutral": neutrals, **_differences(trainings)})
 
-    def stacked(self, values: Sequence[Sequence[np.ndarray]]) -> State:
-        """Return the state of which each training's variables have these values, in the order of training_variables."""
-        variables = training_variables(self.network)
-        by_place = {self._places[id(variable)]: place for place, variable in enumerate(variables)}
-        fresh = {(3, index): value for index, value in enumerate(self._fresh_metrics)}
-        groups = [
-            [
-                np.stack([own[by_place[kind, index]] for own in values])
-                if (kind, index) in by_place
-                else np.stack([fresh[kind, index]] * len(values))
-                for index in range(len(group))
-            ]
-            for kind, group in enumerate(self.variables)
-        ]
-        return jax.device_put(tuple(groups))
-
-    def values(self, state: State, number: int, variables: Sequence[Any]) -> list[np.ndarray]:
-        """Return the values of variables in one training."""
-        places = [self._places[id(variable)] for variable in variables]
-        return jax.device_get([state[kind][index][number] for kind, index in places])
-
-    def train(self, state: State, epoch: int, alive: np.ndarray) -> tuple[State, dict[str, Any]]:
-        """Train an epoch, counted from 0, of those trainings that are alive, (n,); the old state is used up.
-
-        Returns:
-            The new state, and the mean loss and so on of each training, (n,).
-        """
-        full, tails = self._batches(epoch)
-        return self._epoch(state, full, tails, alive, self._shared, self._own)
-
-    def answers(self, state: State, part: str) -> np.ndarray:
-        """Return the outputs for a part's segments, (n, n_segments of the largest part, n_classes)."""
-        rows, batch_size = self._rows[part], self.settings.batch_size
-        length = -(-max(map(len, rows)) // batch_size) * batch_size
-        batches = np.stack([_padded(own, length).reshape(-1, batch_size) for own in rows])
-        outputs = self._answers(state[0], state[1], batches, self._shared, self._own)
-        return np.asarray(outputs).reshape(len(rows), length, -1)
-
-    def _batches(self, epoch: int) -> tuple[dict[str, np.ndarray], list[dict[str, np.ndarray]]]:
+    def batches(self, epoch: int) -> tuple[dict[str, np.ndarray], list[dict[str, np.ndarray]]]:
         """Return the full batches of an epoch, (steps, n, batch_size), and the last, smaller ones, by their sizes."""
-        size, rows = self.settings.batch_size, self._rows["train"]
-        orders = [epoch_order(len(own), training.settings.seed, epoch)
-                  for own, training in zip(rows, self.trainings, strict=True)]  # fmt: skip
+        size = self.settings.batch_size
+        orders = [
+            epoch_order(len(rows), training.settings.seed, epoch)
+            for rows, training in zip(self._rows["train"], self.trainings, strict=True)
+        ]
         n_full = np.array([len(order) // size for order in orders])
         length = max(n_full.max(), 1) * size
-        columns = [self._columns(number, _padded(order[: n_full[number] * size], length), epoch)
-                   for number, order in enumerate(orders)]  # fmt: skip
-        full = {name: np.stack([own[name].reshape(-1, size, *own[name].shape[1:]) for own in columns], axis=1)
-                for name in columns[0]}  # fmt: skip
+        columns = [
+            self._columns(number, _padded(order[: n_full[number] * size], length), epoch)
+            for number, order in enumerate(orders)
+        ]
+        full = {
+            name: np.stack([own[name].reshape(-1, size, *own[name].shape[1:]) for own in columns], axis=1)
+            for name in columns[0]
+        }
         full["is_there"] = np.arange(len(full["rows"]))[:, None] < n_full
-        rests = [order[n_full[number] * size :] for number, order in enumerate(orders)]
+        return full, self._last_batches(
+            [order[count * size :] for order, count in zip(orders, n_full, strict=True)], epoch
+        )
+
+    def _last_batches(self, rests: Sequence[np.ndarray], epoch: int) -> list[dict[str, np.ndarray]]:
+        """Return what is left of each training's order, trainings with as much left together."""
         tails = []
-        for rest in sorted({len(order) for order in rests} - {0}):
-            numbers = np.array([number for number, order in enumerate(rests) if len(order) == rest])
+        for size in sorted({len(rest) for rest in rests} - {0}):
+            numbers = np.array([number for number, rest in enumerate(rests) if len(rest) == size])
             parts = [self._columns(number, rests[number], epoch) for number in numbers]
             tails.append({"numbers": numbers} | {name: np.stack([own[name] for own in parts]) for name in parts[0]})
-        return full, tails
+        return tails
 
     def _columns(self, number: int, order: np.ndarray, epoch: int) -> dict[str, np.ndarray]:
         """Return what a training's step is told of segments: which they are and, with masks, what stays of each."""
@@ -283,6 +264,62 @@ class Program:
         seed, sizes = self.trainings[number].settings.seed, self.trainings[0].examples.features.shape[1:3]
         frames, values = epoch_masks(order, sizes, seed, epoch, config)
         return {"rows": rows, "frames": frames, "values": values}
+
+    def batches_of(self, part: str) -> np.ndarray:
+        """Return the rows of a part's segments, (n, n_batches, batch_size), zeros behind those of smaller parts."""
+        rows, size = self._rows[part], self.settings.batch_size
+        length = -(-max(map(len, rows)) // size) * size
+        return np.stack([_padded(own, length).reshape(-1, size) for own in rows])
+
+
+class Program:
+    """A training epoch, and answers, of one network with many sets of weights, compiled.
+
+    Args:
+        network: compiled; its variables say where values are in a state.
+
+    Attributes:
+        train: from a state, which is used up, the full batches, the last ones, which trainings are alive, (n,), and the
+            data gives the new state and the epoch's mean loss and so on, (n,) each.
+        answers: from the state's weights and other variables, batches of rows and the data gives the outputs,
+            (n, n_batches, batch_size, n_classes).
+    """
+
+    def __init__(self, network: SERModel) -> None:
+        self.network = network
+        _build_metrics(network)
+        self.variables = (
+            network.trainable_variables,
+            network.non_trainable_variables,
+            network.optimizer.variables,
+            network.metrics_variables,
+        )
+        self._places = {
+            id(variable): (kind, index)
+            for kind, group in enumerate(self.variables)
+            for index, variable in enumerate(group)
+        }
+        for metric in network.metrics:
+            metric.reset_state()
+        self._fresh_metrics = [np.asarray(variable) for variable in network.metrics_variables]
+        self.train = jax.jit(self._train_epoch, donate_argnums=0)
+        self.answers = jax.jit(jax.vmap(self._answer, in_axes=(0, 0, 0, None, 0)))
+
+    def stacked(self, values: Sequence[Sequence[np.ndarray]]) -> State:
+        """Return the state of which each training's variables have these values, in the order of training_variables."""
+        given = {id(variable): place for place, variable in enumerate(training_variables(self.network))}
+
+        def stack(variable: Any) -> np.ndarray:
+            return np.stack([own[given[id(variable)]] for own in values])
+
+        *others, _ = self.variables
+        fresh = [np.stack([value] * len(values)) for value in self._fresh_metrics]
+        return jax.device_put((*([stack(variable) for variable in group] for group in others), fresh))
+
+    def values(self, state: State, number: int, variables: Sequence[Any]) -> list[np.ndarray]:
+        """Return the values of variables in one training."""
+        places = [self._places[id(variable)] for variable in variables]
+        return jax.device_get([state[kind][index][number] for kind, index in places])
 
     def _train_epoch(
         self, state: State, full: dict[str, Any], tails: list[dict[str, Any]], alive: Any, shared: Any, own: Any
@@ -331,6 +368,12 @@ class Program:
             return self.network.stateless_call(trainable, others, inputs, training=False)[0]
 
         return jax.lax.map(answer, batches)
+
+
+@lru_cache(maxsize=1)
+def _program(network: SERModel) -> Program:
+    """Return the program of a network, the same as last time if it is the same network: JAX then has it compiled."""
+    return Program(network)
 
 
 def _build_metrics(network: SERModel) -> None:

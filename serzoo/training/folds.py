@@ -147,10 +147,14 @@ def write_fold(
         model: trained.
         history: of its training.
         workbench: where a network that answers may be compiled already.
+
+    Raises:
+        WeightsError: the model answers with NaN; nothing is written.
     """
     answering, embedding_model = (workbench or Workbench()).answering(model)
     fold, run = task.fold, experiment.run
     folder, test = run.fold(fold.name), experiment.examples.select(fold.test)
+    probabilities = predict_probabilities(answering, test)  # before anything is written: the training may have diverged
     heard = np.concatenate([fold.train] if fold.validation is None else [fold.train, fold.validation])
     write_heard(folder, (experiment.hashes[index] for index in heard), weight_files(task.recipe).values())
     with moved_into_place(folder / "model.keras") as part:
@@ -162,7 +166,6 @@ def write_fold(
     plot_history(history, run.path / "plots" / f"{fold.name}-curves.png")
     plot_embedding(embedding, test.targets, test.class_names, run.path / "plots" / f"{fold.name}-tsne.png")
     run.write_json(f"{fold.name}/environment.json", environment())
-    probabilities = predict_probabilities(answering, test)
     run.write_predictions(fold.name, prediction_table(experiment.manifest, fold.test, probabilities, test.genders))
     for state in folder.rglob("state.npz"):
         state.unlink()

@@ -5,17 +5,19 @@ from __future__ import annotations
 import importlib.util
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 
 import keras
 
 from serzoo.config import Recipe
-from serzoo.errors import ConfigError, SerzooWarning
+from serzoo.errors import ConfigError, SerzooWarning, WeightsError
 from serzoo.models.simple import SIMPLE_CLASSIFIERS
 from serzoo.training.callbacks import ProgressBar
 from serzoo.training.compiling import Workbench
 from serzoo.training.folds import Experiment, Task, train_fold, write_fold
 from serzoo.training.processes import quietly
+from serzoo.training.run_folder import RunFolder
 from serzoo.training.stages import build_model
 
 _WORTH_A_PROCESS = 20_000
@@ -60,6 +62,11 @@ def check_at_once(recipe: Recipe, at_once: int | None) -> None:
     if isinstance(at_once, bool) or not isinstance(at_once, int) or at_once < 1:
         raise ConfigError(f"at_once is {at_once!r}; it must be a number of folds, at least 1, or None to choose.")
     obstacle = _obstacle(recipe)
+    if at_once > 1 and not _on_jax() and _has_accelerator():
+        raise ConfigError(
+            f"at_once is {at_once}, but processes would fight for one accelerator; leave at_once out, "
+            "or run on JAX (KERAS_BACKEND=jax), where folds are one program."
+        )
     if at_once > 1 and _on_jax() and obstacle is not None:
         raise ConfigError(
             f"at_once is {at_once}, but on JAX {obstacle} cannot be trained as one program; leave at_once out, "
@@ -70,15 +77,16 @@ def check_at_once(recipe: Recipe, at_once: int | None) -> None:
 def choose_at_once(tasks: Sequence[Task], experiment: Experiment) -> int:
     """Return how many folds to train at the same time so that all are done soonest.
 
-    On JAX all of them if there is an accelerator. On a CPU as many as there are cores, in processes of one
-    thread each: small networks gain less from a second thread than a second fold does. One after another where a
+    On JAX all of them that have one seed if there is an accelerator. On a CPU as many as there are cores, in processes
+    of one thread each: small networks gain less from a second thread than a second fold does. One after another where a
     process would cost more than it brings, where one network keeps all cores busy (docs/performance.md), and on an
     accelerator that is not JAX's.
     """
     recipe = tasks[0].recipe
-    has_accelerator = not keras.distribution.list_devices()[0].lower().startswith("cpu")
-    if _on_jax() or has_accelerator or recipe.model.name in SIMPLE_CLASSIFIERS:
-        return len(tasks) if _on_jax() and has_accelerator and _obstacle(recipe) is None else 1
+    if _on_jax() and _has_accelerator() and _obstacle(recipe) is None:
+        return sum(task.recipe.training.seed == recipe.training.seed for task in tasks)
+    if _on_jax() or _has_accelerator() or recipe.model.name in SIMPLE_CLASSIFIERS:
+        return 1
     from joblib import cpu_count
 
     n_segments = int(experiment.examples.counts[tasks[0].fold.train].sum())
@@ -100,6 +108,10 @@ def _obstacle(recipe: Recipe) -> str | None:
 
 def _on_jax() -> bool:
     return keras.backend.backend() == "jax"
+
+
+def _has_accelerator() -> bool:
+    return not keras.distribution.list_devices()[0].lower().startswith("cpu")
 
 
 def _has_tensorflow() -> bool:
@@ -125,23 +137,34 @@ def _as_programs(tasks: Sequence[Task], experiment: Experiment, n_at_once: int, 
             for task, own in zip(group, told, strict=True)
         ]
         title = group[0].name if len(group) == 1 else f"{len(group)} folds"
+        diverged: list[WeightsError] = []
         for number, history in fit_at_once(trainings, workbench=workbench, progress=progress, title=title):
-            write_fold(group[number], told[number], trainings[number].model, history, workbench=workbench)
+            try:
+                write_fold(group[number], told[number], trainings[number].model, history, workbench=workbench)
+            except WeightsError as error:  # the other folds are as good as if it were not there
+                diverged.append(error)
+                continue
             yield group[number]
+        if diverged:
+            raise diverged[0]
 
 
 def _in_processes(tasks: Sequence[Task], experiment: Experiment, n_at_once: int, progress: bool) -> Iterator[Task]:
     """Train each fold in one of ``n_at_once`` processes that share the cores."""
     from joblib import Parallel, cpu_count, delayed, parallel_config
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     threads = max(1, cpu_count() // n_at_once)
+    settled = replace(
+        experiment, run=RunFolder(experiment.run.path.resolve())
+    )  # a kept process has a folder of its own
     bar = ProgressBar(f"folds, {n_at_once} at a time", len(tasks))
     if progress:
         bar.on_train_begin()
     try:
         with parallel_config("loky", n_jobs=n_at_once, inner_max_num_threads=threads):
             done = Parallel(return_as="generator_unordered")(
-                delayed(quietly)(_train_in_process, task, experiment, threads=threads) for task in tasks
+                delayed(quietly)(_train_in_process, task, settled, threads=threads) for task in tasks
             )
             for number, (task, messages) in enumerate(done):
                 for message in messages:
@@ -149,6 +172,10 @@ def _in_processes(tasks: Sequence[Task], experiment: Experiment, n_at_once: int,
                 if progress:
                     bar.on_epoch_end(number)
                 yield task
+    except TerminatedWorkerError:
+        raise ConfigError(
+            f"A process that trained a fold was ended, as happens when memory runs out; lower at_once, {n_at_once} now."
+        ) from None
     finally:
         bar.stop()
 

@@ -8,7 +8,7 @@
                        that embeddings come from
     fold01/            one folder per fold; with further seeds also fold01-seed47, fold01-seed48, ...
       state.npz        to resume from; gone when the training is done
-      tensorboard/     its logs
+      tensorboard/     its logs, unless it was trained with others as one program
       history.csv      loss and scores of each epoch
       against1/ ...    history of a stage before the last
       layers.csv       validation scores of each anti-transfer layer that was tried, in layer02/ and so on

@@ -77,6 +77,19 @@ def test_what_no_program_does_is_refused_on_jax(monkeypatch, recipe, changes, wh
         parallel.check_at_once(recipe, 2)
 
 
+def test_processes_do_not_share_an_accelerator(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "tensorflow")
+    monkeypatch.setattr(keras.distribution, "list_devices", lambda: ["GPU:0"])
+    with pytest.raises(ConfigError, match="at_once is 2, but processes would fight for one accelerator"):
+        parallel.check_at_once(load_recipe("timnet-ravdess"), 2)
+
+
+def test_seeds_are_trained_one_after_another_on_an_accelerator(tasks, monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    monkeypatch.setattr(keras.distribution, "list_devices", lambda: ["gpu:0"])
+    assert parallel.choose_at_once(tasks[0] + changed(tasks[0], **{"training.seed": 9}), tasks[1]) == 10
+
+
 def warn_and_add(one, other):
     warnings.warn("be careful", SerzooWarning, stacklevel=2)
     warnings.warn("be careful", SerzooWarning, stacklevel=2)
@@ -108,7 +121,8 @@ def test_processes_give_what_one_after_another_gives(run, synthetic_root, tmp_pa
 @pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="on JAX folds are one program")
 def test_an_error_in_a_process_is_the_same_error(synthetic_root, tmp_path):
-    changes = {**TINY, "training.optimizer.learning_rate": 1e30, "training.selection": "best-train-war"}
+    changes = {**TINY, "training.optimizer.learning_rate": 1e30}
     common = {"data_root": synthetic_root, "run_folder": tmp_path, "folds": [1, 2], "progress": False}
     with pytest.raises(WeightsError, match="training diverged"):
         serzoo.cross_validate("timnet-synthetic", changes=changes, at_once=2, **common)
+    assert not list(tmp_path.glob("fold*/model.keras")), "what has diverged leaves no model"
