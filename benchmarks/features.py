@@ -1,6 +1,7 @@
 """From recordings to cached MFCCs: serzoo beside the papers' way, and the memory that a large corpus takes.
 
     python benchmarks/features.py --corpus DIR --out results.json
+    python benchmarks/features.py --memory
 
 The papers' way, one file after another: ``librosa.load`` at 22,050 Hz, the clip centred in 110,000 samples,
 ``librosa.feature.mfcc`` with 39 coefficients, a CSV file per clip, and ``numpy.loadtxt`` of all of them at the end. It
@@ -47,13 +48,14 @@ SUFFIXES = (".flac", ".wav")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", type=Path, required=True, help="folder with wav or flac files, at any depth")
+    parser.add_argument("--corpus", type=Path, help="folder with wav or flac files, at any depth")
     parser.add_argument("--out", type=Path, help="JSON file to write; default: none")
     parser.add_argument("--repeats", type=int, default=5, help="of every measurement; default: 5")
     parser.add_argument("--sample", type=int, default=48, help="files that the papers' way is timed on; default: 48")
     parser.add_argument("--workers", type=int, help="threads; default: one per core that may be used")
     parser.add_argument("--files", type=int, nargs="*", default=[1000, 10_000, 100_000], help="made-up corpora")
     parser.add_argument("--scratch", type=Path, help="folder for caches and made-up files; default: the system's")
+    parser.add_argument("--memory", action="store_true", help="measure memory alone, which needs no corpus")
     parser.add_argument("--quick", action="store_true", help="24 files, one repeat, made-up corpora of 50 and 200")
     parser.add_argument("--fill", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -61,6 +63,12 @@ def main() -> None:
         folder, cache, n_files = options.fill
         print(*fill_made_up(Path(folder), Path(cache), int(n_files)))
         return
+    if options.memory:
+        with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
+            print_memory([measure_memory(n_files, Path(scratch)) for n_files in options.files])
+        return
+    if options.corpus is None:
+        parser.error("--corpus is missing; give a folder with recordings, or --memory")
     paths = sorted(path for path in options.corpus.rglob("*") if path.suffix in SUFFIXES)
     if not paths:
         parser.error(f"{options.corpus} holds no {' or '.join(SUFFIXES)} files")
@@ -211,7 +219,7 @@ def measure_memory(n_files: int, scratch: Path) -> dict[str, float]:
     """Return the time and the peak memory of filling the cache from ``n_files`` made-up recordings, twice."""
     folder, cache = scratch / f"{n_files} files", scratch / f"{n_files} features"
     make_up(folder, n_files)
-    command = (__file__, "--corpus", folder, "--fill", folder, cache, n_files)
+    command = (__file__, "--fill", folder, cache, n_files)
     (seconds, before, peak), (seconds_again, before_again, peak_again) = run_apart(*command), run_apart(*command)
     return {
         "files": n_files,
@@ -270,8 +278,12 @@ def print_table(results: dict[str, Any]) -> None:
     floor = sum(parts["floor"].values())
     ratio = parts["serzoo"]["from an empty cache"] / floor
     print(f"{'floor':8} {'sum':24} {floor:8.3f}   empty cache / floor: {ratio:.2f}\n")
+    print_memory(results["memory"])
+
+
+def print_memory(rows: Sequence[dict[str, float]]) -> None:
     print("made-up files   s, empty cache   peak MB   after 100   s, full cache   peak MB   after 100")
-    for row in results["memory"]:
+    for row in rows:
         print(
             f"{row['files']:13,} {row['s']:16.1f} {row['MB']:9.1f} {row['MB before']:11.1f}"
             f" {row['s again']:15.1f} {row['MB again']:9.1f} {row['MB before again']:11.1f}"

@@ -108,7 +108,7 @@ def test_a_recipe_of_a_simple_classifier_is_cross_validated(root, cache, tmp_pat
     packages = json.loads((tmp_path / "run" / first.chosen[0] / "environment.json").read_text())["packages"]
     assert {"scikit-learn", "skops"} <= set(packages)
 
-    monkeypatch.setattr("serzoo.training.cross_validate.train_simple", None)
+    monkeypatch.setattr("serzoo.training.folds.train_simple", None)
     assert cross_validate(settings, folds=[1, 2], **common).summary == first.summary
     monkeypatch.undo()
     whole = cross_validate(settings, **common)

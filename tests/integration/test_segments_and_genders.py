@@ -182,8 +182,8 @@ def test_an_interrupted_training_resumes_with_its_statistics(examples, tmp_path,
     class Stop(Exception):
         pass
 
-    def save_and_stop(state, path):
-        save(state, path)
+    def save_and_stop(state, *arguments):
+        save(state, *arguments)
         raise Stop
 
     save = callbacks.Checkpoint._save

@@ -133,7 +133,7 @@ def test_the_table_is_of_the_reports(study):
 
 def test_what_is_done_is_not_done_again(study, corpora, monkeypatch):
     folder, found = study
-    monkeypatch.setattr("serzoo.training.cross_validate.train_simple", None)
+    monkeypatch.setattr("serzoo.training.folds.train_simple", None)
     again = study_frozen(
         corpora, [MFCC], ["svc"], protocol="random2-seed1-v1", run_folder=folder / "run",
         cache=FeatureCache(folder / "cache"), jobs=1, progress=False,
