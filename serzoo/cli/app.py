@@ -204,7 +204,9 @@ def cross_validate_config(
     weigh: Annotated[str, typer.Option(help="What post-hoc probabilities weigh: posteriors or logits.")] = "posteriors",
     at_once: Annotated[
         int | None,
-        typer.Option(help="Folds to train at the same time, in processes or, on JAX, as one program; chosen unless given."),
+        typer.Option(
+            help="Folds to train at the same time, in processes or, on JAX, as one program; chosen unless given."
+        ),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
