@@ -22,8 +22,6 @@ import argparse
 import hashlib
 import io
 import json
-import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -34,7 +32,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from measuring import peak_memory, processor, run_apart, timed
+from measuring import machine, peak_memory, run_apart, timed
 
 from serzoo.data import audio
 from serzoo.data.cache import FeatureCache
@@ -92,12 +90,7 @@ def measure(paths: Sequence[Path], options: argparse.Namespace) -> dict[str, Any
         ]
         parts = time_parts(sample, Path(scratch), options.repeats)
     return {
-        "machine": {
-            "platform": platform.platform(),
-            "processor": processor(),
-            "cores": len(os.sched_getaffinity(0)),
-            "load": os.getloadavg(),
-        },
+        "machine": machine(),
         "date": time.strftime("%Y-%m-%d"),
         "formats": sorted({path.suffix for path in paths}),
         "files": len(paths),

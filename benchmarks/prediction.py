@@ -23,7 +23,6 @@ clock's time stands this process's processor time, in which other processes' is 
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -39,7 +38,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 import numpy as np
 import soundfile
-from measuring import processor, timed
+from measuring import machine, timed
 
 RATE = 48_000
 N_CLASSES = 8
@@ -65,12 +64,7 @@ def main() -> None:
     if options.quick:
         options.repeats, options.rounds, options.starts, options.files, options.sample = 3, 1, 2, 40, 4
     results: dict[str, Any] = {
-        "machine": {
-            "platform": platform.platform(),
-            "processor": processor(),
-            "cores": len(os.sched_getaffinity(0)),
-            "load": os.getloadavg(),
-        },
+        "machine": machine(),
         "date": time.strftime("%Y-%m-%d"),
     }
     measures = {"latency": measure_latency, "folder": measure_folder, "exports": measure_exports}

@@ -23,7 +23,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from measuring import processor
+from measuring import machine
 
 STOCK, STOCK_XLA, TORCH, SERZOO, SERZOO_PLAIN, FLOOR = (
     "stock Keras",
@@ -74,7 +74,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         for process in ways.values():
             process.end()
     return {
-        "machine": {"processor": processor(), "cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()},
+        "machine": machine(),
         "date": time.strftime("%Y-%m-%d"),
         "model": options.model,
         "batch": options.batch,
