@@ -16,7 +16,7 @@ from serzoo.models.simple import SIMPLE_CLASSIFIERS
 from serzoo.training.callbacks import ProgressBar
 from serzoo.training.compiling import Workbench
 from serzoo.training.folds import Experiment, Task, train_fold, write_fold
-from serzoo.training.processes import quietly
+from serzoo.training.processes import quietly, stderr_closed
 from serzoo.training.run_folder import RunFolder
 from serzoo.training.stages import build_model
 
@@ -163,9 +163,10 @@ def _in_processes(tasks: Sequence[Task], experiment: Experiment, n_at_once: int,
         bar.on_train_begin()
     try:
         with parallel_config("loky", n_jobs=n_at_once, inner_max_num_threads=threads):
-            done = Parallel(return_as="generator_unordered")(
-                delayed(quietly)(_train_in_process, task, settled, threads=threads) for task in tasks
-            )
+            with stderr_closed():  # to read a task is to import TensorFlow, which has notes to print
+                done = Parallel(return_as="generator_unordered")(
+                    delayed(quietly)(_train_in_process, task, settled, threads=threads) for task in tasks
+                )
             for number, (task, messages) in enumerate(done):
                 for message in messages:
                     warnings.warn(f"{task.name}: {message}", SerzooWarning, stacklevel=2)

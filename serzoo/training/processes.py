@@ -26,7 +26,7 @@ def quietly(function: Callable[..., _Result], *arguments: object, threads: int =
         What the function returns, and the texts of serzoo's warnings on the way, each once.
     """
     os.environ.update(dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), str(threads)))
-    with _stderr_closed():
+    with stderr_closed():
         import keras
 
         keras.distribution.list_devices()  # what native code has to say of them, it says now
@@ -38,8 +38,8 @@ def quietly(function: Callable[..., _Result], *arguments: object, threads: int =
 
 
 @contextmanager
-def _stderr_closed() -> Iterator[None]:
-    """Keep what native code writes to stderr from it."""
+def stderr_closed() -> Iterator[None]:
+    """Keep what native code writes to stderr from it, and what processes that are started meanwhile ever write."""
     sys.stderr.flush()
     kept, silent = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(silent, 2)

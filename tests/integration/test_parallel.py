@@ -120,9 +120,10 @@ def test_processes_give_what_one_after_another_gives(run, synthetic_root, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="on JAX folds are one program")
-def test_an_error_in_a_process_is_the_same_error(synthetic_root, tmp_path):
+def test_an_error_in_a_process_is_the_same_error(synthetic_root, tmp_path, capfd):
     changes = {**TINY, "training.optimizer.learning_rate": 1e30}
     common = {"data_root": synthetic_root, "run_folder": tmp_path, "folds": [1, 2], "progress": False}
     with pytest.raises(WeightsError, match="training diverged"):
         serzoo.cross_validate("timnet-synthetic", changes=changes, at_once=2, **common)
     assert not list(tmp_path.glob("fold*/model.keras")), "what has diverged leaves no model"
+    assert "absl::InitializeLog" not in capfd.readouterr().err, "what TensorFlow notes when it starts"
