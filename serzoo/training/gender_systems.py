@@ -26,6 +26,7 @@ from serzoo.labels import FEMALE, MALE
 from serzoo.metrics import Scores, summarise
 from serzoo.models import MODELS
 from serzoo.models.simple import SIMPLE_CLASSIFIERS
+from serzoo.report.published import Published, published_gender_systems
 from serzoo.training.cross_validate import Report, choose_folds, cross_validate, derive_report, recipe_folds
 from serzoo.training.evaluate import softmax
 from serzoo.training.gender import GENDERS, decided, told_genders
@@ -102,36 +103,6 @@ SYSTEMS: Mapping[str, System] = MappingProxyType(
 )
 """By the names of the paper's tables, in their order."""
 
-PUBLISHED: Mapping[str, Mapping[str, tuple[float, float, float]]] = MappingProxyType(
-    {
-        "ravdess": dict(
-            zip(
-                SYSTEMS,
-                (
-                    (91.60, 90.97, 91.02), (87.02, 85.00, 84.91), (91.23, 90.13, 90.31),
-                    (90.86, 89.44, 89.24), (90.71, 90.41, 90.71),
-                    (90.75, 90.41, 90.44), (89.83, 89.37, 89.38), (90.04, 89.51, 89.50),
-                    (91.34, 91.18, 91.22), (91.07, 90.90, 90.88), (91.70, 91.31, 91.33),
-                ),
-                strict=True,
-            )
-        ),
-        "iemocap": dict(
-            zip(
-                SYSTEMS,
-                (
-                    (73.28, 71.88, 71.94), (72.72, 70.53, 70.75), (73.73, 72.61, 72.59),
-                    (72.62, 70.05, 70.23), (72.58, 71.40, 71.65),
-                    (72.03, 70.72, 70.88), (71.45, 70.18, 70.33), (71.69, 70.43, 70.60),
-                    (73.68, 71.94, 71.97), (73.47, 71.77, 71.84), (73.69, 72.22, 72.26),
-                ),
-                strict=True,
-            )
-        ),
-    }
-)  # fmt: skip
-"""UAR, WAR and weighted F1 in percent of TBDM-Net: tables 5 and 6, ten random folds, 300 epochs."""
-
 
 @dataclass(frozen=True)
 class GenderSystems:
@@ -162,15 +133,16 @@ class GenderSystems:
             for title, score in SCORES.items():
                 row[title] = 100 * report.summary.mean[score]
             if name in published:
-                row |= {f"paper {title}": figure for title, figure in zip(SCORES, published[name], strict=True)}
+                figures = zip(SCORES, published[name].scores, strict=True)
+                row |= {f"paper {title}": figure for title, figure in figures}
             rows.append({**row, "n": report.summary.pooled.n})
         return rows
 
-    def _published(self) -> Mapping[str, tuple[float, float, float]]:
+    def _published(self) -> Mapping[str, Published]:
         """Return the paper's scores by system; none of another task than all emotions of one of its corpora."""
         recipe = self.recipe
         same_task = recipe.test_corpus is None and recipe.target == "label" and recipe.class_names is None
-        return PUBLISHED.get(recipe.corpus, {}) if same_task else {}
+        return published_gender_systems(recipe.corpus) if same_task else {}
 
     def to_markdown(self) -> str:
         """Return the table as the paper has it."""

@@ -21,6 +21,9 @@
     report.json        scores of the runs done so far: each, mean and standard deviation over folds, pooled
     leakage.json       what their training, validation and test parts share
     plots/             curves, confusion matrix, t-SNE
+
+A run folder that is kept for good (:mod:`serzoo.ledger.keep`) has ``predictions.csv.gz`` and ``history.csv.gz``
+instead, and neither models, logs, embeddings nor plots.
 """
 
 from __future__ import annotations
@@ -28,12 +31,13 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -48,6 +52,9 @@ from serzoo.metrics import Scores
 
 if TYPE_CHECKING:
     import pandas as pd
+
+PREDICTIONS = "predictions.csv"
+"""Label and probabilities of each test clip of a fold."""
 
 _RECORDED_PACKAGES = (
     "serzoo", "keras", "tensorflow", "jax", "numpy", "librosa", "soundfile", "soxr", "scikit-learn", "skops", "xgboost",
@@ -100,7 +107,9 @@ class RunFolder:
 
     def write_predictions(self, fold: str, table: pd.DataFrame) -> None:
         """Write a fold's predictions; their presence is what marks it as done."""
-        write_whole(self.fold(fold) / "predictions.csv", table.to_csv(index=False, lineterminator="\n"))
+        path = self.fold(fold) / PREDICTIONS
+        write_whole(path, table.to_csv(index=False, lineterminator="\n"))
+        _compressed(path).unlink(missing_ok=True)  # of a run folder that was kept
 
     def read_scores(self, folds: Iterable[str], class_names: Sequence[str]) -> dict[str, Scores]:
         """Score those of ``folds`` that are done from their predictions files.
@@ -108,7 +117,7 @@ class RunFolder:
         Raises:
             DataError: a file is damaged or of other classes.
         """
-        paths = {fold: self.fold(fold) / "predictions.csv" for fold in folds}
+        paths = {fold: stored(self.fold(fold) / PREDICTIONS) for fold in folds}
         return {fold: score_predictions(path, class_names) for fold, path in paths.items() if path.exists()}
 
 
@@ -119,34 +128,82 @@ def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     write_whole(path, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
 
 
-def read_predictions(folder: Path) -> pd.DataFrame:
-    """Return the predictions in the folder of a fold that is done, texts as texts."""
+def stored(path: Path) -> Path:
+    """Return where a table is: at ``path``, or compressed beside it, as run folders that are kept have it."""
+    packed = _compressed(path)
+    return packed if packed.exists() and not path.exists() else path
+
+
+def _compressed(path: Path) -> Path:
+    return path.with_name(f"{path.name}.gz")
+
+
+def read_table(path: Path, dtype: Any = None) -> pd.DataFrame:
+    """Return a table of a run folder, compressed or not.
+
+    Args:
+        path: the file, uncompressed.
+        dtype: the columns' types, as :func:`pandas.read_csv` takes them; None for what their values look like.
+
+    Raises:
+        DataError: there is no such file, or it is damaged.
+    """
     import pandas as pd
 
+    path = stored(path)
+    try:
+        return pd.read_csv(path, dtype=dtype, keep_default_na=False)  # a class may be called None
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing; train that fold again.") from None
+    except (ValueError, EOFError, OSError, zlib.error):  # what pandas and gzip make of other bytes
+        raise damaged(path, "no table") from None
+
+
+def read_predictions(folder: Path) -> pd.DataFrame:
+    """Return the predictions in the folder of a fold that is done, texts as texts.
+
+    Raises:
+        DataError: there are none, or the file is damaged.
+    """
     texts = dict.fromkeys(("clip", "speaker", "label", "prediction"), str)
-    return pd.read_csv(folder / "predictions.csv", dtype=texts, keep_default_na=False)
+    return read_table(folder / PREDICTIONS, texts)
 
 
 def score_predictions(path: Path, class_names: Sequence[str]) -> Scores:
-    """Compute the scores from a predictions file (columns ``label`` and ``prediction``).
+    """Compute the scores from a predictions file (columns ``label`` and ``prediction``), compressed or not.
 
     Raises:
         DataError: the file lacks a column or names another class.
     """
-    import pandas as pd
+    table = read_table(path, str)
+    targets, predictions = class_indices(table, path, class_names)
+    return Scores.from_predictions(targets, predictions, class_names)
 
+
+def class_indices(table: pd.DataFrame, path: Path, class_names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the true and the predicted class indices in a table of predictions, each (N,).
+
+    Args:
+        table: with the columns ``label`` and ``prediction``.
+        path: where it was read, for messages.
+        class_names: the classes, in order.
+
+    Raises:
+        DataError: a column is missing, a class unknown, or there is no row.
+    """
     lookup = {name: index for index, name in enumerate(class_names)}
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)  # a class may be called None
-        targets, predictions = ([lookup[label] for label in table[column]] for column in ("label", "prediction"))
-    except (KeyError, ValueError) as error:
-        reason = f"no column or class {error}" if isinstance(error, KeyError) else "no table"
-        raise DataError(
-            f"{path} is damaged or of another run ({reason}); delete its folder to train that fold again."
-        ) from None
-    if not targets:
+        targets, predictions = (np.array([lookup[name] for name in table[key]]) for key in ("label", "prediction"))
+    except KeyError as error:
+        raise damaged(path, f"no column or class {error}") from None
+    if not len(targets):
         raise DataError(f"{path} holds no predictions; delete its folder to train that fold again.")
-    return Scores.from_predictions(np.array(targets), np.array(predictions), class_names)
+    return targets, predictions
+
+
+def damaged(path: Path, reason: str) -> DataError:
+    """Return the error for a file that is not what a run writes."""
+    return DataError(f"{path} is damaged or of another run ({reason}); delete its folder to train that fold again.")
 
 
 def _other(path: Path, data: Mapping[str, object]) -> str:

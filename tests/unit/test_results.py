@@ -1,30 +1,53 @@
-"""The numbers in docs/results.md are those of the predictions kept beside it."""
+"""The numbers in docs/results.md and docs/experiments.md are those of the predictions in docs/results."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from serzoo.ledger.check import problems
 from serzoo.metrics import HEADLINE, Scores, summarise
 from serzoo.training.gender_systems import SYSTEMS
 from serzoo.training.run_folder import read_predictions, score_predictions
 
 DOCS = Path(__file__).parents[2] / "docs"
-RUNS = sorted(path.parent for path in (DOCS / "results").glob("*/report.json"))
-SYSTEM_FOLDERS = sorted(path.parent for path in (DOCS / "results").glob("*/systems.json"))
+EXPERIMENTS = (DOCS / "experiments.md").read_text(encoding="utf-8")
+LINKED = sorted(DOCS / path for path in set(re.findall(r"\]\((results/[^)#]+)\)", EXPERIMENTS)))
+"""The run folders that the experiments are about; the tables of docs/results.md are about all there are."""
+
+RUNS = [path for path in LINKED if (path / "report.json").exists()]
+SYSTEM_FOLDERS = [path for path in LINKED if (path / "systems.json").exists()]
 """Ways to use a gender, side by side."""
 
 CELLS = sorted(
-    path.parent for path in (DOCS / "results").glob("*/*/report.json") if path.parents[1] not in SYSTEM_FOLDERS
+    path.parent for folder in LINKED if folder not in SYSTEM_FOLDERS for path in folder.glob("*/report.json")
 )
 """Cross-validations of a study, whose table stands beside them."""
 
 
-def test_there_are_results():
+def test_every_number_of_the_results_follows_from_the_predictions():
+    assert problems(DOCS / "results") == []
+
+
+def test_there_are_experiments():
     assert RUNS
     assert CELLS
     assert SYSTEM_FOLDERS
+    assert all((path / "report.json").exists() or (path / "table.md").exists() for path in LINKED)
+
+
+def test_experiments_have_no_folds_but_those_of_runs():
+    rows = set()
+    for run in RUNS:
+        report, folds, _ = recomputed(run)
+        first = report["recipe"]["training"]["seed"]
+        for name, runs in zip(report["fold_names"], folds, strict=True):
+            rows |= {row(name, runs), *(row(f"seed {first + seed}", [scores]) for seed, scores in enumerate(runs))}
+    lines = re.findall(r"^\| (?:fold|seed )\d.*", EXPERIMENTS, re.MULTILINE)
+    assert lines
+    assert [line for line in lines if not line.startswith(tuple(rows))] == []
 
 
 def recomputed(run):
@@ -41,14 +64,13 @@ def recomputed(run):
 def test_scores_follow_from_the_predictions(run):
     report, folds, summary = recomputed(run)
     assert summary.to_dict() == report["scores"]
-    page = (DOCS / "results.md").read_text()
     for name, runs in zip(report["fold_names"], folds, strict=True):
-        assert row(name, runs) in page
+        assert row(name, runs) in EXPERIMENTS
         if len(runs) > 1:
             first = report["recipe"]["training"]["seed"]
-            assert all(row(f"seed {first + number}", [scores]) in page for number, scores in enumerate(runs))
+            assert all(row(f"seed {first + number}", [scores]) in EXPERIMENTS for number, scores in enumerate(runs))
     mean = summary.mean
-    assert f"**{100 * mean['uar']:.2f} / {100 * mean['war']:.2f} / {100 * mean['weighted_f1']:.2f}**" in page
+    assert f"**{100 * mean['uar']:.2f} / {100 * mean['war']:.2f} / {100 * mean['weighted_f1']:.2f}**" in EXPERIMENTS
 
 
 def row(name, runs):
@@ -62,7 +84,7 @@ def test_tables_of_studies_follow_from_the_predictions(cell):
     report, _, summary = recomputed(cell)
     assert summary.to_dict() == report["scores"]
     table = (cell.parent / "table.md").read_text()
-    assert table in (DOCS / "results.md").read_text()
+    assert table in EXPERIMENTS
     features, model = report["recipe"]["features"]["source"], report["recipe"]["model"]
     title = f"{model['name']}, scaled" if model["arguments"] else model["name"]
     scores = " | ".join(f"{100 * summary.mean[score]:.2f}" for score in ("uar", "war"))
@@ -89,7 +111,7 @@ def of_system(folder, name, fold):
 @pytest.mark.parametrize("folder", SYSTEM_FOLDERS, ids=lambda folder: folder.name)
 def test_tables_of_systems_follow_from_the_predictions(folder):
     table = (folder / "table.md").read_text()
-    assert table in (DOCS / "results.md").read_text()
+    assert table in EXPERIMENTS
     rows = json.loads((folder / "systems.json").read_text())["table"]
     for row in rows:
         name = row["system"]

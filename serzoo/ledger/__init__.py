@@ -1,0 +1,1 @@
+"""The ledger of results: what was reproduced, computed anew from the predictions that are kept."""

@@ -1,0 +1,84 @@
+"""Keeping a run for good: what a result can be checked from, and nothing else."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from serzoo.errors import DataError
+from serzoo.files import moved_into_place
+from serzoo.ledger.runs import StoredRun, differences, run_folders
+
+_OF_RUNS = frozenset(
+    {"recipe.yaml", "data.json", "report.json", "leakage.json", "system.json", "systems.json", "table.md"}
+)
+"""Files of a run folder, and of a study or of the gender systems above several."""
+
+_OF_FOLDS = frozenset({"environment.json"})
+_COMPRESSED = frozenset({"predictions.csv", "history.csv", "layers.csv"})
+
+
+def keep(source: Path, target: Path, *, overwrite: bool = False) -> list[Path]:
+    """Copy what is kept of a run folder: settings, reports, versions, and, compressed, predictions and histories.
+
+    Neither models, embeddings, logs and plots nor lists of what was heard.
+
+    Args:
+        source: the run folder, or a folder of run folders; those of their folds that the reports count are kept.
+        target: where the copy goes.
+        overwrite: replace what is there.
+
+    Returns:
+        The files that were written. The same run gives the same bytes.
+
+    Raises:
+        DataError: ``source`` holds no run, or one whose predictions contradict its report; or ``target`` is there, or
+            within ``source``.
+    """
+    source, target = source.expanduser(), target.expanduser()
+    if target.exists() and not (overwrite and target.is_dir()):
+        raise DataError(f"{target} is there already; choose another name or add --overwrite.")
+    if target.resolve().is_relative_to(source.resolve()) or source.resolve().is_relative_to(target.resolve()):
+        raise DataError(f"{target} and {source} are one within the other; choose another target.")
+    files = list(_kept(source))
+    with moved_into_place(target) as part:
+        for path in files:
+            _copy(path, part / path.relative_to(source))
+        if target.exists():
+            shutil.rmtree(target)
+    return sorted(path for path in target.rglob("*") if path.is_file())
+
+
+def _kept(source: Path) -> Iterator[Path]:
+    """Yield the files to keep."""
+    folders = run_folders(source)
+    if not folders:
+        raise DataError(f"{source} holds no report.json; give a run folder, or a folder of run folders.")
+    if source not in folders:
+        yield from _named(source, _OF_RUNS)
+    for folder in folders:
+        run = StoredRun.open(folder)
+        for problem in differences(run, str(folder)):
+            raise DataError(f"{problem}; nothing was kept.")
+        yield from _named(folder, _OF_RUNS)
+        for fold in run.runs:
+            places = [folder / fold, *sorted(path for path in (folder / fold).rglob("*") if path.is_dir())]
+            for place in places:
+                yield from _named(place, _OF_FOLDS | _COMPRESSED | {f"{name}.gz" for name in _COMPRESSED})
+
+
+def _named(folder: Path, names: frozenset[str] | set[str]) -> Iterator[Path]:
+    """Yield those files of a folder that are called so."""
+    yield from (folder / name for name in sorted(names) if (folder / name).is_file())
+
+
+def _copy(path: Path, target: Path) -> None:
+    """Copy a file, compressed if it is a table."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if path.name in _COMPRESSED:
+        packed = gzip.compress(path.read_bytes(), 9, mtime=0)  # without the time, so that the bytes are the same again
+        target.with_name(f"{path.name}.gz").write_bytes(packed)
+    else:
+        shutil.copyfile(path, target)

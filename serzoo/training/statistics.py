@@ -1,0 +1,317 @@
+"""How far a score would move with other speakers, and whether two runs differ by more than that.
+
+Clips of one speaker resemble each other, so clips are no independent draws and an interval that takes them for such is
+too narrow. What is drawn here is the speaker, with all test clips: the bootstrap over clusters (Efron and Tibshirani,
+"An Introduction to the Bootstrap", 1993, chapter 13, for percentiles; Davison and Hinkley, "Bootstrap Methods and their
+Application", 1997, section 3.8, and Field and Welsh, "Bootstrapping clustered data", JRSS B 69, 2007, for clusters).
+
+**Pooled.** Scores are those of all folds' test clips taken together, each of which counts once: the folds of a
+speaker-independent protocol hold a few speakers each, or one, and a fold cannot be drawn without its speakers. A mean
+over folds differs from the pooled score a little; for WAR and folds of one size they are the same. A clip that several
+seeds answered counts the share of them that gave each answer. So UAR and WAR are the mean over seeds, and F1 is that
+of the averaged confusion matrix.
+
+**Not covered** is whatever was not drawn again: another seed, another split, another training part, another sentence,
+another corpus. A single seed of a small network may move as much as the interval is wide. With few speakers, below
+ten or so, percentile intervals are too narrow (Cameron, Gelbach and Miller, "Bootstrap-based improvements for inference
+with clustered errors", Review of Economics and Statistics 90, 2008).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from serzoo.errors import DataError
+from serzoo.metrics import HEADLINE
+
+N_RESAMPLES = 10_000
+"""How many draws: bootstrap samples, and sign flips where all of them would be more."""
+
+COMPARED = ("uar", "war")
+"""The scores whose differences are tested; a speaker's share in them can be told from the other speakers'."""
+
+_ROUNDING = 1e-9
+"""Sums of the same shares in another order differ by less."""
+
+
+def percent(score: float, sign: str = "") -> str:
+    """Return a score, or a difference of two, in percent with two digits, the same on every machine.
+
+    Args:
+        score: 0..1, of a difference -1..1; its last digits depend on the order in which a machine adds.
+        sign: ``"+"`` to show that of positive ones too.
+    """
+    return f"{round(100 * score, 6) + 0.0:{sign}.2f}"  # the sum makes 0 of -0
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A score or a difference of two, with its interval.
+
+    Args:
+        value: of the recordings there are, 0..1; of a difference -1..1.
+        low: lower end of the interval.
+        high: upper end.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    def to_dict(self) -> dict[str, float]:
+        """Return the three numbers by name."""
+        return {"value": self.value, "low": self.low, "high": self.high}
+
+    def __str__(self) -> str:
+        return f"{percent(self.value)} [{percent(self.low)}, {percent(self.high)}]"
+
+
+@dataclass(frozen=True)
+class Difference(Interval):
+    """The second score minus the first.
+
+    Args:
+        p: how often speakers whose two sets of answers were exchanged at random differ as much, 0..1, two-sided.
+    """
+
+    p: float
+
+    def to_dict(self) -> dict[str, float]:
+        """Return the four numbers by name."""
+        return {**super().to_dict(), "p": self.p}
+
+    def __str__(self) -> str:
+        p = f"p = {self.p:.3f}" if self.p >= 0.001 else "p < 0.001"
+        return f"{percent(self.value, '+')} [{percent(self.low, '+')}, {percent(self.high, '+')}], {p}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs on the same test clips.
+
+    Args:
+        differences: of each of :data:`COMPARED`, the second run's score minus the first's.
+        n_speakers: how many speakers the clips are by.
+        n_clips: how many clips.
+        exact: whether p counts all ways to exchange speakers' answers, instead of :data:`N_RESAMPLES` drawn ones.
+    """
+
+    differences: Mapping[str, Difference]
+    n_speakers: int
+    n_clips: int
+    exact: bool
+
+    def to_dict(self) -> dict[str, object]:
+        """Return everything as plain data for JSON."""
+        return {
+            "differences": {name: found.to_dict() for name, found in self.differences.items()},
+            "n_speakers": self.n_speakers,
+            "n_clips": self.n_clips,
+            "exact": self.exact,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class SpeakerCounts:
+    """What the scores of any choice of speakers can be computed from.
+
+    Args:
+        speakers: S names, ascending, so that no result depends on the order of the clips.
+        hits: right answers by speaker and class, (S, K).
+        support: clips by speaker and true class, (S, K).
+        answers: clips by speaker and answered class, (S, K).
+    """
+
+    speakers: tuple[str, ...]
+    hits: np.ndarray
+    support: np.ndarray
+    answers: np.ndarray
+
+    @classmethod
+    def from_predictions(
+        cls,
+        speakers: Sequence[str] | np.ndarray,
+        targets: Sequence[int] | np.ndarray,
+        predictions: Sequence[int] | np.ndarray,
+        n_classes: int,
+        weights: Sequence[float] | np.ndarray | None = None,
+    ) -> SpeakerCounts:
+        """Count the predictions of each speaker's clips.
+
+        Args:
+            speakers: who is heard in each of N clips.
+            targets: true class indices, (N,), each in ``0..n_classes - 1``.
+            predictions: predicted class indices, the same.
+            n_classes: how many classes there are, K.
+            weights: how much each prediction counts, (N,), above 0: one of three seeds' a third. None for 1 each.
+
+        Raises:
+            DataError: nothing to count, an unknown speaker, lengths that differ or an index out of range.
+        """
+        names = np.asarray(speakers, dtype=str)
+        true, predicted = (np.asarray(values, dtype=np.int64) for values in (targets, predictions))
+        share = np.ones(len(names)) if weights is None else np.asarray(weights, dtype=float)
+        lengths = [len(names), len(true), len(predicted), len(share)]
+        if len(set(lengths)) > 1 or not len(names):
+            raise DataError(f"{lengths} speakers, targets, predictions and weights; give as many of each, at least 1.")
+        if (names == "").any():
+            raise DataError(
+                f"{(names == '').sum()} of {len(names)} clips have no known speaker; statistics over speakers need all."
+            )
+        for indices in (true, predicted):
+            if indices.min() < 0 or indices.max() >= n_classes:
+                raise DataError(
+                    f"Class indices go from {indices.min()} to {indices.max()}; with {n_classes} classes they must be "
+                    f"0 to {n_classes - 1}."
+                )
+        known, rows = np.unique(names, return_inverse=True)
+        right = true == predicted
+
+        def count(classes: np.ndarray, which: np.ndarray | slice = slice(None)) -> np.ndarray:
+            cells = rows[which] * n_classes + classes[which]
+            counts = np.bincount(cells, share[which], minlength=len(known) * n_classes)
+            return counts.reshape(len(known), n_classes)
+
+        return cls(tuple(known.tolist()), count(true, right), count(true), count(predicted))
+
+    @property
+    def n_clips(self) -> int:
+        """Number of clips."""
+        return round(float(self.support.sum()))
+
+    def scores(self, draws: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """Return UAR, WAR and weighted F1, 0..1, as :class:`serzoo.metrics.Scores` defines them.
+
+        Args:
+            draws: how often each speaker was drawn, (B, S); None for all of them once.
+
+        Returns:
+            By the names of :data:`serzoo.metrics.HEADLINE`, a score for each row of ``draws``, (B,).
+        """
+        times = np.ones((1, len(self.speakers))) if draws is None else draws.astype(float)
+        hits, support, answers = (times @ counts for counts in (self.hits, self.support, self.answers))
+        occurs = support > 0
+        recall = np.divide(hits, support, out=np.zeros_like(hits), where=occurs)
+        either = support + answers
+        f1 = np.divide(2 * hits, either, out=np.zeros_like(hits), where=either > 0)
+        n = support.sum(axis=1)
+        return {
+            "uar": recall.sum(axis=1) / occurs.sum(axis=1),
+            "war": hits.sum(axis=1) / n,
+            "weighted_f1": (support * f1).sum(axis=1) / n,
+        }
+
+
+def intervals(
+    counts: SpeakerCounts, *, confidence: float = 0.95, n_resamples: int = N_RESAMPLES, seed: int = 0
+) -> dict[str, Interval]:
+    """Return the pooled UAR, WAR and weighted F1 with percentile bootstrap intervals over speakers.
+
+    Args:
+        counts: of the run; see :func:`SpeakerCounts.from_predictions`.
+        confidence: of the intervals, between 0 and 1, both excluded.
+        n_resamples: how many sets of speakers are drawn, with replacement.
+        seed: of the draws.
+
+    Returns:
+        By the names of :data:`serzoo.metrics.HEADLINE`. The module's docstring says what the intervals do not cover.
+
+    Raises:
+        DataError: there are fewer than two speakers, or the confidence or number of resamples is out of range.
+    """
+    draws = _draws(len(counts.speakers), n_resamples, seed)
+    values, drawn = counts.scores(), counts.scores(draws)
+    return {name: Interval(float(values[name][0]), *_percentiles(drawn[name], confidence)) for name in HEADLINE}
+
+
+def compare(
+    first: SpeakerCounts,
+    second: SpeakerCounts,
+    *,
+    confidence: float = 0.95,
+    n_resamples: int = N_RESAMPLES,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two runs on the same clips.
+
+    The interval of a difference is a paired bootstrap over speakers: both runs are scored on each set that is drawn.
+    The test asks how often the difference would be as large, either way, if for each speaker a coin had decided which
+    run's answers are whose: flipping the sign of the speaker's share in the difference (Fisher, "The Design of
+    Experiments", 1935, section 21; Good, "Permutation, Parametric and Bootstrap Tests of Hypotheses", 2005). All ways
+    are counted where there are no more than ``n_resamples``; drawn ones count the observed one among them, so that p is
+    never 0 (Phipson and Smyth, "Permutation p-values should never be zero", 2010). With S speakers p cannot be below
+    2 ** (1 - S).
+
+    Args:
+        first: counts of the one run.
+        second: of the other.
+        confidence: of the intervals, between 0 and 1, both excluded.
+        n_resamples: how many sets of speakers, and of signs, are drawn.
+        seed: of the draws.
+
+    Raises:
+        DataError: the runs differ in speakers, or in how many clips of each class these have; or as :func:`intervals`.
+    """
+    same = first.speakers == second.speakers and first.support.shape == second.support.shape
+    if not same or not np.allclose(first.support, second.support):
+        raise DataError("The two runs were tested on other speakers or clips; compare runs on the same test parts.")
+    draws = _draws(len(first.speakers), n_resamples, seed)
+    observed, drawn = _gains(first, second), _gains(first, second, draws)
+    signs, exact = _signs(len(first.speakers), n_resamples, seed)
+    shares = _shares(first, second)
+    differences = {
+        name: Difference(
+            float(observed[name][0]), *_percentiles(drawn[name], confidence), _two_sided(shares[name], signs, exact)
+        )
+        for name in COMPARED
+    }
+    return Comparison(differences, len(first.speakers), first.n_clips, exact)
+
+
+def _draws(n_speakers: int, n_resamples: int, seed: int) -> np.ndarray:
+    """Return how often each of S speakers is drawn in each of B sets of S, (B, S)."""
+    if n_speakers < 2:
+        raise DataError(f"{n_speakers} test speaker; an interval over speakers needs at least 2.")
+    if n_resamples < 1:
+        raise DataError(f"{n_resamples} resamples; draw at least 1.")
+    drawn = np.random.default_rng(seed).integers(0, n_speakers, (n_resamples, n_speakers))
+    cells = drawn + n_speakers * np.arange(n_resamples)[:, None]
+    return np.bincount(cells.ravel(), minlength=n_resamples * n_speakers).reshape(n_resamples, n_speakers)
+
+
+def _percentiles(values: np.ndarray, confidence: float) -> tuple[float, float]:
+    if not 0 < confidence < 1:
+        raise DataError(f"The confidence is {confidence}; it must lie between 0 and 1, both excluded.")
+    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def _gains(first: SpeakerCounts, second: SpeakerCounts, draws: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Return by how much the second run's scores are above the first's, for each row of ``draws``, (B,)."""
+    scores = first.scores(draws), second.scores(draws)
+    return {name: scores[1][name] - scores[0][name] for name in COMPARED}
+
+
+def _shares(first: SpeakerCounts, second: SpeakerCounts) -> dict[str, np.ndarray]:
+    """Return what each speaker contributes to the gains, (S,); their sum is the gain over all speakers."""
+    clips = first.support.sum(axis=0)
+    occurs = clips > 0
+    gained = (second.hits - first.hits)[:, occurs]
+    return {"uar": (gained / clips[occurs]).sum(axis=1) / occurs.sum(), "war": gained.sum(axis=1) / clips.sum()}
+
+
+def _signs(n_speakers: int, n_draws: int, seed: int) -> tuple[np.ndarray, bool]:
+    """Return signs for each speaker, (B, S), and whether they are all there are."""
+    if n_speakers < 63 and 2**n_speakers <= n_draws:
+        return np.array(list(product((-1, 1), repeat=n_speakers))), True
+    return np.random.default_rng(seed).choice((-1, 1), size=(n_draws, n_speakers)), False
+
+
+def _two_sided(shares: np.ndarray, signs: np.ndarray, exact: bool) -> float:
+    """Return the share of sign flips, the observed signs among them, whose sum is as far from 0 as the observed one."""
+    as_far = int((np.abs(signs @ shares) >= abs(shares.sum()) - _ROUNDING).sum())
+    return as_far / len(signs) if exact else (1 + as_far) / (1 + len(signs))

@@ -1,0 +1,202 @@
+"""Intervals and tests over speakers: analytic cases, simulations, and scipy where it does the same."""
+
+from itertools import product
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given
+
+from serzoo.errors import DataError
+from serzoo.metrics import HEADLINE, Scores
+from serzoo.training.statistics import Interval, SpeakerCounts, compare, intervals, percent
+
+
+def one_class(right):
+    """Counts of a task of two classes: row by row a speaker's clips, all of class 0, right or not."""
+    right = np.asarray(right)
+    speakers = np.repeat([f"{number:03d}" for number in range(len(right))], right.shape[1])
+    return SpeakerCounts.from_predictions(speakers, np.zeros(right.size, int), 1 - right.ravel(), 2)
+
+
+@st.composite
+def clips(draw):
+    """Speakers, targets and predictions of a few clips in three classes."""
+    n = draw(st.integers(2, 40))
+    indices = st.lists(st.integers(0, 2), min_size=n, max_size=n)
+    speakers = draw(st.lists(st.sampled_from("abcde"), min_size=n, max_size=n))
+    return np.array(speakers), np.array(draw(indices)), np.array(draw(indices))
+
+
+@given(clips())
+def test_scores_are_those_of_the_metrics(data):
+    speakers, targets, predictions = data
+    counts = SpeakerCounts.from_predictions(speakers, targets, predictions, 3)
+    expected = Scores.from_predictions(targets, predictions, ["x", "y", "z"])
+    for name, (score,) in counts.scores().items():
+        assert score == pytest.approx(getattr(expected, name), abs=1e-12)
+
+
+@given(clips(), st.lists(st.integers(0, 3), min_size=5, max_size=5))
+def test_a_speaker_who_is_drawn_often_counts_as_often(data, draws):
+    speakers, targets, predictions = data
+    counts = SpeakerCounts.from_predictions(speakers, targets, predictions, 3)
+    draws = np.array(draws[: len(counts.speakers)])
+    times = draws[[counts.speakers.index(speaker) for speaker in speakers]]
+    if not times.sum():
+        return
+    expected = Scores.from_predictions(np.repeat(targets, times), np.repeat(predictions, times), ["x", "y", "z"])
+    for name, (score,) in counts.scores(draws[None]).items():
+        assert score == pytest.approx(getattr(expected, name), abs=1e-12)
+
+
+@given(clips(), st.randoms())
+def test_the_order_of_clips_does_not_matter(data, random):
+    order = list(range(len(data[0])))
+    random.shuffle(order)
+    one, other = (
+        SpeakerCounts.from_predictions(*(values[which] for values in data), 3) for which in (slice(None), order)
+    )
+    if len(one.speakers) > 1:
+        assert intervals(one, n_resamples=50) == intervals(other, n_resamples=50)
+
+
+@given(clips(), st.integers(2, 4))
+def test_seeds_that_agree_count_once(data, n_seeds):
+    speakers, targets, predictions = (np.tile(values, n_seeds) for values in data)
+    shared = SpeakerCounts.from_predictions(speakers, targets, predictions, 3, np.full(len(targets), 1 / n_seeds))
+    alone = SpeakerCounts.from_predictions(*data, 3)
+    assert shared.n_clips == alone.n_clips
+    np.testing.assert_allclose(shared.hits, alone.hits, atol=1e-9)
+    np.testing.assert_allclose(shared.answers, alone.answers, atol=1e-9)
+
+
+def test_seeds_are_averaged():
+    counts = SpeakerCounts.from_predictions(["a", "b"] * 2, [0, 1] * 2, [0, 1, 1, 1], 2, [0.5] * 4)
+    assert counts.scores()["war"][0] == 0.75  # two of two and one of two
+    assert counts.scores()["uar"][0] == 0.75
+
+
+def test_with_one_clip_per_speaker_it_is_scipys_bootstrap():
+    right = np.random.default_rng(1).integers(0, 2, 200)
+    own = intervals(one_class(right[:, None]), n_resamples=4000)["war"]
+    theirs = scipy.stats.bootstrap(
+        (right,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(2), vectorized=True
+    ).confidence_interval
+    assert own.value == right.mean()
+    assert (own.low, own.high) == pytest.approx(tuple(theirs), abs=0.01)
+    width = 2 * 1.96 * np.sqrt(right.mean() * (1 - right.mean()) / 200)
+    assert own.high - own.low == pytest.approx(width, abs=0.015)
+
+
+def test_clips_of_one_speaker_are_one_draw():
+    right = np.repeat(np.random.default_rng(1).integers(0, 2, (100, 1)), 10, axis=1)  # all or nothing
+    found = intervals(one_class(right))["war"]
+    mean = right.mean()
+    deviation = np.sqrt(mean * (1 - mean) / 100)  # of 100 draws, not of 1000
+    assert (found.low, found.high) == pytest.approx((mean - 1.96 * deviation, mean + 1.96 * deviation), abs=0.01)
+
+
+def test_intervals_cover_what_they_should():
+    random, hits = np.random.default_rng(0), 0
+    for trial in range(200):
+        skill = random.beta(6, 4, 30)  # of 30 speakers of a population with mean 0.6
+        found = intervals(one_class(random.random((30, 8)) < skill[:, None]), n_resamples=400, seed=trial)["war"]
+        hits += found.low <= 0.6 <= found.high
+    assert 0.88 <= hits / 200 <= 0.98
+
+
+def test_a_class_that_was_not_drawn_has_no_recall():
+    counts = SpeakerCounts.from_predictions(["a", "a", "b"], [0, 1, 1], [0, 0, 1], 2)
+    uar = counts.scores(np.array([[1, 1], [0, 2]]))["uar"]
+    assert uar.tolist() == [0.75, 1.0]  # b has clips of class 1 alone
+
+
+def test_identical_runs_do_not_differ():
+    counts = one_class(np.random.default_rng(0).integers(0, 2, (6, 5)))
+    found = compare(counts, counts)
+    for difference in found.differences.values():
+        assert (difference.value, difference.low, difference.high, difference.p) == (0, 0, 0, 1)
+    assert (found.n_speakers, found.n_clips) == (6, 30)
+
+
+@pytest.mark.parametrize("n_speakers", [2, 5, 13])
+def test_the_smallest_p_is_that_of_all_speakers_agreeing(n_speakers):
+    worse, better = one_class(np.zeros((n_speakers, 3), int)), one_class(np.ones((n_speakers, 3), int))
+    found = compare(worse, better)
+    assert found.exact
+    assert found.differences["war"].value == 1
+    assert found.differences["war"].p == found.differences["uar"].p == 2 ** (1 - n_speakers)
+
+
+def test_drawn_signs_come_near_all_signs_and_never_to_zero():
+    random = np.random.default_rng(4)
+    first, second = (one_class(random.random((14, 10)) < rate) for rate in (0.5, 0.6))
+    drawn, every = compare(first, second), compare(first, second, n_resamples=2**14)
+    assert not drawn.exact
+    assert every.exact
+    shares = ((second.hits - first.hits).sum(axis=1) / 140).tolist()
+    flipped = [abs(np.dot(shares, signs)) for signs in product((-1, 1), repeat=14)]
+    expected = np.mean(np.array(flipped) >= abs(sum(shares)) - 1e-9)
+    assert every.differences["war"].p == pytest.approx(expected)
+    assert drawn.differences["war"].p == pytest.approx(expected, abs=0.02)
+    worse, better = one_class(np.zeros((40, 2), int)), one_class(np.ones((40, 2), int))
+    assert compare(worse, better).differences["war"].p == 1 / 10_001
+
+
+def test_differences_are_paired():
+    speakers = np.random.default_rng(0).integers(0, 2, (40, 1))
+    first = one_class(np.repeat(speakers, 4, axis=1))  # speakers differ much,
+    second = one_class(np.hstack([speakers, speakers, speakers, 1 - speakers]))  # the runs by one clip of each
+    found, alone = compare(first, second), intervals(first)
+    assert found.differences["war"].high - found.differences["war"].low < alone["war"].high - alone["war"].low
+    back = compare(second, first).differences["war"]
+    assert back.value == pytest.approx(-found.differences["war"].value)
+    assert back.p == found.differences["war"].p
+
+
+def test_uar_of_a_difference_weighs_classes_alike():
+    speakers, targets = ["a", "b", "b", "b"], [0, 1, 1, 1]
+    first = SpeakerCounts.from_predictions(speakers, targets, [1, 1, 1, 1], 2)
+    second = SpeakerCounts.from_predictions(speakers, targets, [0, 1, 1, 1], 2)
+    found = compare(first, second).differences
+    assert found["uar"].value == pytest.approx(0.5)
+    assert found["war"].value == pytest.approx(0.25)
+
+
+def test_the_same_seed_gives_the_same_interval():
+    counts = one_class(np.random.default_rng(0).integers(0, 2, (20, 7)))
+    assert intervals(counts) == intervals(counts)
+    assert intervals(counts, n_resamples=20) != intervals(counts, n_resamples=20, seed=1)
+    wide, narrow = intervals(counts, confidence=0.99)["war"], intervals(counts, confidence=0.5)["war"]
+    assert wide.low < narrow.low < narrow.value < narrow.high < wide.high
+
+
+def test_bad_input_is_one_line():
+    counts = one_class(np.ones((3, 2), int))
+    with pytest.raises(DataError, match="1 test speaker; an interval over speakers needs at least 2"):
+        intervals(one_class(np.ones((1, 2), int)))
+    with pytest.raises(DataError, match=r"confidence is 1\.0"):
+        intervals(counts, confidence=1.0)
+    with pytest.raises(DataError, match="0 resamples"):
+        intervals(counts, n_resamples=0)
+    with pytest.raises(DataError, match="other speakers or clips"):
+        compare(counts, one_class(np.ones((3, 4), int)))
+    with pytest.raises(DataError, match="other speakers or clips"):
+        compare(counts, one_class(np.ones((4, 2), int)))
+    with pytest.raises(DataError, match="1 of 2 clips have no known speaker"):
+        SpeakerCounts.from_predictions(["a", ""], [0, 0], [0, 0], 2)
+    with pytest.raises(DataError, match="give as many of each"):
+        SpeakerCounts.from_predictions(["a"], [0, 0], [0, 0], 2)
+    with pytest.raises(DataError, match="at least 1"):
+        SpeakerCounts.from_predictions([], [], [], 2)
+    with pytest.raises(DataError, match="from 0 to 2; with 2 classes"):
+        SpeakerCounts.from_predictions(["a", "b"], [0, 0], [0, 2], 2)
+
+
+def test_numbers_are_shown_in_percent():
+    assert str(Interval(0.88622, 0.8521, 0.92465)) == "88.62 [85.21, 92.47]"
+    assert percent(-1e-17, "+") == "+0.00"
+    assert percent(0.318750000000001) == percent(0.31875)
+    assert list(intervals(one_class(np.ones((2, 2), int)))) == list(HEADLINE)
