@@ -7,11 +7,13 @@ import io
 import json
 import os
 import threading
+import warnings
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -21,16 +23,21 @@ import numpy as np
 from serzoo.data import audio
 from serzoo.data.examples import network_inputs
 from serzoo.data.listening import Clip, Windows, listen, recordings_in
-from serzoo.errors import AudioError, ConfigError, DataError, WeightsError
+from serzoo.errors import AudioError, ConfigError, DataError, SerzooWarning, WeightsError
 from serzoo.features.segments import pool_segments
 from serzoo.features.spec import FeatureSpec
 from serzoo.features.threads import single_threaded_blas
 from serzoo.files import moved_into_place
 from serzoo.labels import male_probability
+from serzoo.layers.temperature import at_temperature
 from serzoo.models.base import SERModel, check_choice, check_count, check_features_shape
 
 if TYPE_CHECKING:
     from serzoo.training.simple import SimpleClassifier
+    from serzoo.weights.cards import EmotionCard
+
+UNKNOWN = "unknown"
+"""The answer where the most probable class is less probable than the threshold."""
 
 _WORKERS = min(4, os.cpu_count() or 1)
 
@@ -54,16 +61,18 @@ class Segment:
         start: in seconds from the beginning of the recording.
         end: in seconds.
         probabilities: one per class name, in the model's order.
+        threshold: as in :class:`Prediction`.
     """
 
     start: float
     end: float
     probabilities: Mapping[str, float]
+    threshold: float = 0.0
 
     @property
     def label(self) -> str:
-        """The most probable class."""
-        return _most_probable(self.probabilities)
+        """The answer: the most probable class, or :data:`UNKNOWN`."""
+        return _label(self.probabilities, self.threshold)
 
     def to_dict(self) -> dict[str, object]:
         """Return the segment as plain data."""
@@ -88,6 +97,7 @@ class Prediction:
             its segments, for a model that was trained on such; empty for a recording in one piece.
         warnings: why the answer may be worth less than usual.
         gender: probability that the speaker is male, as the model was told; None for a model that does not take it.
+        threshold: the confidence that an answer needs, 0..1; 0 takes any.
     """
 
     name: str
@@ -96,22 +106,29 @@ class Prediction:
     timeline: tuple[Segment, ...] = ()
     warnings: tuple[str, ...] = ()
     gender: float | None = None
+    threshold: float = 0.0
 
     @property
     def label(self) -> str:
-        """The most probable class."""
+        """The answer: :attr:`top`, or :data:`UNKNOWN` where its probability is below the threshold."""
+        return _label(self.probabilities, self.threshold)
+
+    @property
+    def top(self) -> str:
+        """The most probable class, however probable it is."""
         return _most_probable(self.probabilities)
 
     @property
     def confidence(self) -> float:
-        """The probability of :attr:`label`."""
-        return self.probabilities[self.label]
+        """The probability of :attr:`top`."""
+        return self.probabilities[self.top]
 
     def to_dict(self) -> dict[str, object]:
         """Return the prediction as plain data."""
         return {
             "name": self.name,
             "label": self.label,
+            **_doubted(self),
             "confidence": round(self.confidence, 6),
             "probabilities": _rounded(self.probabilities),
             "duration": round(self.duration, 3),
@@ -129,19 +146,21 @@ def to_json(predictions: Sequence[Prediction]) -> str:
 def to_csv(predictions: Sequence[Prediction]) -> str:
     """Return predictions of one classifier as CSV: a row per recording, a column ``p_<class>`` per class.
 
-    A column ``gender`` is there if the classifier takes it, as the probability of a male speaker. Timelines are left
-    out; :func:`to_json` has them.
+    A column ``gender`` is there if the classifier takes it, as the probability of a male speaker; columns ``top`` and
+    ``threshold`` are there if an answer needs some confidence. Timelines are left out; :func:`to_json` has them.
     """
     class_names = list(predictions[0].probabilities) if predictions else []
     told = _told(predictions[0]) if predictions else {}
+    doubted = _doubted(predictions[0]) if predictions else {}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    columns = ["name", "label", "confidence", "duration", *told, *(f"p_{name}" for name in class_names), "warnings"]
-    writer.writerow(columns)
+    columns = ["name", "label", *doubted, "confidence", "duration", *told]
+    writer.writerow([*columns, *(f"p_{name}" for name in class_names), "warnings"])
     for prediction in predictions:
         probabilities = _rounded(prediction.probabilities).values()
-        head = [prediction.name, prediction.label, round(prediction.confidence, 6), round(prediction.duration, 3)]
-        writer.writerow([*head, *_told(prediction).values(), *probabilities, "; ".join(prediction.warnings)])
+        answer = [prediction.name, prediction.label, *_doubted(prediction).values()]
+        head = [*answer, round(prediction.confidence, 6), round(prediction.duration, 3), *_told(prediction).values()]
+        writer.writerow([*head, *probabilities, "; ".join(prediction.warnings)])
     return text.getvalue()
 
 
@@ -152,15 +171,21 @@ class Classifier:
     training. One of segments hears a recording of any length whole, segment by segment. Recordings are
     classified independently of each other, whatever batch they come in.
 
+    A pretrained set's probabilities are calibrated by the temperature on its card, and where the largest is below the
+    card's threshold the answer is :data:`UNKNOWN`. Of any other model they are the network's own, and each is answered.
+
     Args:
         model: a model of the zoo that has class names and a feature spec.
+        card: of the pretrained set whose network the model is; None for any other.
 
     Attributes:
         model: as given.
+        card: as given; it knows name, licence and calibration.
         class_names: the names of the model's outputs, in order.
         feature_spec: the features the model takes.
+        threshold: the confidence that an answer needs unless a call says another, 0..1.
         network: maps the model's inputs to probabilities (batch, n_classes), also where ``model`` gives
-            logits; the weights are the model's.
+            logits; the weights are the model's. They are not calibrated yet (:meth:`calibrated`).
 
     Raises:
         ConfigError: the model has no class names or no feature spec.
@@ -168,7 +193,7 @@ class Classifier:
         WeightsError: the model normalises its features and has no statistics to do so.
     """
 
-    def __init__(self, model: SERModel) -> None:
+    def __init__(self, model: SERModel, card: EmotionCard | None = None) -> None:
         if model.class_names is None or model.feature_spec is None:
             missing = "class_names" if model.class_names is None else "feature_spec"
             raise ConfigError(
@@ -178,12 +203,23 @@ class Classifier:
         check_features_shape(model, (spec.n_frames, *spec.frame_shape), "its feature spec gives")
         model.check_statistics()
         self.model = model
+        self.card = card
+        self.threshold = 0.0 if card is None else card.calibration.threshold
         self.class_names = model.class_names
         self.feature_spec = model.feature_spec
         self.network = _probability_network(model)
         self._for_one_clip = self.network
         # on JAX predict_on_batch hands over the variables' arrays and takes them back: one thread at a time
         self._turn = threading.Lock() if keras.backend.backend() == "jax" else nullcontext()
+
+    def calibrated(self, probabilities: Any) -> Any:
+        """Return the network's probabilities for recordings at the temperature of the card, if there is one.
+
+        Args:
+            probabilities: (batch, n_classes), array or tensor; of recordings in segments those that the segments are
+                put together to.
+        """
+        return probabilities if self.card is None else at_temperature(probabilities, self.card.calibration.temperature)
 
     def warm_up(self) -> None:
         """Get ready for recordings that come one at a time, so that the first is answered as fast as the others.
@@ -206,6 +242,7 @@ class Classifier:
         *,
         gender: Genders = None,
         windows: Windows = "auto",
+        threshold: float | None = None,
         batch_size: int = 32,
     ) -> Prediction | list[Prediction]:
         """Classify a file, a folder, a list of files, or samples.
@@ -220,6 +257,8 @@ class Classifier:
             windows: True classifies recordings longer than ``feature_spec.n_samples`` in half-overlapping windows
                 of that length, False only their central part; ``"auto"`` takes windows for recordings
                 more than twice as long. A model of segments takes recordings whole, with ``"auto"``.
+            threshold: the confidence, 0..1, below which the answer is :data:`UNKNOWN`; 0 takes any answer, None is
+                the card's threshold, or 0 without a card.
             batch_size: clips that the model takes at a time.
 
         Returns:
@@ -230,18 +269,21 @@ class Classifier:
                 :data:`~serzoo.data.listening.MIN_SECONDS`; :meth:`predict_files` can go on without it.
             DataError: the model takes a gender and it is missing or out of range.
             UnknownNameError, WeightsError: no classifier of genders, or a damaged one.
-            ConfigError: a gender for a model without, or windows where they mean nothing.
+            ConfigError: a gender for a model without, windows where they mean nothing, or a threshold out of range.
         """
         if isinstance(source, np.ndarray):
             if sample_rate is None:
                 raise AudioError("array has no sample rate; give the rate it was recorded at: predict(array, 16000).")
-            return self.predict_waveform(source, sample_rate, gender=gender, windows=windows, batch_size=batch_size)
+            return self.predict_waveform(
+                source, sample_rate, gender=gender, windows=windows, threshold=threshold, batch_size=batch_size
+            )
         if sample_rate is not None:
             raise AudioError("sample_rate goes with samples as a NumPy array (np.asarray(...)); files say their own.")
+        ask = partial(self.predict_files, gender=gender, windows=windows, threshold=threshold, batch_size=batch_size)
         if isinstance(source, (str, Path)) or not isinstance(source, Iterable):
-            found = self.predict_files([source], gender=gender, windows=windows, batch_size=batch_size)
+            found = ask([source])
             return found if Path(source).expanduser().is_dir() else found[0]
-        return self.predict_files(source, gender=gender, windows=windows, batch_size=batch_size)
+        return ask(source)
 
     def predict_waveform(
         self,
@@ -250,6 +292,7 @@ class Classifier:
         *,
         gender: Genders = None,
         windows: Windows = "auto",
+        threshold: float | None = None,
         batch_size: int = 32,
     ) -> Prediction:
         """Classify samples.
@@ -259,19 +302,20 @@ class Classifier:
             sample_rate: in Hz.
             gender: as in :meth:`predict`.
             windows: as in :meth:`predict`.
+            threshold: as in :meth:`predict`.
             batch_size: windows that the model takes at a time.
 
         Raises:
             AudioError: not one channel of finite floats, silent, or shorter than
                 :data:`~serzoo.data.listening.MIN_SECONDS`.
-            SerzooError: a wrong gender, or windows where they mean nothing; as in :meth:`predict`.
+            SerzooError: a wrong gender or threshold, or windows where they mean nothing; as in :meth:`predict`.
         """
-        self._check_options(windows, batch_size)
+        self._check_options(windows, threshold, batch_size)
         (told,) = self._genders(gender, ["array"])
         samples = audio.check_waveform(waveform, sample_rate, "array")
         with single_threaded_blas():
             clip = _hear("array", samples, sample_rate, told, self.feature_spec, windows)
-        return self._judge([clip], batch_size)[0]
+        return self._judge([clip], self._needed(threshold), batch_size)[0]
 
     def predict_files(
         self,
@@ -279,6 +323,7 @@ class Classifier:
         *,
         gender: Genders = None,
         windows: Windows = "auto",
+        threshold: float | None = None,
         batch_size: int = 32,
         on_error: Callable[[AudioError], object] | None = None,
     ) -> list[Prediction]:
@@ -288,26 +333,29 @@ class Classifier:
             sources: files, and folders that are searched with their subfolders.
             gender: as in :meth:`predict`; one for each counts the recordings found in folders.
             windows: as in :meth:`predict`.
+            threshold: as in :meth:`predict`.
             batch_size: files that are read, and clips that the model takes, at a time.
             on_error: is called with the error of each recording that cannot be classified, which the
                 result then lacks; None raises the first such error.
 
         Raises:
             AudioError: as in :meth:`predict`, and a folder without recordings.
-            SerzooError: a wrong gender, or windows where they mean nothing; as in :meth:`predict`.
+            SerzooError: a wrong gender or threshold, or windows where they mean nothing; as in :meth:`predict`.
         """
-        self._check_options(windows, batch_size)
+        self._check_options(windows, threshold, batch_size)
         paths = [path for source in sources for path in recordings_in(source)]
         genders = self._genders(gender, paths)
         attempt = partial(_attempt, spec=self.feature_spec, windows=windows)
         predictions: list[Prediction] = []
         with single_threaded_blas(), closing(_in_batches(attempt, paths, genders, batch_size)) as batches:
             for outcomes in batches:
-                predictions += self._judge(_clips(outcomes, on_error), batch_size)
+                predictions += self._judge(_clips(outcomes, on_error), self._needed(threshold), batch_size)
         return predictions
 
     def save(self, path: str | Path) -> Path:
         """Write the model with its class names and feature spec to a file that :func:`serzoo.load` reads.
+
+        A card stays behind, and with it temperature, threshold and licence; a warning says so.
 
         Args:
             path: a name that ends in ``.keras``; an old file is replaced once the new one is whole.
@@ -320,12 +368,23 @@ class Classifier:
             raise ConfigError(
                 f"{path} does not end in .keras, the format that keeps class names and features; name it so."
             )
+        if self.card is not None:
+            network = f"{target.name} has the network of {self.card.name} without its card"
+            message = f"{network}: it answers uncalibrated, and its licence is still {self.card.licence}"
+            warnings.warn(message, SerzooWarning, stacklevel=2)
         with moved_into_place(target) as part:
             self.model.save(part)
         return target
 
-    def _check_options(self, windows: object, batch_size: object) -> None:
+    def _needed(self, threshold: float | None) -> float:
+        """Return the confidence that an answer needs."""
+        return self.threshold if threshold is None else float(threshold)
+
+    def _check_options(self, windows: object, threshold: object, batch_size: object) -> None:
         check_choice("windows", windows, ("auto", True, False))
+        is_number = isinstance(threshold, Real) and not isinstance(threshold, bool)
+        if threshold is not None and not (is_number and 0 <= threshold <= 1):  # type: ignore[operator]
+            raise ConfigError(f"threshold is {threshold!r}; it must be a number in 0..1 (0 takes any answer).")
         check_count("batch_size", batch_size)
         in_segments = self.feature_spec.segment_frames is not None
         if windows != "auto" and (in_segments or (windows and self.feature_spec.n_samples is None)):
@@ -355,7 +414,7 @@ class Classifier:
         pairs = zip(given.ravel(), names, strict=True)
         return [male_probability(each, f"{name}: the speaker's") for each, name in pairs]
 
-    def _judge(self, clips: Sequence[Clip], batch_size: int) -> list[Prediction]:
+    def _judge(self, clips: Sequence[Clip], threshold: float, batch_size: int) -> list[Prediction]:
         """Run the model on all parts of all clips and put together those of each."""
         if not clips:
             return []
@@ -369,7 +428,7 @@ class Classifier:
         if not np.isfinite(probabilities).all():
             raise WeightsError(f"{self.model.name} answers with NaN: its training diverged or its weights are damaged.")
         parts = np.split(probabilities, np.cumsum([len(clip.features) for clip in clips])[:-1])
-        return [self._prediction(clip, part) for clip, part in zip(clips, parts, strict=True)]
+        return [self._prediction(clip, part, threshold) for clip, part in zip(clips, parts, strict=True)]
 
     def _ask(self, features: np.ndarray, genders: np.ndarray, batch_size: int) -> np.ndarray:
         """Return the network's probabilities, (n, n_classes), asked for ``batch_size`` rows at a time."""
@@ -381,12 +440,16 @@ class Classifier:
         with self._turn:
             return np.concatenate([network.predict_on_batch(network_inputs(*batch)) for network, batch in asked])
 
-    def _prediction(self, clip: Clip, outputs: np.ndarray) -> Prediction:
-        spans = zip(clip.spans, outputs, strict=True) if clip.spans else ()
-        timeline = [Segment(start, end, self._by_name(output)) for (start, end), output in spans]
-        in_segments = self.feature_spec.segment_frames is not None
-        whole = pool_segments(outputs, np.array([len(outputs)]))[0] if in_segments else outputs.mean(axis=0)
-        return Prediction(clip.name, self._by_name(whole), clip.duration, tuple(timeline), clip.warnings, clip.gender)
+    def _prediction(self, clip: Clip, outputs: np.ndarray, threshold: float) -> Prediction:
+        calibrated = np.asarray(self.calibrated(outputs))
+        spans = zip(clip.spans, calibrated, strict=True) if clip.spans else ()
+        timeline = tuple(Segment(start, end, self._by_name(part), threshold) for (start, end), part in spans)
+        if self.feature_spec.segment_frames is None:
+            whole = calibrated.mean(axis=0)
+        else:
+            whole = np.asarray(self.calibrated(pool_segments(outputs, np.array([len(outputs)]))))[0]
+        answer = self._by_name(whole)
+        return Prediction(clip.name, answer, clip.duration, timeline, clip.warnings, clip.gender, threshold)
 
     def _by_name(self, probabilities: np.ndarray) -> dict[str, float]:
         return dict(zip(self.class_names, probabilities.tolist(), strict=True))
@@ -468,6 +531,16 @@ def _probability_network(model: SERModel, jit_compile: bool = False) -> keras.Mo
 def _told(prediction: Prediction) -> dict[str, float]:
     """Return the gender that a model was told, under its name in the outputs; nothing for a model without."""
     return {} if prediction.gender is None else {"gender": round(prediction.gender, 6)}
+
+
+def _doubted(prediction: Prediction) -> dict[str, str | float]:
+    """Return what an answer might have been and what it needs, under their names in the outputs, if it needs any."""
+    return {"top": prediction.top, "threshold": round(prediction.threshold, 6)} if prediction.threshold else {}
+
+
+def _label(probabilities: Mapping[str, float], threshold: float) -> str:
+    top = _most_probable(probabilities)
+    return top if probabilities[top] >= threshold else UNKNOWN
 
 
 def _most_probable(probabilities: Mapping[str, float]) -> str:

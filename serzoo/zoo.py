@@ -6,6 +6,7 @@ import inspect
 import json
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from serzoo.errors import ConfigError, FeatureError, SerzooError, UnknownNameError, WeightsError, unknown_name
 from serzoo.features.spec import spec_from_dict
+from serzoo.labels import MALE
 from serzoo.models import MODELS
 from serzoo.models.simple import SIMPLE_SUFFIX
 
@@ -139,20 +141,31 @@ def load(
     """Load a trained model, ready to classify recordings. No code in a file is run.
 
     Args:
-        source: a ``.keras`` file of serzoo, the folder of a run's fold, a weight file of TIM-Net's
-            program (``.hdf5``) or a TBDM-Net state (``.npz``).
+        source: the name of a pretrained set (:func:`serzoo.list_pretrained`), its card or folder, the address of a
+            card (``https://.../NAME.yaml``) or ``hf://user/repository/NAME``, each checked against the card
+            (:mod:`serzoo.weights.store`); a ``.keras`` file of serzoo, the folder of a run's fold, a weight file of
+            TIM-Net's program (``.hdf5``) or a TBDM-Net state (``.npz``).
         recipe: the recipe the weights were trained with; it names the classes and the features
             where the file does not, as those of the papers' programs.
         class_names: names of the outputs in the order of the training; takes precedence over the recipe's.
         feature_spec: the features of the training; takes precedence over the recipe's.
 
     Raises:
-        UnknownNameError: no such file or recipe; the message names the nearest.
-        WeightsError: the file is damaged, is none of these, or does not fit the recipe, names or features.
-        ConfigError: the file does not name its classes or features, and the call does not either.
+        UnknownNameError: no such set, file or recipe; the message names the nearest.
+        WeightsError: the file is damaged, is none of these, or does not fit the recipe, names or features; a
+            pretrained set is not what its card says, or cannot be fetched.
+        ConfigError: the file does not name its classes or features, and the call does not either; or the call names
+            those of a pretrained set, whose card does.
     """
     from serzoo.classifier import Classifier
+    from serzoo.weights.store import is_pretrained, list_pretrained
 
+    if is_pretrained(source):
+        if (recipe, class_names, feature_spec) != (None, None, None):
+            raise ConfigError(f"The card of {source} says what it was trained on; load it without anything else.")
+        return _load_pretrained(source)
+    if _is_name(source):
+        raise unknown_name("model file or pretrained set", source, list_pretrained("emotion"))
     path = model_file(source)
     if isinstance(feature_spec, Mapping):
         feature_spec = spec_from_dict(feature_spec)
@@ -166,6 +179,43 @@ def load(
             "or class_names=[...] and feature_spec=MFCCSpec(n_samples=...)."
         )
     return Classifier(_convert(path, class_names, feature_spec))
+
+
+def _load_pretrained(source: str | Path) -> Classifier:
+    """Build a pretrained set's network, give it its weights, and see that it answers as its card says."""
+    from serzoo.classifier import Classifier
+    from serzoo.weights.cards import EmotionCard, expect
+    from serzoo.weights.networks import read_weights
+    from serzoo.weights.store import check_output, pretrained_file
+
+    card, path = pretrained_file(source)
+    card = expect(card, EmotionCard)
+    try:
+        spec = spec_from_dict(card.feature_spec)
+        model = build(card.model.name, class_names=card.class_names, feature_spec=spec, **card.model.arguments)
+    except (SerzooError, TypeError, ValueError) as error:
+        reason = _first_line(error)
+        raise WeightsError(f"The card of {card.name} describes no network ({reason}); get it again.") from None
+    read_weights(model, path)
+    classifier = Classifier(model, card)
+    check_output(card, partial(answer_fixed_input, classifier))
+    return classifier
+
+
+def answer_fixed_input(classifier: Classifier, waveform: np.ndarray, sample_rate: int) -> tuple[float, ...]:
+    """Return the probabilities of a pretrained set for the clip of its card, (n_samples,) at ``sample_rate`` Hz.
+
+    A network that is told the speaker's gender is told a man's.
+    """
+    gender = MALE if classifier.model.takes_gender else None
+    return tuple(classifier.predict_waveform(waveform, sample_rate, gender=gender).probabilities.values())
+
+
+def _is_name(source: str | Path) -> bool:
+    """Return whether ``source`` can be nothing but the name of a pretrained set: there is no file, and no ending."""
+    path = Path(source)
+    endings = (".keras", SIMPLE_SUFFIX, *WEIGHT_FILES)
+    return path.name == source and path.suffix not in endings and not path.expanduser().exists()
 
 
 def model_file(source: str | Path) -> Path:

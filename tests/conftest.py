@@ -58,6 +58,57 @@ def synthetic_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("synthetic")
 
 
+@pytest.fixture(scope="session")
+def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the pretrained set timnet.tiny_v1: a small TIM-Net as it starts, and a calibration made up."""
+    import dataclasses
+    from functools import partial
+
+    import keras
+
+    from serzoo.classifier import Classifier
+    from serzoo.config import ModelConfig
+    from serzoo.data import CORPORA
+    from serzoo.features.spec import MFCCSpec
+    from serzoo.weights.cards import Calibration, EmotionCard
+    from serzoo.weights.networks import write_weights
+    from serzoo.weights.store import fixed_output, save_with_card
+    from serzoo.zoo import answer_fixed_input, build
+
+    keras.utils.set_random_seed(1)
+    arguments = {"n_blocks": 2, "filters": 4, "n_features": 13}
+    spec = MFCCSpec(sample_rate=8_000, n_samples=8_000, n_mfcc=13, n_mels=40)
+    model = build("timnet", class_names=("angry", "happy", "sad"), feature_spec=spec, **arguments)
+
+    def describe(n_bytes: int, sha256: str) -> EmotionCard:
+        card = EmotionCard(
+            name="timnet.tiny_v1",
+            summary="knows nothing",
+            bytes=n_bytes,
+            sha256=sha256,
+            corpus="synthetic",
+            source=CORPORA.get("synthetic").source,
+            licence=CORPORA.get("synthetic").licence,
+            protocol="none",
+            scores={"uar": 0.34, "war": 0.33, "uar_of_folds": [0.34]},
+            class_names=("angry", "happy", "sad"),
+            feature_spec=spec.to_dict(),
+            versions={"keras": keras.__version__},
+            input={"label": "sad", "speaker": "1", "gender": "male", "text": "1", "sample_rate": 8000},
+            output=(),
+            model=ModelConfig("timnet", arguments),
+            trained_on="nothing",
+            calibration=Calibration(2.5, 0.3, 0.1, 0.75, 0.6, 0.7, 100),
+        )
+        return dataclasses.replace(
+            card, output=fixed_output(card.input, partial(answer_fixed_input, Classifier(model, card)))
+        )
+
+    folder = tmp_path_factory.mktemp("sets")
+    save_with_card(folder / "timnet.tiny_v1.weights.h5", partial(write_weights, model), describe)
+    return folder
+
+
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[Any, str, str]]:
     """Run ``serzoo`` with these arguments; gives the exit code, stdout and stderr."""

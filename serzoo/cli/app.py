@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from serzoo.classifier import Prediction
     from serzoo.data.corpora import Corpus
     from serzoo.metrics import Scores
+    from serzoo.weights.cards import Card
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -40,7 +41,10 @@ RunFolderOption = Annotated[Path | None, typer.Option("--run", help="Run folder;
 Changes = Annotated[list[str] | None, typer.Option("--set", help="Change a value: training.epochs=2. Repeatable.")]
 _SOURCES_HELP = "mfcc, mel, hf:NAME, onnx:FILE or vectors:FILE; one vector per recording."
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
-Model = Annotated[str, typer.Argument(help="A .keras file, a fold's folder, or the papers' .hdf5 or .npz.")]
+_MODELS_HELP = (
+    "A pretrained set (name, card, address, hf://...), a .keras file, a fold's folder, or papers' .hdf5, .npz."
+)
+Model = Annotated[str, typer.Argument(help=_MODELS_HELP)]
 RecipeOption = Annotated[
     str | None, typer.Option("--config", help="Config that names the classes and features of .hdf5 and .npz weights.")
 ]
@@ -66,7 +70,7 @@ def list_everything() -> None:
     cards = {name: pretrained_card(name) for name in list_pretrained()}
     _table("Models", {name: MODELS.get(name).summary for name in MODELS})
     _table("Simple classifiers", {name: SIMPLE_CLASSIFIERS.get(name).summary for name in SIMPLE_CLASSIFIERS})
-    _table("Pretrained", {name: f"{card.summary}; {card.licence}" for name, card in cards.items()})
+    _table("Pretrained", {name: _card_text(card) for name, card in cards.items()})
     _table("Corpora", {name: _corpus_text(CORPORA.get(name)) for name in CORPORA})
     _table("Protocols", protocol_names())
     _table("Configs", {name: _summary(name) for name in list_recipes()})
@@ -362,9 +366,13 @@ def evaluate_model(
 def predict_files(
     sources: Annotated[list[Path], typer.Argument(help="Audio files or folders.")],
     model: Annotated[
-        str, typer.Option("--model", "-m", help="A .keras file, a fold's folder, or the papers' .hdf5 or .npz.")
-    ],
+        str | None, typer.Option("--model", "-m", help=f"{_MODELS_HELP} The usual pretrained set unless given.")
+    ] = None,
     config: RecipeOption = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Confidence, 0..1, that an answer needs; 0 takes any. A pretrained set has its own."),
+    ] = None,
     gender: Annotated[
         str | None,
         typer.Option(
@@ -375,7 +383,13 @@ def predict_files(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to a .json or .csv file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say which emotion recordings carry; long ones get a timeline."""
+    """Say which emotion recordings carry; long ones get a timeline.
+
+    A pretrained set answers unknown where it is not sure enough.
+    """
+    from serzoo.weights.store import default_pretrained
+
+    model = default_pretrained() if model is None else model
     import_tensorflow_quietly()
     from serzoo.classifier import to_csv, to_json
     from serzoo.files import write_whole
@@ -383,19 +397,44 @@ def predict_files(
     if output is not None and output.suffix not in (".json", ".csv"):
         raise ConfigError(f"--output {output} ends in {output.suffix or 'nothing'}; use .json or .csv.")
     classifier = _load(model, config)
+    if classifier.card is not None:
+        typer.echo(f"Model: {classifier.card.name}, {_card_text(classifier.card)}", err=True)
     if classifier.model.takes_gender and gender is None:
         raise ConfigError(
             f"{model} takes the speaker's gender; add --gender male, --gender female or the probability of male, "
             "such as --gender 0.8, or --gender gender-ravdess for a classifier to tell it."
         )
     errors: list[AudioError] = []
-    predictions = classifier.predict_files(sources, gender=gender, on_error=errors.append)
+    predictions = classifier.predict_files(sources, gender=gender, threshold=threshold, on_error=errors.append)
     if output is not None:
         write_whole(output, to_csv(predictions) if output.suffix == ".csv" else to_json(predictions))
     typer.echo(to_json(predictions) if as_json else "\n".join(map(_prediction_text, predictions)))
     for error in errors:
         typer.echo(f"error: {error}", err=True)
     raise typer.Exit(2 if errors else 0)
+
+
+@app.command("package")
+def package_weights(
+    model: Annotated[str, typer.Argument(help="A .keras file or a fold's folder.")],
+    name: Annotated[str, typer.Option(help="Of the set: MODEL.CORPUS_v1.")],
+    scores: Annotated[
+        list[Path], typer.Option(help="Run folder of a cross-validation of the same kind of model. Repeatable.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path(),
+    threshold: Annotated[float, typer.Option(help="Calibrated confidence that an answer needs, 0..1.")] = 0.5,
+    summary: Annotated[str | None, typer.Option(help="One line; model and corpora unless given.")] = None,
+    trained_on: Annotated[str | None, typer.Option(help="What it has heard, if its folder does not say.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Of the weights; that of the corpora unless given.")] = None,
+) -> None:
+    """Make a pretrained set of a model: its weights, and a card with scores, calibration and licence."""
+    import_tensorflow_quietly()
+    from serzoo.training.packaging import package
+    from serzoo.weights.cards import read_card
+
+    texts = {"summary": summary, "trained_on": trained_on, "licence": licence}
+    card = package(model, name, scores, out, threshold=threshold, **texts)
+    typer.echo(f"{read_card(card)}\nCard: {card}")
 
 
 @app.command("export")
@@ -410,6 +449,65 @@ def export_model(
     from serzoo.export import export
 
     typer.echo(export(_load(model, config), folder, format=export_format, overwrite=overwrite))
+
+
+@app.command("report")
+def report_results(
+    folder: Annotated[Path, typer.Argument(help="Run folders and the ledger that names them: docs/results.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the page to this file; with --check, compare it.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; compare reports and page with the predictions.")
+    ] = False,
+) -> None:
+    """Write the page of all results in a folder, every number computed from the predictions kept there.
+
+    With --check, exit code 1 and a line for each number, run folder or line of the page that does not follow from them.
+    """
+    from serzoo.files import write_whole
+    from serzoo.ledger.check import problems
+    from serzoo.ledger.page import make_page
+
+    if check:
+        found = problems(folder, output)
+        typer.echo("\n".join(found) if found else f"{folder}: everything follows from the predictions.")
+        raise typer.Exit(1 if found else 0)
+    page = make_page(folder)
+    if output is None:
+        typer.echo(page, nl=False)
+    else:
+        write_whole(output, page)
+
+
+@app.command("compare")
+def compare_two_runs(
+    first: Annotated[Path, typer.Argument(help="A run folder.")],
+    second: Annotated[Path, typer.Argument(help="Another, tested on the same clips.")],
+    shared_folds: Annotated[
+        bool, typer.Option("--shared-folds", help="Compare on the folds that both have done, if these differ.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say whether two runs differ: the second minus the first, interval and p over speakers."""
+    from serzoo.ledger.compare import compare_runs
+    from serzoo.ledger.runs import StoredRun
+
+    found = compare_runs(StoredRun.open(first), StoredRun.open(second), shared_folds=shared_folds)
+    typer.echo(_json(found.to_dict()) if as_json else str(found))
+
+
+@app.command("keep")
+def keep_run(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a folder of run folders.")],
+    target: Annotated[Path, typer.Argument(help="Where the copy goes: docs/results/NAME.")],
+    overwrite: Annotated[bool, typer.Option(help="Replace what is there.")] = False,
+) -> None:
+    """Copy of a run what its results can be checked from: settings, reports, compressed predictions; no models."""
+    from serzoo.ledger.keep import keep
+
+    files = keep(run_folder, target, overwrite=overwrite)
+    typer.echo(f"{target}: {len(files)} files, {sum(path.stat().st_size for path in files) / 1e3:.0f} kB")
 
 
 @app.command("convert")
@@ -528,9 +626,15 @@ def _corpus_text(corpus: Corpus) -> str:
     return f"{classes}, {corpus.licence}" if corpus.licence else classes
 
 
+def _card_text(card: Card) -> str:
+    """Return what a pretrained set is and under which terms it may be used."""
+    return f"{card.summary}; {card.licence}"
+
+
 def _prediction_text(prediction: Prediction) -> str:
     """Return a line for the clip, one for each window of a long one, and its warnings."""
-    lines = [f"{prediction.name}: {prediction.label} ({prediction.confidence:.0%})"]
+    perhaps = "" if prediction.label == prediction.top else f"perhaps {prediction.top}, "
+    lines = [f"{prediction.name}: {prediction.label} ({perhaps}{prediction.confidence:.0%})"]
     lines += [f"  {part.start:7.1f} s - {part.end:7.1f} s  {part.label}" for part in prediction.timeline]
     return "\n".join(lines + [f"  warning: {warning}" for warning in prediction.warnings])
 

@@ -36,7 +36,8 @@ def export(
     The export is loaded again and compared with the model before it is moved into place: its answers to
     features must agree within 1e-5, its answers to waveforms within the front end's tolerance. It
     answers to whole waveforms: a model of fixed length hears their centre, and windows over long recordings are the
-    caller's; one of segments hears all, cut in the graph.
+    caller's; one of segments hears all, cut in the graph. The probabilities of a pretrained set are calibrated in the
+    graph; below which one to answer ``unknown`` is the caller's, and stands in the metadata.
 
     Args:
         model: what :func:`serzoo.load` returns, or a model with class names and a feature spec.
@@ -98,8 +99,18 @@ def _description(classifier: Classifier) -> dict[str, object]:
         "class_names": list(classifier.class_names),
         "sample_rate": classifier.feature_spec.sample_rate,
         "feature_spec": classifier.feature_spec.to_dict(),
+        **_pretrained(classifier),
         "versions": {"serzoo": serzoo.__version__, "keras": keras.__version__},
     }
+
+
+def _pretrained(classifier: Classifier) -> dict[str, object]:
+    """Return what the card of a pretrained set says that whoever runs the export must know."""
+    card = classifier.card
+    if card is None:
+        return {}
+    known = {"name": card.name, "licence": card.licence, "source": card.source}
+    return {"pretrained": {**known, "threshold": card.calibration.threshold}}
 
 
 class _CallablePackage(types.ModuleType):

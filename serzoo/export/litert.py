@@ -100,6 +100,7 @@ def _module(classifier: Classifier) -> tf.Module:
             probabilities = ask(features, gender)
         else:
             probabilities = _by_segments(partial(ask, gender=gender), features, classifier)
+        probabilities = classifier.calibrated(probabilities)
         if gender is not None:  # a file cannot fail
             probabilities = tf.where((gender >= 0) & (gender <= 1), probabilities, np.float32("nan"))
         return {"probabilities": probabilities}

@@ -71,6 +71,7 @@ def _module(classifier: Classifier) -> tf.Module:
         else:
             rows = None if genders is None else genders[:, None]
             probabilities = answer_by_segments(ask, features, spec.segment_frames, rows)
+        probabilities = classifier.calibrated(probabilities)
         return {"probabilities": probabilities, "label": tf.gather(class_names, tf.argmax(probabilities, axis=-1))}
 
     def ask(inputs: Any) -> Any:

@@ -58,7 +58,8 @@ def _answer(classifier: Classifier, features: np.ndarray, genders: np.ndarray) -
     parts = [clip[None] if length is None else cut_segments(clip, length) for clip in features]
     counts = np.array([len(part) for part in parts])
     repeated = np.repeat(genders, counts) if classifier.model.takes_gender else None
-    return pool_segments(classifier.network.predict_on_batch(network_inputs(np.concatenate(parts), repeated)), counts)
+    outputs = classifier.network.predict_on_batch(network_inputs(np.concatenate(parts), repeated))
+    return np.asarray(classifier.calibrated(pool_segments(outputs, counts)))
 
 
 def _probes(classifier: Classifier) -> Iterator[np.ndarray]:

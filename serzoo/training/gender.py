@@ -43,14 +43,15 @@ from serzoo.training.simple import (
     speaker_splits,
     train_simple,
 )
+from serzoo.weights.cards import GenderCard, expect
 from serzoo.weights.store import (
-    Card,
     check_output,
     fixed_output,
     installed_version,
     list_pretrained,
     pretrained_file,
     save_with_card,
+    set_name,
 )
 
 GENDERS = (FEMALE, MALE)
@@ -198,11 +199,10 @@ def save_gender_classifier(
     corpus = CORPORA.get(manifest.corpus) if manifest.corpus in CORPORA else None
     output = fixed_output(_FIXED_INPUT, partial(_answer, model))
 
-    def card(n_bytes: int, sha256: str) -> Card:
-        return Card(
-            kind="gender",
+    def card(n_bytes: int, sha256: str) -> GenderCard:
+        return GenderCard(
+            name=set_name(target),
             summary=f"tells women's voices from men's, {model.name} on {getattr(spec, 'source', spec.kind)} features",
-            file=target.name,
             bytes=n_bytes,
             sha256=sha256,
             corpus=manifest.corpus,
@@ -260,7 +260,7 @@ def find_gender_classifier(gender: object) -> SimpleClassifier | None:
     """
     if isinstance(gender, str):
         is_path = Path(gender).name != gender or gender.endswith(SIMPLE_SUFFIX)
-        is_source = is_path or bool(difflib.get_close_matches(gender, list_pretrained()))
+        is_source = is_path or bool(difflib.get_close_matches(gender, list_pretrained("gender")))
         return load_gender_classifier(gender) if is_source else None
     return load_gender_classifier(gender) if isinstance(gender, Path | SimpleClassifier) else None
 
@@ -513,8 +513,9 @@ def _is_name(source: object) -> bool:
 
 def _load_pretrained(name: str) -> SimpleClassifier:
     card, path = pretrained_file(name)
+    card = expect(card, GenderCard)
     model = load_gender_classifier(path)
-    check_output(name, card, partial(_answer, model))
+    check_output(card, partial(_answer, model))
     return model
 
 

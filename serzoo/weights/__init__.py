@@ -1,1 +1,1 @@
-"""Weights that were trained elsewhere, and those that come with the package."""
+"""Pretrained sets and their cards, and weights that were trained elsewhere."""

@@ -1,83 +1,64 @@
-"""The pretrained sets that come with the package: a file of weights, and beside it a card that says what it is.
+"""Pretrained sets: those that come with the package, and those in folders, at addresses and on the hub.
 
-A card is strict YAML. What it says of its file is checked whenever the file is loaded by name: the size, the SHA-256,
-and the answer to a synthetic clip that is made anew each time, which also shows whether the packages that are
-installed compute what those of the training did.
+A set is a file of weights, and a card that says what it is. What the card says of the file is checked whenever the
+set is loaded: the size, the SHA-256, and the answer to a synthetic clip that is made anew each time, which also shows
+whether the packages that are installed compute what those of the training did.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
-from serzoo import strict_yaml
 from serzoo.errors import ConfigError, SerzooError, WeightsError, unknown_name
 from serzoo.files import moved_into_place
+from serzoo.weights import fetch
+from serzoo.weights.cards import KINDS, SUFFIX, Card, card_text, check_name, read_card
 
 if typing.TYPE_CHECKING:
     import numpy as np
 
 FILES = Path(__file__).with_name("files")
-"""Where the pretrained sets are: cards ``NAME.yaml``, each beside the file that it names."""
+"""Where the pretrained sets of the package are: cards ``NAME.yaml``, each beside its file unless it says an address."""
+
+DEFAULT = "timnet.ravdess_v1"
+"""The set that tells emotions where none is named."""
 
 TOLERANCE = 1e-5
 """How far an answer to the fixed input may be from the card's."""
 
 
-@dataclass(frozen=True)
-class Card:
-    """What is known of a pretrained set.
+def list_pretrained(kind: str | None = None) -> list[str]:
+    """Return the names of the pretrained sets that come with the package.
 
     Args:
-        kind: what it does: ``"gender"``.
-        summary: one line.
-        file: the name of its file, which lies beside the card.
-        bytes: size of its file.
-        sha256: of its file, hexadecimal.
-        corpus: what it was trained on.
-        source: where the corpus comes from.
-        licence: of the corpus, and so of what was trained on it.
-        protocol: how the scores were found.
-        scores: in 0..1, by name; of several folds a list.
-        class_names: what it tells apart, in the order of its answers.
-        feature_spec: what it takes; :func:`serzoo.features.spec.spec_from_dict` reads it.
-        versions: of the packages that it was trained and tested with.
-        input: arguments of :func:`serzoo.data.synthetic.synthesize`, which make the fixed input.
-        output: the answer to it, a probability per class.
+        kind: what they are to tell, ``"emotion"`` or ``"gender"``; None for all.
     """
-
-    kind: str
-    summary: str
-    file: str
-    bytes: int
-    sha256: str
-    corpus: str
-    source: str
-    licence: str
-    protocol: str
-    scores: Mapping[str, Any]
-    class_names: tuple[str, ...]
-    feature_spec: Mapping[str, Any]
-    versions: Mapping[str, str]
-    input: Mapping[str, Any]
-    output: tuple[float, ...]
+    names = sorted(path.stem for path in FILES.glob(f"*{SUFFIX}"))
+    return names if kind is None else [name for name in names if pretrained_card(name).kind == kind]
 
 
-def list_pretrained() -> list[str]:
-    """Return the names of the pretrained sets that come with the package."""
-    return sorted(path.stem for path in FILES.glob("*.yaml"))
+def default_pretrained() -> str:
+    """Return the name of the set that tells emotions where none is named.
+
+    Raises:
+        ConfigError: it does not come with the package.
+    """
+    if DEFAULT not in list_pretrained():
+        raise ConfigError("No pretrained set of emotions comes with this serzoo; name a model (--model).")
+    return DEFAULT
 
 
 def pretrained_card(name: str) -> Card:
-    """Return the card of a pretrained set; its file is not looked at.
+    """Return the card of a pretrained set of the package; its file is not looked at.
 
     Args:
         name: one of :func:`list_pretrained`.
@@ -86,46 +67,53 @@ def pretrained_card(name: str) -> Card:
         UnknownNameError: there is none of this name; the message names the nearest.
         WeightsError: the card is damaged.
     """
-    known = list_pretrained()
-    if name not in known:
-        raise unknown_name("pretrained set", name, known)
-    return read_card(FILES / f"{name}.yaml")
+    path = FILES / f"{name}{SUFFIX}"
+    if not path.is_file() or path.parent != FILES:
+        raise unknown_name("pretrained set", name, list_pretrained())
+    return read_card(path)
 
 
-def pretrained_file(name: str) -> tuple[Card, Path]:
+def is_pretrained(source: str | Path) -> bool:
+    """Return whether a model's name or place is that of a pretrained set, or is meant to be.
+
+    A name of the package takes precedence over a file or folder that is called so.
+    """
+    if isinstance(source, str) and (source in list_pretrained() or "://" in source):
+        return True
+    path = Path(source).expanduser()
+    return path.suffix == SUFFIX or (path.is_dir() and bool(str(source)) and bool(_cards_in(path)))
+
+
+def pretrained_file(source: str | Path) -> tuple[Card, Path]:
     """Return the card and the file of a pretrained set, once the file is found to be the card's.
 
     Whoever loads the file should hand the result to :func:`check_output`.
 
     Args:
-        name: one of :func:`list_pretrained`.
+        source: one of :func:`list_pretrained`; a card, ``NAME.yaml``, or a folder that holds one with its file; the
+            address of a card; or ``hf://user/repository/NAME``. What is fetched is kept in the cache folder.
 
     Raises:
         UnknownNameError: there is none of this name; the message names the nearest.
-        WeightsError: the card is damaged, or the file is missing or another one.
+        WeightsError: the card is damaged, the file is missing or another one, or cannot be fetched.
     """
-    card = pretrained_card(name)
-    path = FILES / card.file
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read ({error.strerror}); install serzoo again.") from None
-    if len(content) != card.bytes:
-        raise WeightsError(f"{path} has {len(content)} bytes, its card says {card.bytes}; install serzoo again.")
-    found = hashlib.sha256(content).hexdigest()
-    if found != card.sha256:
-        raise WeightsError(
-            f"{path} has the SHA-256 {found[:12]}..., its card says {card.sha256[:12]}...; install serzoo again."
-        )
+    if fetch.is_remote(source):
+        card, path = fetch.fetch_set(str(source))
+    else:
+        place = _local_card(source)
+        card = read_card(place)
+        path = place.with_name(card.file)
+        if card.url is not None and not path.exists():
+            path = fetch.fetch_file(card, card.url)
+    _check_file(card, path)
     return card, path
 
 
-def check_output(name: str, card: Card, answer: Callable[[np.ndarray, int], Sequence[float]]) -> None:
+def check_output(card: Card, answer: Callable[[np.ndarray, int], Sequence[float]]) -> None:
     """Raise unless what was loaded answers as its card says.
 
     Args:
-        name: of the pretrained set.
-        card: its card.
+        card: the set's card.
         answer: takes a waveform, (n_samples,) float32, and its sample rate in Hz, and gives a probability per class.
 
     Raises:
@@ -137,8 +125,8 @@ def check_output(name: str, card: Card, answer: Callable[[np.ndarray, int], Sequ
         return
     others = [f"{package}=={kept}" for package, kept in card.versions.items() if installed_version(package) != kept]
     raise WeightsError(
-        f"{name} answers {_shown(found)} to its fixed input, its card says {_shown(card.output)}; "
-        + (f"it was made with {' '.join(others)}: install these." if others else "install serzoo again.")
+        f"{card.name} answers {_shown(found)} to its fixed input, its card says {_shown(card.output)}; "
+        + (f"it was made with {' '.join(others)}: install these." if others else "get it again.")
     )
 
 
@@ -170,35 +158,14 @@ def installed_version(package: str) -> str | None:
 # Files ----------------------------------------------------------------------------------------------------------------
 
 
-def read_card(path: Path) -> Card:
-    """Read a card.
-
-    Raises:
-        WeightsError: the file cannot be read, or is no card.
-    """
-    try:
-        values = strict_yaml.read(path)
-    except ConfigError as error:
-        raise WeightsError(str(error)) from None
-    hints = typing.get_type_hints(Card)
-    wrong = sorted(set(hints) ^ set(values)) if isinstance(values, dict) else ["all of it"]
-    if wrong:
-        raise WeightsError(f"{path} is no card of a pretrained set; missing or unknown is {', '.join(wrong):.200}.")
-    for key, hint in hints.items():
-        if not _is_a(hint, values[key]):
-            raise WeightsError(f"{path} is damaged: {key} is {values[key]!r:.80}; get it again.")
-    fields: dict[str, Any] = json.loads(json.dumps(values))  # without the lines of the keys
-    fields |= {key: tuple(value) for key, value in fields.items() if isinstance(value, list)}
-    return Card(**fields)
-
-
 def card_path(file: Path) -> Path:
-    """Return where the card of a file belongs.
+    """Return where the card of a file of weights belongs.
 
     Raises:
         ConfigError: something else than a card is there.
+        WeightsError: the file is called as no set can be.
     """
-    path = file.expanduser().with_suffix(".yaml")
+    path = file.expanduser().with_name(f"{check_name(set_name(file))}{SUFFIX}")
     if path.exists():
         try:
             read_card(path)
@@ -209,13 +176,25 @@ def card_path(file: Path) -> Path:
     return path
 
 
-def save_with_card(file: Path, save: Callable[[Path], object], describe: Callable[[int, str], Card]) -> Path:
+def set_name(file: Path) -> str:
+    """Return the name of the set that a file of weights belongs to."""
+    suffix = next((card.suffix for card in KINDS.values() if file.name.endswith(card.suffix)), file.suffix)
+    return file.name.removesuffix(suffix)
+
+
+def save_with_card(
+    file: Path,
+    save: Callable[[Path], object],
+    describe: Callable[[int, str], Card],
+    check: Callable[[Path], object] | None = None,
+) -> Path:
     """Write a file and its card, or neither.
 
     Args:
         file: the file; an old one, and its card, are replaced.
         save: writes the file at a path of the same name.
         describe: makes the card from the file's size in bytes and its SHA-256.
+        check: takes the path of the card, its file beside it, and raises if they cannot be used; None checks nothing.
 
     Returns:
         Where the card is.
@@ -228,19 +207,53 @@ def save_with_card(file: Path, save: Callable[[Path], object], describe: Callabl
         part = card_part.with_name(file.name)
         save(part)
         content = part.read_bytes()
-        described = asdict(describe(len(content), hashlib.sha256(content).hexdigest()))
-        lists = {key: list(value) for key, value in described.items() if isinstance(value, tuple)}
-        card_part.write_text(strict_yaml.dump({**described, **lists}), encoding="utf-8")
+        described = describe(len(content), hashlib.sha256(content).hexdigest())
+        card_part.write_text(card_text(described), encoding="utf-8")
+        if check is not None:
+            check(card_part)
         os.replace(part, file)
     return card
 
 
-def _is_a(hint: Any, value: object) -> bool:
-    """Return whether a value of a card is of a field's type, as YAML has it."""
-    kind = typing.get_origin(hint) or hint
-    if kind is tuple:
-        return isinstance(value, list) and all(_is_a(typing.get_args(hint)[0], item) for item in value)
-    return isinstance(value, (int, float) if kind is float else kind)
+def _local_card(source: str | Path) -> Path:
+    """Return the card that a name, a card, its ``file://`` address or a folder stands for."""
+    if isinstance(source, str):
+        if source.startswith("file://"):
+            return _local_card(Path(url2pathname(urlsplit(source).path)))
+        if source in list_pretrained():
+            return FILES / f"{source}{SUFFIX}"
+    path = Path(source).expanduser()
+    if path.suffix == SUFFIX:
+        return path
+    cards = _cards_in(path) if path.is_dir() else []
+    if not cards:
+        raise unknown_name("pretrained set", source, list_pretrained())
+    if len(cards) > 1:
+        raise WeightsError(f"Folder {path} holds several sets; name one: {', '.join(map(str, cards)):.300}.")
+    return cards[0]
+
+
+def _cards_in(folder: Path) -> list[Path]:
+    """Return the cards in a folder that stand beside their files."""
+    return [
+        path
+        for path in sorted(folder.glob(f"*{SUFFIX}"))
+        if any(path.with_name(path.stem + card.suffix).is_file() for card in KINDS.values())
+    ]
+
+
+def _check_file(card: Card, path: Path) -> None:
+    """Raise WeightsError unless a file has the size and the SHA-256 of its card."""
+    remedy = "install serzoo again" if path.parent == FILES else "get it again"
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read ({error.strerror}); {remedy}.") from None
+    if len(content) != card.bytes:
+        raise WeightsError(f"{path} has {len(content)} bytes, its card says {card.bytes}; {remedy}.")
+    found = hashlib.sha256(content).hexdigest()
+    if found != card.sha256:
+        raise WeightsError(f"{path} has the SHA-256 {found[:12]}..., its card says {card.sha256[:12]}...; {remedy}.")
 
 
 def _close(found: float, expected: float) -> bool:

@@ -1,4 +1,7 @@
-"""Pretrained sets: what comes with the package is what its cards say, and whatever is not is refused in one line."""
+"""Cards and the store: what comes with the package is what its cards say, and what is not is refused in one line.
+
+Pretrained sets of emotions have further tests, in tests/contract/test_pretrained.py.
+"""
 
 import dataclasses
 import json
@@ -17,15 +20,15 @@ from serzoo.errors import ConfigError, UnknownNameError, WeightsError
 from serzoo.features.spec import spec_from_dict
 from serzoo.models.simple import trusted_types
 from serzoo.training.gender import GENDERS, load_gender_classifier
-from serzoo.weights import store
+from serzoo.weights import cards, store
+from serzoo.weights.cards import GenderCard
 
 NAME = "gender-ravdess"
-CARD = store.Card(
-    kind="gender",
+CARD = GenderCard(
+    name="model",
     summary="says the same of everybody",
-    file="model.bin",
     bytes=0,
-    sha256="",
+    sha256=64 * "0",
     corpus="ravdess",
     source="",
     licence="CC0",
@@ -65,12 +68,13 @@ def refused(error=WeightsError, name=NAME):
 
 
 def test_the_store_holds_cards_and_their_files_alone():
-    assert NAME in serzoo.list_pretrained()
-    named = {name for card in serzoo.list_pretrained() for name in (f"{card}.yaml", store.pretrained_card(card).file)}
+    assert NAME in serzoo.list_pretrained("gender")
+    found = [store.pretrained_card(name) for name in serzoo.list_pretrained()]
+    named = {f"{card.name}.yaml" for card in found} | {card.file for card in found if card.url is None}
     assert {path.name for path in store.FILES.iterdir()} == named
 
 
-@pytest.mark.parametrize("name", serzoo.list_pretrained())
+@pytest.mark.parametrize("name", serzoo.list_pretrained("gender"))
 def test_a_pretrained_classifier_of_genders_is_what_its_card_says(name):
     card, path = store.pretrained_file(name)
     model = load_gender_classifier(name)  # which checks the fixed output
@@ -85,7 +89,7 @@ def test_a_pretrained_classifier_of_genders_is_what_its_card_says(name):
     assert {"serzoo", "numpy", "librosa", "scikit-learn"} <= set(card.versions)
 
 
-@pytest.mark.parametrize("name", serzoo.list_pretrained())
+@pytest.mark.parametrize("name", serzoo.list_pretrained("gender"))
 def test_a_pretrained_classifier_holds_no_code(name):
     _, path = store.pretrained_file(name)
     with zipfile.ZipFile(path) as archive:
@@ -142,7 +146,7 @@ def test_another_answer_than_the_cards_is_refused(files):
     change_card(files, output=[female - 1.1e-5, male + 1.1e-5])
     message = refused()
     assert message.startswith(f"{NAME} answers {female:.6f}, {male:.6f} to its fixed input, its card says ")
-    assert message.endswith("; install serzoo again.")
+    assert message.endswith("; get it again.")
     change_card(files, output=[female, male, 0.0])
     assert "its card says" in refused()
 
@@ -154,22 +158,31 @@ def test_another_answer_is_put_down_to_other_packages(files):
 
 def test_the_fixed_input_is_the_one_of_the_card():
     heard = []
-    store.check_output("x", CARD, lambda *clip: heard.append(clip) or (0.25, 0.75))
+    store.check_output(CARD, lambda *clip: heard.append(clip) or (0.25, 0.75))
     ((waveform, sample_rate),) = heard
     np.testing.assert_array_equal(waveform, serzoo.data.synthetic.synthesize(**CARD.input))
     assert sample_rate == 8000
-    with pytest.raises(WeightsError, match=r"x answers nan, 0\.750000"):
-        store.check_output("x", CARD, lambda *_: (float("nan"), 0.75))
+    with pytest.raises(WeightsError, match=r"model answers nan, 0\.750000"):
+        store.check_output(CARD, lambda *_: (float("nan"), 0.75))
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"licence": None}, "is no card of a pretrained set; missing or unknown is licence."),
-        ({"note": "x"}, "is no card of a pretrained set; missing or unknown is note."),
-        ({"bytes": "many"}, "is damaged: bytes is 'many'"),
-        ({"output": ["a", "b"]}, "is damaged: output is ['a', 'b']"),
-        ({"class_names": "female"}, "is damaged: class_names is 'female'"),
+        ({"licence": None}, "is no card of a pretrained set (card: the key 'licence' is missing; add it); get"),
+        ({"note": "x"}, "is no card of a pretrained set (card, note: Unknown key 'note'. Did you mean 'name'? Known: bytes, "),
+        ({"bytes": "many"}, "(card, bytes: a whole number is needed here, not 'many'); get it again."),
+        ({"bytes": True}, "(card, bytes: a whole number is needed here, not True)"),
+        ({"kind": "mood"}, "is no card of a pretrained set; its kind is 'mood', not emotion or gender."),
+        ({"kind": None}, "its kind is None"),
+        ({"name": "gender-other"}, "gender-ravdess.yaml is the card of gender-other; call it gender-other.yaml."),
+        ({"name": "../gender"}, "(card: the set's name is '../gender'; it must be ASCII letters"),
+        ({"sha256": "abc"}, "(card: sha256 is 'abc'; it must be 64 hexadecimal digits); get it"),
+        ({"url": "file:///etc/passwd"}, "(card: url is 'file:///etc/passwd'; it must be an address"),
+        ({"url": 7}, "(card, url: text (in quotes if it looks like a number) is needed here, not 7)"),
+        ({"output": ["a", "b"]}, "(card, output: a number is needed here, not 'a')"),
+        ({"class_names": "female"}, "(card, class_names: a list is needed here, not 'female')"),
+        ({"versions": {"numpy": 2.4}}, "(card, versions.numpy: text (in quotes if it looks like a number) is needed"),
         ({"input": {"label": "sad"}}, "No fixed input can be made of the card's arguments ("),
         ({"input": {**CARD.input, "label": "glad"}}, "(Unknown emotion 'glad'"),
     ],
@@ -180,7 +193,7 @@ def test_a_damaged_card_is_refused(files, changes, message):
 
 
 def test_a_card_that_is_no_yaml_is_refused(files):
-    for text, message in (("a: !b", "not strict YAML"), ("7", "missing or unknown is all of it")):
+    for text, message in (("a: !b", "not strict YAML"), ("7", "is no card of a pretrained set; it holds 7, no keys")):
         (files / f"{NAME}.yaml").write_text(text)
         assert message in refused()
 
@@ -190,7 +203,7 @@ def test_a_pretrained_set_that_tells_something_else_is_refused(files, monkeypatc
     card = store.save_with_card(
         files / "other.skops",
         other.save,
-        lambda n, sha: dataclasses.replace(CARD, file="other.skops", bytes=n, sha256=sha),
+        lambda n, sha: dataclasses.replace(CARD, name="other", bytes=n, sha256=sha),
     )
     assert card == files / "other.yaml"
     assert "tells sad, happy, not female and male" in refused(name="other")
@@ -201,16 +214,16 @@ def test_a_pretrained_set_that_tells_something_else_is_refused(files, monkeypatc
 # Writing --------------------------------------------------------------------------------------------------------------
 
 
-def write(file, content=b"abc", card=CARD):
+def write(file, content=b"abc", card=CARD, check=None):
     def describe(n_bytes, sha256):
-        return dataclasses.replace(card, file=file.name, bytes=n_bytes, sha256=sha256)
+        return dataclasses.replace(card, name=store.set_name(file), bytes=n_bytes, sha256=sha256)
 
-    return store.save_with_card(file, lambda path: path.write_bytes(content), describe)
+    return store.save_with_card(file, lambda path: path.write_bytes(content), describe, check)
 
 
 def test_a_card_is_read_as_it_was_written(tmp_path):
     path = write(tmp_path / "new" / "model.bin")
-    card = store.read_card(path)
+    card = cards.read_card(path)
     assert card == dataclasses.replace(CARD, bytes=3, sha256=card.sha256)
     assert card.sha256.startswith("ba7816bf8f01cfea"), "SHA-256 of abc"
     assert sorted(file.name for file in path.parent.iterdir()) == ["model.bin", "model.yaml"]
@@ -231,10 +244,33 @@ def test_nothing_half_written_stays(tmp_path):
     assert ((tmp_path / "model.bin").read_bytes(), card.read_bytes()) == (b"abc", kept)
 
 
+def test_what_cannot_be_used_is_not_written(tmp_path):
+    def check(card):
+        assert sorted(path.name for path in card.parent.iterdir()) == ["model.bin", "model.yaml"]
+        raise WeightsError("not what it should be")
+
+    with pytest.raises(WeightsError, match="not what it should be"):
+        write(tmp_path / "model.bin", check=check)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "name"), [("a.b_v1.weights.h5", "a.b_v1"), ("gender.skops", "gender"), ("x.y.bin", "x.y")]
+)
+def test_a_set_is_called_as_its_file(tmp_path, file, name):
+    assert write(tmp_path / file) == tmp_path / f"{name}.yaml"
+    assert cards.read_card(tmp_path / f"{name}.yaml").name == name
+
+
+def test_a_file_that_is_called_as_no_set_can_be_is_refused(tmp_path):
+    with pytest.raises(WeightsError, match=r"the set's name is 'my model'; it must be ASCII letters"):
+        write(tmp_path / "my model.bin")
+
+
 def test_a_card_replaces_nothing_but_a_card(tmp_path):
     write(tmp_path / "model.bin")
     write(tmp_path / "model.bin", b"abcd")
-    assert store.read_card(tmp_path / "model.yaml").bytes == 4
+    assert cards.read_card(tmp_path / "model.yaml").bytes == 4
     (tmp_path / "model.yaml").write_text("name: my-recipe\n")
     with pytest.raises(ConfigError, match=r"model\.yaml is no card, and that of model\.bin would replace it; give"):
         write(tmp_path / "model.bin")

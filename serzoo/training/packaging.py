@@ -1,0 +1,304 @@
+"""Make a pretrained set: a network's weights, and a card that says what a cross-validation found of its kind."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from serzoo.classifier import UNKNOWN, Classifier
+from serzoo.config import ModelConfig, Recipe, read_recipe
+from serzoo.data.corpora import CORPORA
+from serzoo.data.splits import get_protocol
+from serzoo.errors import ConfigError, DataError, SerzooWarning, WeightsError
+from serzoo.labels import MALE
+from serzoo.metrics import Scores, Summary, summarise
+from serzoo.models import MODELS
+from serzoo.models.base import SERModel
+from serzoo.training.calibration import MAJORITY, calibrate
+from serzoo.training.heard import read_heard
+from serzoo.training.run_folder import PREDICTIONS, class_indices, read_predictions
+from serzoo.weights.cards import Calibration, EmotionCard
+from serzoo.weights.networks import write_weights
+from serzoo.weights.store import card_path, fixed_output, installed_version, save_with_card
+from serzoo.zoo import answer_fixed_input, load, model_file
+
+_FIXED_INPUT = {
+    "label": "happy", "speaker": "01", "gender": MALE, "text": "01", "take": 0, "seed": 0, "sample_rate": 48_000,
+}  # fmt: skip
+_PACKAGES = ("serzoo", "keras", "numpy", "librosa", "soxr")
+_COMMON = ("name", "n_classes", "class_names", "feature_spec")
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """What a cross-validation said of recordings that were held out.
+
+    Args:
+        recipe: what was trained.
+        protocol: how, in words.
+        folds: for each fold the scores of its runs, one per seed.
+        class_names: the classes, in order.
+        probabilities: of all runs' recordings, (N, n_classes).
+        targets: their class indices, (N,).
+    """
+
+    recipe: Recipe
+    protocol: str
+    folds: tuple[tuple[Scores, ...], ...]
+    class_names: tuple[str, ...]
+    probabilities: np.ndarray
+    targets: np.ndarray
+
+
+def package(
+    model: str | Path,
+    name: str,
+    scores: Sequence[str | Path],
+    out: str | Path = ".",
+    *,
+    threshold: float = MAJORITY,
+    summary: str | None = None,
+    trained_on: str | None = None,
+    licence: str | None = None,
+) -> Path:
+    """Write a pretrained set, ``NAME.weights.h5`` and its card ``NAME.yaml``, and load it as whoever uses it will.
+
+    Scores, temperature and what the threshold is worth come from held-out predictions of networks of the same kind; if
+    the model has heard more recordings than these had, they are what is known of it.
+
+    Args:
+        model: a ``.keras`` file or a fold's folder.
+        name: of the set, ``<model>.<corpus>_v<number>``.
+        scores: run folders of cross-validations of the same model, features and classes, predictions kept as they are
+            or compressed. What several say is taken together.
+        out: the folder to write to.
+        threshold: the calibrated confidence, 0..1, below which the set answers ``unknown``.
+        summary: one line; None for model and corpora.
+        trained_on: what these weights have heard; None for what the model's run folder says.
+        licence: of the weights; None for that of the corpora.
+
+    Returns:
+        The card.
+
+    Raises:
+        ConfigError: a name of another form, or taken; what the weights have heard, or their licence, is not known.
+        WeightsError: no model, or one that the cross-validations are not about.
+        DataError: a run folder is not one, or damaged.
+    """
+    path, network = model_file(model), load(model).model
+    held_out = [read_held_out(Path(folder).expanduser()) for folder in scores]
+    if not held_out:
+        raise ConfigError(f"No cross-validation says what {name} is worth; name its run folder (--scores RUN).")
+    for found in held_out:
+        _check_same(network, path, found)
+        _warn_of_known_speakers(found)
+    target = Path(out).expanduser() / f"{name}{EmotionCard.suffix}"
+    _check_name(name, network, target)
+    corpora = _corpora([*_own_recipe(path), *(found.recipe for found in held_out)])
+    known: dict[str, Any] = {
+        "name": name,
+        "summary": summary or _summary(network, corpora),
+        "trained_on": trained_on or _trained_on(path),
+        **_origin(corpora, licence),
+        **_worth(held_out, threshold),
+        **_build_of(network),
+    }
+
+    def describe(n_bytes: int, sha256: str) -> EmotionCard:
+        card = EmotionCard(**known, bytes=n_bytes, sha256=sha256, output=())
+        return replace(card, output=fixed_output(card.input, partial(answer_fixed_input, Classifier(network, card))))
+
+    return save_with_card(target, partial(write_weights, network), describe, check=load)
+
+
+def read_held_out(folder: Path) -> HeldOut:
+    """Read what a cross-validation's run folder says of its test parts.
+
+    Raises:
+        DataError: the folder has no report of networks' predictions, or is damaged.
+    """
+    try:
+        report = json.loads((folder / "report.json").read_bytes())
+        runs, n_folds = report["run_names"], report["n_folds"]
+        class_names = tuple(report["scores"]["pooled"]["class_names"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise DataError(
+            f"{folder} has no report.json of a cross-validation; give the run folder of serzoo cv."
+        ) from None
+    recipe = read_recipe(folder / "recipe.yaml")
+    kind = "speaker-independent" if get_protocol(recipe.protocol).speaker_independent else "speaker-DEPENDENT"
+    read = {run: _read_run(folder / run, class_names) for names in runs for run in names}
+    scores = {run: Scores.from_predictions(each[0], each[1], class_names) for run, each in read.items()}
+    return HeldOut(
+        recipe=recipe,
+        protocol=f"{recipe.protocol} ({kind}) of {recipe.name}, {len(runs)} of {n_folds} folds, "
+        f"selection {recipe.training.selection}",
+        folds=tuple(tuple(scores[run] for run in names) for names in runs),
+        class_names=class_names,
+        probabilities=np.concatenate([probabilities for _, _, probabilities in read.values()]),
+        targets=np.concatenate([targets for targets, _, _ in read.values()]),
+    )
+
+
+def registered_name(network: SERModel) -> str:
+    """Return the name that :func:`serzoo.build` knows a network's architecture by."""
+    return next(name for name in MODELS if MODELS.get(name).load() is type(network))
+
+
+def _read_run(folder: Path, class_names: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the true and the predicted classes of a run's test part, each (N,), and probabilities (N, n_classes)."""
+    table = read_predictions(folder)
+    columns = [f"p_{name}" for name in class_names]
+    if not set(columns) <= set(table):
+        raise DataError(f"{folder / PREDICTIONS} lacks the probabilities of some class; train that fold again.")
+    probabilities = table[columns].to_numpy(np.float64)
+    targets, predictions = class_indices(table, folder / PREDICTIONS, class_names)
+    return targets, predictions, probabilities / probabilities.sum(axis=1, keepdims=True)
+
+
+def _check_same(network: SERModel, path: Path, held_out: HeldOut) -> None:
+    """Raise WeightsError unless a cross-validation is about networks like this one."""
+    recipe, own = held_out.recipe, _arguments(network)
+    pairs = {
+        "model": (recipe.model.name, registered_name(network)),
+        "classes": (held_out.class_names, network.class_names),
+        "features": (recipe.features, network.feature_spec),
+        **{name: (_plain(value), own.get(name)) for name, value in recipe.model.arguments.items()},
+    }
+    for what, (theirs, ours) in pairs.items():
+        if theirs != ours:
+            raise WeightsError(
+                f"{recipe.name} was scored with {what} {theirs}, but {path} has {ours}; give its own run."
+            )
+
+
+def _warn_of_known_speakers(held_out: HeldOut) -> None:
+    """Warn where the held-out speakers were in training, since those of whoever uses the set are not."""
+    if not get_protocol(held_out.recipe.protocol).speaker_independent:
+        text = f"{held_out.recipe.protocol} tests on speakers of the training, so confidences will promise too much of"
+        warnings.warn(f"{text} others; give scores of a speaker-independent protocol", SerzooWarning, stacklevel=3)
+
+
+def _check_name(name: str, network: SERModel, target: Path) -> None:
+    """Raise ConfigError unless a set may have this name."""
+    architecture = registered_name(network)
+    if not re.fullmatch(re.escape(architecture) + r"\.[a-z0-9_]+_v[0-9]+", name):
+        raise ConfigError(f"{name!r:.80} is no name for weights of {architecture}; call it {architecture}.<corpus>_v1.")
+    if target.exists() or card_path(target).exists():
+        raise ConfigError(f"{target} exists, and a set never changes under its name; raise the number behind _v.")
+    if UNKNOWN in (network.class_names or ()):
+        raise ConfigError(f"A class is called {UNKNOWN!r}, as the answer is that a set does not know; rename it.")
+
+
+def _own_recipe(path: Path) -> list[Recipe]:
+    """Return the recipe of the run that a model file is of, if it is of one."""
+    file = path.parent.parent / "recipe.yaml"
+    return [read_recipe(file)] if file.is_file() else []
+
+
+def _corpora(recipes: Sequence[Recipe]) -> list[str]:
+    """Return the corpora that some recipe trains or tests on, each once, in order."""
+    named = [name for recipe in recipes for name in (recipe.corpus, recipe.test_corpus) if name]
+    return list(dict.fromkeys(named))
+
+
+def _title(corpus: str) -> str:
+    return CORPORA.get(corpus).title if corpus in CORPORA else corpus
+
+
+def _summary(network: SERModel, corpora: Sequence[str]) -> str:
+    return f"{registered_name(network)} on {' and '.join(map(_title, corpora))}, {network.n_classes} classes"
+
+
+def _origin(corpora: Sequence[str], licence: str | None) -> dict[str, object]:
+    """Return what a card says of the recordings, joined where they are of several corpora."""
+    known = {name: CORPORA.get(name) for name in corpora if name in CORPORA}
+    stated = licence or _joined({name: corpus.licence for name, corpus in known.items()})
+    if not licence and not all(name in known and known[name].licence for name in corpora):
+        raise ConfigError(f"The licence of {' and '.join(corpora)} is not known; say that of the weights (--licence).")
+    source = _joined({name: corpus.source for name, corpus in known.items()})
+    return {"corpus": "+".join(corpora), "source": source, "licence": stated}
+
+
+def _joined(texts: Mapping[str, str]) -> str:
+    """Return the only text, or all of them under the titles of their corpora."""
+    if len(texts) == 1:
+        return next(iter(texts.values()))
+    return "; ".join(f"{_title(name)}: {text}" for name, text in texts.items())
+
+
+def _worth(held_out: Sequence[HeldOut], threshold: float) -> dict[str, object]:
+    """Return what a card says of the set's answers."""
+    summary = summarise([fold for found in held_out for fold in found.folds])
+    probabilities = np.concatenate([found.probabilities for found in held_out])
+    targets = np.concatenate([found.targets for found in held_out])
+    return {
+        "protocol": "; ".join(found.protocol for found in held_out),
+        "scores": _card_scores(summary),
+        "calibration": _rounded(calibrate(probabilities, targets, threshold)),
+    }
+
+
+def _card_scores(summary: Summary) -> dict[str, object]:
+    """Return mean and deviation over folds, and each fold's UAR and WAR, the mean over its seeds."""
+    of_folds = {
+        f"{name}_of_folds": [round(float(np.mean([getattr(run, name) for run in runs])), 6) for runs in summary.folds]
+        for name in ("uar", "war")
+    }
+    mean = {name: round(value, 6) for name, value in summary.mean.items()}
+    std = {f"{name}_std": round(value, 6) for name, value in summary.std.items()}
+    return {**mean, **std, "n": summary.pooled.n, **of_folds}
+
+
+def _rounded(calibration: Calibration) -> Calibration:
+    return Calibration(**{name: round(value, 6) for name, value in asdict(calibration).items()})
+
+
+def _build_of(network: SERModel) -> dict[str, object]:
+    """Return what a card says of the network itself, and what it is tested with."""
+    assert network.feature_spec is not None  # serzoo.load gives no network without
+    return {
+        "model": ModelConfig(registered_name(network), _arguments(network)),
+        "class_names": network.class_names,
+        "feature_spec": network.feature_spec.to_dict(),
+        "versions": {name: found for name in _packages() if (found := installed_version(name))},
+        "input": _FIXED_INPUT,
+    }
+
+
+def _packages() -> tuple[str, ...]:
+    return (*_PACKAGES, keras.backend.backend())
+
+
+def _arguments(network: SERModel) -> dict[str, Any]:
+    """Return all arguments of a network's architecture, so that later defaults do not change it."""
+    return {key: _plain(value) for key, value in network.get_config().items() if key not in _COMMON}
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as a card has it, lists for tuples."""
+    return json.loads(json.dumps(value))
+
+
+def _trained_on(path: Path) -> str:
+    """Say what a model file's run folder tells of the recordings that the weights have heard."""
+    heard, run = read_heard(path), path.parent.parent
+    try:
+        data = json.loads((run / "data.json").read_bytes())
+        (recipe,) = _own_recipe(path)
+        n_all, corpus = data["n_recordings"], data["corpus"]
+    except (OSError, ValueError, KeyError, TypeError):
+        heard = None
+    if heard is None:
+        raise ConfigError(f"{path} is not in a run folder, so say what it has heard (--trained-on TEXT).")
+    part = f"all {n_all}" if len(heard) == n_all else f"{len(heard)} of {n_all}"
+    return f"{part} recordings of {corpus}: {path.parent.name} of {recipe.name} under {recipe.protocol}"

@@ -1,0 +1,342 @@
+"""Pretrained sets from folders, addresses and the hub: fetched once, checked, and refused in one line."""
+
+import json
+import re
+import shutil
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+import serzoo
+from serzoo import strict_yaml
+from serzoo.errors import ConfigError, SerzooError, UnknownNameError, WeightsError
+from serzoo.weights import fetch, store
+
+NAME = "timnet.tiny_v1"
+WEIGHTS = f"{NAME}.weights.h5"
+CARD = f"{NAME}.yaml"
+
+
+class Handler(SimpleHTTPRequestHandler):
+    """Serves a folder, notes what is asked for, and sends half of the paths in ``torn``."""
+
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        if self.path not in self.server.torn:
+            return super().do_GET()
+        content = Path(self.directory, self.path.lstrip("/")).read_bytes()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content[: len(content) // 2])
+        return None
+
+    def log_message(self, *_):
+        """Say nothing."""
+
+
+@pytest.fixture
+def folder(tiny_set, tmp_path):
+    """A copy of a set that may be damaged."""
+    return shutil.copytree(tiny_set, tmp_path / "sets")
+
+
+@pytest.fixture
+def server(folder, monkeypatch):
+    """The folder at an address, without a proxy in between."""
+    monkeypatch.setenv("NO_PROXY", "*")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder))) as found:
+        found.asked, found.torn = [], set()
+        found.url = f"http://127.0.0.1:{found.server_port}"
+        thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield found
+        found.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """A cache folder of the test's own."""
+    monkeypatch.setenv("SERZOO_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def kept(cache):
+    """Return the names of all files in the cache, whatever they are."""
+    return sorted(path.name for path in cache.rglob("*") if path.is_file())
+
+
+def change_card(folder, **changes):
+    path = folder / CARD
+    values = json.loads(json.dumps(strict_yaml.read(path))) | changes
+    path.write_text(strict_yaml.dump({key: value for key, value in values.items() if value is not None}))
+
+
+def describe_again(folder):
+    """Let the card say size and hash of the file as it is now."""
+    content = (folder / WEIGHTS).read_bytes()
+    change_card(folder, bytes=len(content), sha256=store.hashlib.sha256(content).hexdigest())
+
+
+def refused(source, error=WeightsError, **arguments):
+    with pytest.raises(error) as caught:
+        serzoo.load(source, **arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# Where sets are -------------------------------------------------------------------------------------------------------
+
+
+def test_a_set_is_loaded_from_its_folder_and_by_its_card(folder):
+    for source in (folder, str(folder), folder / CARD, str(folder / CARD), (folder / CARD).as_uri(), folder.as_uri()):
+        classifier = serzoo.load(source)
+        assert classifier.card.name == NAME
+    assert classifier.card.licence.startswith("free: ")
+    assert (classifier.threshold, classifier.card.calibration.temperature) == (0.75, 2.5)
+
+
+def test_a_set_of_the_package_is_loaded_by_name(folder, monkeypatch, tmp_path):
+    monkeypatch.setattr(store, "FILES", folder)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / NAME).mkdir()
+    assert serzoo.list_pretrained() == serzoo.list_pretrained("emotion") == [NAME]
+    assert serzoo.load(NAME).card.name == NAME
+    assert serzoo.list_pretrained("gender") == []
+    assert "Did you mean 'timnet.tiny_v1'?" in refused("timnet.tiny_v2", UnknownNameError)
+    assert "holds no model.keras" in refused(Path(NAME))
+    monkeypatch.setattr(store, "DEFAULT", "timnet.tiny_v0")
+    with pytest.raises(ConfigError, match="No pretrained set of emotions comes with this serzoo"):
+        store.default_pretrained()
+    monkeypatch.setattr(store, "DEFAULT", NAME)
+    assert store.default_pretrained() == NAME
+
+
+def test_a_folder_of_several_sets_is_ambiguous(folder):
+    shutil.copy(folder / WEIGHTS, folder / "other.weights.h5")
+    shutil.copy(folder / CARD, folder / "other.yaml")
+    assert f"holds several sets; name one: {folder / 'other.yaml'}, {folder / CARD}." in refused(folder)
+
+
+def test_a_set_is_fetched_once(server, cache):
+    source = f"{server.url}/{CARD}"
+    expected = serzoo.load(source).model.get_weights()
+    assert server.asked == [f"/{CARD}", f"/{WEIGHTS}"]
+    assert kept(cache) == [WEIGHTS, CARD]
+    for found, weights in zip(serzoo.load(source).model.get_weights(), expected, strict=True):
+        np.testing.assert_array_equal(found, weights)
+    assert len(server.asked) == 2, "nothing is asked for again"
+
+
+def test_a_card_of_the_package_may_name_an_address(server, folder, cache, tmp_path, monkeypatch):
+    entry = tmp_path / "package"
+    entry.mkdir()
+    change_card(folder, url=f"{server.url}/{WEIGHTS}")
+    shutil.move(folder / CARD, entry)
+    monkeypatch.setattr(store, "FILES", entry)
+    assert serzoo.list_pretrained() == [NAME]
+    assert server.asked == [], "listing asks nobody"
+    assert serzoo.load(NAME).card.name == serzoo.load(NAME).card.name == NAME
+    assert server.asked == [f"/{WEIGHTS}"]
+    assert kept(cache) == [WEIGHTS]
+
+
+def test_a_damaged_file_in_the_cache_is_fetched_again(server, cache):
+    source = f"{server.url}/{CARD}"
+    serzoo.load(source)
+    (path,) = cache.rglob(WEIGHTS)
+    path.write_bytes(path.read_bytes()[:-1])
+    serzoo.load(source)
+    assert server.asked == [f"/{CARD}", f"/{WEIGHTS}", f"/{WEIGHTS}"]
+
+
+def test_a_hub_id_is_an_address():
+    expected = "https://huggingface.co/some-body/their.sets/resolve/main/timnet.tiny_v1.yaml"
+    assert fetch.card_address("hf://some-body/their.sets/timnet.tiny_v1") == expected
+    assert fetch.card_address("hf://some-body/their.sets/timnet.tiny_v1.yaml") == expected
+
+
+def test_a_hub_id_is_fetched_from_its_address(server, monkeypatch):
+    monkeypatch.setattr(fetch, "HUB", server.url + "/{name}.yaml")
+    assert serzoo.load(f"hf://me/sets/{NAME}").card.name == NAME
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "hf://user/timnet.tiny_v1",
+        "hf://user/repository/folder/timnet.tiny_v1",
+        "https://example.org/timnet.tiny_v1.weights.h5",
+        "https://example.org/",
+        "ftp://example.org/timnet.tiny_v1.yaml",
+    ],
+)
+def test_what_is_no_place_of_a_set_is_refused(source):
+    assert refused(source).startswith(f"{source} is no place of a pretrained set; give https://")
+
+
+# What is refused ------------------------------------------------------------------------------------------------------
+
+
+def test_nobody_answers(server, cache):
+    server.shutdown()
+    server.server_close()
+    message = refused(f"{server.url}/{CARD}")
+    assert message.startswith(f"{server.url}/{CARD} cannot be fetched (ConnectionError); check the connection")
+    assert kept(cache) == []
+
+
+def test_a_set_that_is_not_there(server, cache):
+    message = refused(f"{server.url}/timnet.other_v1.yaml")
+    assert message.startswith(f"{server.url}/timnet.other_v1.yaml cannot be fetched (404 Client Error: File not found)")
+    assert kept(cache) == []
+
+
+@pytest.mark.parametrize("file", [CARD, WEIGHTS])
+def test_half_a_file_does_not_stay(server, cache, file):
+    server.torn.add(f"/{file}")
+    refused(f"{server.url}/{CARD}")
+    assert file not in kept(cache)
+    assert len(kept(cache)) <= 1
+    server.torn.clear()
+    serzoo.load(f"{server.url}/{CARD}")
+
+
+def test_what_is_no_card_does_not_stay(server, folder, cache):
+    (folder / CARD).write_text("name: some recipe\n")
+    message = refused(f"{server.url}/{CARD}")
+    assert message.startswith(f"{server.url}/{CARD} is no card of a pretrained set")
+    assert kept(cache) == []
+
+
+def test_another_file_than_the_cards_does_not_stay(server, folder, cache):
+    (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-1] + b"?")
+    assert refused(f"{server.url}/{CARD}").startswith(f"{server.url}/{WEIGHTS} gives another file than the set's card")
+    assert kept(cache) == [CARD]
+
+
+def test_a_file_of_another_size_or_content_is_refused(folder):
+    content = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(content + b"0")
+    assert f"has {len(content) + 1} bytes, its card says {len(content)}; get it again." in refused(folder)
+    (folder / WEIGHTS).write_bytes(content[:-1] + b"?")
+    assert "has the SHA-256 " in refused(folder)
+    (folder / WEIGHTS).unlink()
+    assert "cannot be read (No such file or directory); get it again." in refused(folder / CARD)
+
+
+def test_another_answer_is_refused(folder):
+    output = list(serzoo.load(folder).card.output)
+    change_card(folder, output=[output[0] + 2e-5, *output[1:]])
+    assert refused(folder).startswith(f"{NAME} answers ")
+
+
+def test_another_temperature_gives_another_answer(folder):
+    calibration = strict_yaml.read(folder / CARD)["calibration"]
+    change_card(folder, calibration={**calibration, "temperature": 1.0})
+    assert refused(folder).startswith(f"{NAME} answers ")
+
+
+def rewrite(folder, change):
+    """Change the arrays of the file, and let the card say its new size and hash."""
+    with h5py.File(folder / WEIGHTS, "r+") as file:
+        change(file["layers/dense/vars"], file)
+    describe_again(folder)
+
+
+def replaced(vars_, shape):
+    del vars_["0"]
+    vars_["0"] = np.zeros(shape, np.float32)
+
+
+def external(vars_, file):
+    shape = vars_["0"].shape
+    del vars_["0"]
+    vars_.create_dataset("0", shape, "float32", external=[("/etc/hostname", 0, 4 * int(np.prod(shape)))])
+
+
+def linked(vars_, file):
+    del vars_["0"]
+    vars_["0"] = h5py.ExternalLink("/somewhere/else.h5", "/secret")
+
+
+@pytest.mark.filterwarnings("ignore:Skipping nested container")
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda vars_, file: replaced(vars_, (9, 9)), "values, not "),
+        (lambda vars_, file: replaced(vars_, (3, 4)), "values, not "),
+        (lambda vars_, file: vars_.create_dataset("7", (10**5, 10**6), "float32"), "values, not "),
+        (lambda vars_, file: vars_.pop("0"), "arrays of"),
+        (lambda vars_, file: file.move("layers/dense", "layers/other"), ""),
+        (external, "refers to other files"),
+        (linked, "arrays of"),
+    ],
+    ids=["larger", "transposed", "huge", "missing", "renamed", "external", "linked"],
+)
+def test_other_arrays_than_the_networks_are_refused(folder, change, reason):
+    rewrite(folder, change)
+    message = refused(folder)
+    assert f"{WEIGHTS} does not hold the weights of its card's timnet (" in message
+    assert reason in message
+
+
+def test_what_is_no_hdf5_is_refused(folder):
+    (folder / WEIGHTS).write_bytes(b"no arrays")
+    describe_again(folder)
+    assert "does not hold the weights of its card's timnet (" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"calibration": None}, "is no card of a pretrained set (card: the key 'calibration' is missing; add it); get"),
+        ({"calibration": {"temperature": 1}}, "(card, calibration: the key 'error_before', 'error_after', 'thresh"),
+        ({"calibration": 1.5}, "(card, calibration: keys and values are needed here, not 1.5); get it again."),
+        ({"model": {"name": "timnet", "size": 1}}, "(card, model.size: Unknown key 'size'. Known: arguments, name)"),
+        ({"mood": "sad"}, "(card, mood: Unknown key 'mood'."),
+        ({"model": {"name": "timent"}}, "describes no network (Unknown model 'timent'. Did you mean 'timnet'?"),
+        ({"model": {"name": "timnet", "arguments": {"filter": 4}}}, "Did you mean 'filters'?"),
+        ({"model": {"name": "timnet", "arguments": {"filters": "many"}}}, "describes no network (filters is 'many'"),
+        ({"model": {"name": "timnet", "arguments": {"class_names": ["a"]}}}, "describes no network ("),
+        ({"feature_spec": {"kind": "smell"}}, "describes no network (Unknown"),
+        ({"class_names": ["sad"]}, "describes no network ("),
+        ({"kind": "gender"}, "is no card of a pretrained set (card, model: Unknown key 'model'."),
+    ],
+)
+def test_a_damaged_card_is_refused(folder, changes, message):
+    change_card(folder, **changes)
+    assert message in refused(folder / CARD)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"temperature": 0.0}, {"temperature": -1}, {"threshold": 1.5}, {"accuracy": -0.1}, {"temperature": "1"}]
+)
+def test_a_calibration_out_of_range_is_refused(folder, changes):
+    (name,) = changes
+    calibration = json.loads(json.dumps(strict_yaml.read(folder / CARD)["calibration"]))
+    change_card(folder, calibration={**calibration, **changes})
+    assert re.search(rf"\(card, calibration(: {name} is|\.{name}: a number is needed)", refused(folder))
+
+
+def test_a_card_says_what_a_call_need_not(folder):
+    assert "The card of " in refused(folder, ConfigError, class_names=("angry", "happy", "sad"))
+    assert "The card of " in refused(folder, ConfigError, recipe="timnet-ravdess")
+
+
+def test_a_set_that_tells_genders_is_no_model():
+    assert refused("gender-ravdess").startswith("gender-ravdess tells speakers' genders; name it where a gender goes")
+
+
+def test_a_set_that_tells_emotions_tells_no_genders(folder, monkeypatch):
+    from serzoo.training.gender import load_gender_classifier
+
+    monkeypatch.setattr(store, "FILES", folder)
+    with pytest.raises(SerzooError, match=r"^timnet\.tiny_v1 tells emotions; load it with serzoo\.load\.$"):
+        load_gender_classifier(NAME)
