@@ -1,7 +1,7 @@
 """Recipes: a model, its features, a corpus, a protocol and the training settings, in one YAML file.
 
 A recipe is read into dataclasses. Unknown keys, missing ones and values of the wrong type raise
-with the file, the line and the key; :mod:`serzoo.strict_yaml` sees to the rest.
+with the file, the line and the key; :mod:`serzoo.strict_data` and :mod:`serzoo.strict_yaml` see to that.
 """
 
 from __future__ import annotations
@@ -9,18 +9,16 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-import types
-import typing
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from serzoo import strict_yaml
-from serzoo.errors import ConfigError, SerzooError, unknown_name
+from serzoo.errors import ConfigError, unknown_name
 from serzoo.features.spec import SPECS, FeatureSpec, MFCCSpec
 from serzoo.labels import FEMALE, MALE
+from serzoo.strict_data import Choice, Place, build, convert, field_types, placed
 
 LAST_RULE, LEAKY_RULE = "last-epoch", "leaky-best-test-war"
 VALIDATION_RULES = ("best-validation-uar", "best-validation-loss")
@@ -45,13 +43,14 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """Settings of ``keras.optimizers.Adam`` or ``Nadam``."""
+    """Settings of ``keras.optimizers.Adam`` or ``Nadam``; with ``weight_decay``, Adam is AdamW."""
 
     name: str = "adam"
     learning_rate: float = 1e-3
     beta_1: float = 0.9
     beta_2: float = 0.999
     epsilon: float = 1e-7
+    weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
         _check_types(self)
@@ -61,6 +60,7 @@ class OptimizerConfig:
             _require(self, name, 0 < getattr(self, name) < math.inf, "greater than 0")
         for name in ("beta_1", "beta_2"):
             _require(self, name, 0 <= getattr(self, name) < 1, "at least 0 and below 1")
+        _require(self, "weight_decay", 0 <= self.weight_decay < 1, "at least 0 and below 1")
 
 
 @dataclass(frozen=True)
@@ -107,12 +107,18 @@ class SpecAugmentConfig:
             _require(self, name, getattr(self, name) >= 0, "at least 0")
 
 
+SCHEDULES = ("constant", "cosine")
+
+
 @dataclass(frozen=True)
 class TrainingConfig:
     """How a model is trained and which of its epochs is kept.
 
     Args:
         optimizer: the optimiser and its settings.
+        schedule: of the learning rate, one of :data:`SCHEDULES`: as it is in all epochs, or falling to almost nothing
+            along half a cosine.
+        warmup_epochs: epochs at the beginning in which the learning rate rises in equal steps.
         batch_size: segments per step; a clip that is not cut is one.
         epochs: passes over the training part.
         label_smoothing: applied to training targets only.
@@ -125,11 +131,15 @@ class TrainingConfig:
         jit_compile: compile the training step with XLA.
         class_weights: weigh each training segment by n / (n_classes x n of its class), as scikit-learn's
             "balanced" does.
+        mixup: each training segment and its target are mixed with another's in a proportion drawn from
+            Beta(mixup, mixup) (Zhang et al., ICLR 2018), the larger share its own; 0 mixes nothing.
         waveform_augment: random changes of the waveform; needs decoding in every epoch.
         spec_augment: masks on the features.
     """
 
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: str = "constant"
+    warmup_epochs: int = 0
     batch_size: int = 64
     epochs: int = 300
     label_smoothing: float = 0.1
@@ -139,6 +149,7 @@ class TrainingConfig:
     seed: int = 0
     jit_compile: bool = True
     class_weights: bool = False
+    mixup: float = 0.0
     waveform_augment: WaveformAugmentConfig | None = None
     spec_augment: SpecAugmentConfig | None = None
 
@@ -146,6 +157,8 @@ class TrainingConfig:
         _check_types(self)
         if self.selection not in SELECTION_RULES:
             raise unknown_name("selection rule", self.selection, SELECTION_RULES)
+        if self.schedule not in SCHEDULES:
+            raise unknown_name("schedule", self.schedule, SCHEDULES)
         for name in ("batch_size", "epochs"):
             _require(self, name, getattr(self, name) >= 1, "at least 1")
         _require(self, "patience", self.patience is None or self.patience >= 1, "at least 1, or null for all epochs")
@@ -157,6 +170,19 @@ class TrainingConfig:
         _require(self, "label_smoothing", 0 <= self.label_smoothing < 1, "at least 0 and below 1")
         _require(self, "validation_fraction", 0 < self.validation_fraction < 1, "above 0 and below 1")
         _require(self, "seed", 0 <= self.seed < 2**32, "at least 0 and below 2^32")
+        _require(self, "warmup_epochs", 0 <= self.warmup_epochs < self.epochs, "at least 0 and below epochs")
+        _require(self, "mixup", 0 <= self.mixup < math.inf, "at least 0")
+        if self.mixup and self.waveform_augment is not None:
+            raise ConfigError(
+                "mixup and waveform_augment are both set, but mixup mixes features; leave one of them out."
+            )
+
+    def learning_rate(self, epoch: int) -> float:
+        """Return the learning rate in an epoch, counted from 0."""
+        rising = (epoch + 1) / (self.warmup_epochs + 1)
+        done = max(epoch - self.warmup_epochs, 0) / (self.epochs - self.warmup_epochs)
+        falling = (1 + math.cos(math.pi * done)) / 2 if self.schedule == "cosine" else 1.0
+        return self.optimizer.learning_rate * min(rising, falling)
 
 
 @dataclass(frozen=True)
@@ -462,9 +488,9 @@ def recipe_from_dict(values: Any, origin: str = "recipe") -> Recipe:
         UnknownNameError: an unknown name or key, with the nearest match.
         ConfigError: a key is missing, or a value is of the wrong type or out of range.
     """
-    place = _Place(origin)
-    recipe = _build(Recipe, values, place)
-    with _placed(place):
+    place = Place(origin)
+    recipe = build(Recipe, values, place, _CHOICES)
+    with placed(place):
         _check_names(recipe)
     return recipe
 
@@ -504,11 +530,11 @@ def _check_gender(settings: GenderConfig) -> None:
     from serzoo.models.simple import SIMPLE_CLASSIFIERS, SIMPLE_SUFFIX, complete_arguments
     from serzoo.weights.store import list_pretrained
 
-    name = settings.classifier
+    name, pretrained = settings.classifier, list_pretrained("gender")
     if settings.trains:
         complete_arguments(name, settings.arguments)
-    elif name not in list_pretrained() and not name.endswith(SIMPLE_SUFFIX) and Path(name).name == name:
-        raise unknown_name("gender classifier", name, [*SIMPLE_CLASSIFIERS, *list_pretrained()])
+    elif name not in pretrained and not name.endswith(SIMPLE_SUFFIX) and Path(name).name == name:
+        raise unknown_name("gender classifier", name, [*SIMPLE_CLASSIFIERS, *pretrained])
     elif settings.arguments:
         raise ConfigError(f"gender.arguments are set, but {name} is trained already; leave them out.")
 
@@ -548,96 +574,24 @@ def _changed(settings: Any, usual: Any, path: str) -> Iterator[tuple[str, Any]]:
             yield key, value
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where a value stands, for error messages: file, line if known, dotted key."""
-
-    origin: str
-    path: tuple[str, ...] = ()
-    line: int | None = None
-
-    def key(self, values: Mapping[str, Any], name: str) -> _Place:
-        """Return the place of ``values[name]``."""
-        return _Place(self.origin, (*self.path, str(name)), getattr(values, "lines", {}).get(name))
-
-    def __str__(self) -> str:
-        line = f" line {self.line}" if self.line else ""
-        return self.origin + line + (f", {'.'.join(self.path)}" if self.path else "")
-
-
-@contextmanager
-def _placed(place: _Place) -> Iterator[None]:
-    """Put the place before the message of an error."""
-    try:
-        yield
-    except SerzooError as error:
-        raise type(error)(f"{place}: {error}") from None
-
-
-def _build(cls: type, values: Any, place: _Place) -> Any:
-    """Build the dataclass ``cls`` from plain data, checking keys and types on the way."""
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{place}: keys and values are needed here, not {values!r:.80}.")
+def _feature_class(values: Mapping[str, Any], place: Place) -> tuple[type, Mapping[str, Any]]:
+    """Return the class of features that ``kind`` names, and the values without it."""
     given = dict(values)
-    if cls is FeatureSpec:
-        cls = _feature_class(given.pop("kind", MFCCSpec.kind), place.key(values, "kind"))
-    hints = _field_types(cls)
-    for name in given:
-        if name not in hints:
-            with _placed(place.key(values, name)):
-                raise unknown_name("key", name, hints)
-    required = [f.name for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING]
-    missing = [name for name in required if name not in given]
-    if missing:
-        raise ConfigError(f"{place}: the key {', '.join(map(repr, missing))} is missing; add it.")
-    arguments = {name: _convert(hints[name], value, place.key(values, name)) for name, value in given.items()}
-    with _placed(place):
-        return cls(**arguments)
-
-
-def _field_types(cls: type) -> dict[str, Any]:
-    hints = typing.get_type_hints(cls)
-    return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
-
-
-def _feature_class(kind: Any, place: _Place) -> type:
-    with _placed(place):
+    kind = given.pop("kind", MFCCSpec.kind)
+    with placed(place.key(values, "kind")):
         if not isinstance(kind, str) or kind not in SPECS:
             raise unknown_name("feature kind", kind, SPECS)
-    return SPECS[kind]
+    return SPECS[kind], given
 
 
-def _convert(hint: Any, value: Any, place: _Place) -> Any:
-    """Return ``value`` as the type ``hint`` says, or raise."""
-    if isinstance(hint, types.UnionType):
-        if value is None:
-            return None
-        hint = next(option for option in typing.get_args(hint) if option is not types.NoneType)
-    if dataclasses.is_dataclass(hint):
-        cls = typing.cast(type, hint)
-        return value if isinstance(value, cls) else _build(cls, value, place)
-    base = typing.get_origin(hint) or hint
-    if base is float and type(value) is int:
-        return float(str(value))  # a number too large for a float becomes infinite, which no setting allows
-    if base is tuple and isinstance(value, (list, tuple)):
-        kind = typing.get_args(hint)[0]
-        return tuple(_convert(kind, item, place) for item in value)
-    if not isinstance(value, base) or (base is int and isinstance(value, bool)):
-        raise ConfigError(f"{place}: {_TYPE_NAMES[base]} is needed here, not {value!r:.80}.")
-    return value
-
-
-_TYPE_NAMES = {
-    int: "a whole number", float: "a number", str: "text (in quotes if it looks like a number)",
-    bool: "true or false", dict: "a set of keys and values", tuple: "a list",
-}  # fmt: skip
+_CHOICES: Mapping[type, Choice] = {FeatureSpec: _feature_class}
 
 
 def _check_types(settings: Any) -> None:
     """Hold settings that were made in Python to the types that a file is held to."""
-    for name, hint in _field_types(type(settings)).items():
-        place = _Place(type(settings).__name__, (name,))
-        object.__setattr__(settings, name, _convert(hint, getattr(settings, name), place))
+    for name, hint in field_types(type(settings)).items():
+        place = Place(type(settings).__name__, (name,))
+        object.__setattr__(settings, name, convert(hint, getattr(settings, name), place, _CHOICES))
 
 
 def _require(settings: object, name: str, allowed: bool, what: str) -> None:

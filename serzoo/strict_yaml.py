@@ -1,4 +1,4 @@
-"""YAML that says one thing only and can do nothing: the format of recipes and weight cards.
+"""YAML that says one thing only and can do nothing: the format of recipes, ledgers and weight cards.
 
 Plain values are read as JSON would: ``1e-3`` is a number, ``true`` a truth value, ``null`` nothing, and
 all else is text, also ``01``, ``no`` and ``2023-06-04``, of which YAML 1.1 makes other things. Tags,

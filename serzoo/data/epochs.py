@@ -1,6 +1,6 @@
-"""What happens to a training part in an epoch: the order of its segments, and what masks hide of them.
+"""What happens to a training part in an epoch: the order of its segments, what they are mixed with, what masks hide.
 
-Both are functions of the seed, the epoch and the segment alone, in NumPy: tf.data and the loop that trains folds at
+All are functions of the seed, the epoch and the segment alone, in NumPy: tf.data and the loop that trains folds at
 once draw the same, and a training that resumes at epoch 100 sees what it would have seen.
 """
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from serzoo.config import SpecAugmentConfig
 
-_MASKS = 1
-"""Random stream of the masks, apart from that of the order."""
+_MASKS, _MIXTURE = 1, 2
+"""Random streams apart from that of the order."""
 
 
 def steps_per_epoch(n_segments: int, batch_size: int) -> int:
@@ -22,6 +22,25 @@ def steps_per_epoch(n_segments: int, batch_size: int) -> int:
 def epoch_order(n_segments: int, seed: int, epoch: int) -> np.ndarray:
     """Return the order of the segments in an epoch, counted from 0: a permutation, (n_segments,), int64."""
     return np.random.default_rng((seed, epoch)).permutation(n_segments)
+
+
+def epoch_mixture(n_segments: int, seed: int, epoch: int, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return what each segment is mixed with in an epoch, and how much of the mixture is its own.
+
+    Args:
+        n_segments: of the training part.
+        seed: of the training.
+        epoch: counted from 0.
+        alpha: both parameters of the Beta distribution of the shares, greater than 0.
+
+    Returns:
+        The other segment, a permutation, (n_segments,), int64; and the own share, (n_segments,), float32 in 0.5..1.
+
+    Source: Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018, with a share for each segment.
+    """
+    random = np.random.default_rng((seed, epoch, _MIXTURE))
+    partners, shares = random.permutation(n_segments), random.beta(alpha, alpha, n_segments)
+    return partners, np.maximum(shares, 1 - shares).astype(np.float32)
 
 
 def epoch_masks(

@@ -169,6 +169,18 @@ def network_inputs(features: Any, genders: Any | None) -> Any:
     return features if genders is None else {"features": features, "gender": genders[:, None]}
 
 
+def mixed(own: Any, others: Any, shares: Any) -> Any:
+    """Return rows mixed with others, for arrays and tensors alike.
+
+    Args:
+        own: (batch, ...).
+        others: as ``own``.
+        shares: of ``own`` in the mixtures, (batch,).
+    """
+    shares = shares[(slice(None), *[None] * (len(own.shape) - 1))]
+    return own * shares + others * (1 - shares)
+
+
 def network_targets(examples: Examples, smoothing: float = 0.0, with_dimensions: bool = False) -> Any:
     """Return what a network is trained to give, one row per clip.
 

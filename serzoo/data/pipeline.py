@@ -10,6 +10,7 @@ and the clip alone (:mod:`serzoo.data.epochs`): a training that resumes at epoch
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,8 @@ import tensorflow as tf
 
 from serzoo.config import SpecAugmentConfig, TrainingConfig, WaveformAugmentConfig
 from serzoo.data import audio
-from serzoo.data.epochs import epoch_masks, epoch_order
-from serzoo.data.examples import Examples, network_inputs, network_targets
+from serzoo.data.epochs import epoch_masks, epoch_mixture, epoch_order
+from serzoo.data.examples import Examples, mixed, network_inputs, network_targets
 from serzoo.data.manifest import Manifest
 from serzoo.errors import ConfigError, MissingExtraError
 from serzoo.features.reference import extract, fit_length
@@ -48,7 +49,7 @@ def training_dataset(
 
     Args:
         examples: the training part.
-        training: batch size, epochs, seed, smoothing and masks.
+        training: batch size, epochs, seed, smoothing, mixtures and masks.
         first_epoch: where to start.
         neutral: what masks put in the place of features, of a shape that goes with a frame's.
         with_dimensions: give valence, arousal and dominance too.
@@ -60,14 +61,17 @@ def training_dataset(
     features = tf.constant(examples.features)
     targets = network_targets(examples, training.label_smoothing, with_dimensions)
     targets = tf.nest.map_structure(lambda rows: tf.constant(np.repeat(rows, examples.counts, axis=0)), targets)
-    genders = None if examples.genders is None else tf.constant(np.repeat(examples.genders, examples.counts))
+    told = [] if examples.genders is None else [tf.constant(np.repeat(examples.genders, examples.counts))]
 
     def gather(indices: Any, epoch: Any) -> tuple[Any, Any]:
-        batch = tf.gather(features, indices)
+        batch, answers, *chosen = rows = _rows([features, targets, *told], indices)
+        if training.mixup:
+            partners, shares = _mixture(indices, epoch, examples.n_segments, training)
+            others = _rows([features, targets, *told], partners)
+            batch, answers, *chosen = tf.nest.map_structure(partial(mixed, shares=shares), rows, others)
         if training.spec_augment is not None:
             batch = _spec_augment(batch, indices, epoch, training.seed, training.spec_augment, neutral)
-        chosen = None if genders is None else tf.gather(genders, indices)
-        return network_inputs(batch, chosen), _rows(targets, indices)
+        return network_inputs(batch, *chosen or [None]), answers
 
     return _prefetched(_index_batches(examples.n_segments, training, first_epoch).map(gather))
 
@@ -142,8 +146,19 @@ def waveform_dataset(
     return _prefetched(dataset.map(batch))
 
 
-def _rows(targets: Any, indices: Any) -> Any:
-    return tf.nest.map_structure(lambda rows: tf.gather(rows, indices), targets)
+def _rows(arrays: Any, indices: Any) -> Any:
+    return tf.nest.map_structure(lambda rows: tf.gather(rows, indices), arrays)
+
+
+def _mixture(indices: Any, epoch: Any, n_segments: int, training: TrainingConfig) -> tuple[Any, Any]:
+    """Return what segments are mixed with in an epoch, and their own shares, (n,) each."""
+
+    def mixture(chosen: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
+        partners, shares = epoch_mixture(n_segments, training.seed, int(number), training.mixup)
+        return partners[chosen], shares[chosen]
+
+    partners, shares = tf.numpy_function(mixture, [indices, epoch], (tf.int64, tf.float32), stateful=False)
+    return tf.ensure_shape(partners, [None]), tf.ensure_shape(shares, [None])
 
 
 def _index_batches(n_segments: int, training: TrainingConfig, first_epoch: int) -> tf.data.Dataset:

@@ -86,3 +86,11 @@ MODELS.register(
         "Stanea et al., An Analysis of Large Speech Models-Based Representations, 2023",
     ),
 )
+MODELS.register(
+    "dense_tcn",
+    ModelEntry(
+        "serzoo.models.dense_tcn:DenseTCN",
+        "dense dilated convolutions on log-mels that training changes as other speakers would, 0.3 M parameters",
+        "serzoo",
+    ),
+)

@@ -22,8 +22,8 @@ import numpy as np
 from jax import numpy as jnp
 
 from serzoo.config import TrainingConfig
-from serzoo.data.epochs import epoch_masks, epoch_order
-from serzoo.data.examples import Examples, network_inputs, network_targets
+from serzoo.data.epochs import epoch_masks, epoch_mixture, epoch_order
+from serzoo.data.examples import Examples, mixed, network_inputs, network_targets
 from serzoo.errors import ConfigError, WeightsError
 from serzoo.models.base import SERModel
 from serzoo.training.callbacks import ProgressBar, training_variables
@@ -146,6 +146,7 @@ class _Run:
         if not alive.any():
             return {}
         full, tails = self.data.batches(epoch)
+        self._set_learning_rate(epoch)
         self.state, values = self.program.train(self.state, full, tails, alive, self.data.shared, self.data.own)
         columns = {name: np.asarray(column) for name, column in values.items()}
         numbers = [int(number) for number in alive.nonzero()[0]]
@@ -158,6 +159,11 @@ class _Run:
         return (
             {name: float(np.mean([logs[number][name] for number in sound])) for name in logs[sound[0]]} if sound else {}
         )
+
+    def _set_learning_rate(self, epoch: int) -> None:
+        kind, index = self.program.place(self.network.optimizer.learning_rate)
+        rate = self.trainings[0].settings.learning_rate(epoch)
+        self.state[kind][index] = jnp.full_like(self.state[kind][index], rate)
 
     def _score(self, logs: Mapping[int, dict[str, float]]) -> None:
         """Add the scores that the selection rule or a held-out part asks for."""
@@ -256,14 +262,17 @@ class _Data:
         return tails
 
     def _columns(self, number: int, order: np.ndarray, epoch: int) -> dict[str, np.ndarray]:
-        """Return what a training's step is told of segments: which they are and, with masks, what stays of each."""
-        rows = self._rows["train"][number][order]
-        config = self.settings.spec_augment
-        if config is None:
-            return {"rows": rows}
-        seed, sizes = self.trainings[number].settings.seed, self.trainings[0].examples.features.shape[1:3]
-        frames, values = epoch_masks(order, sizes, seed, epoch, config)
-        return {"rows": rows, "frames": frames, "values": values}
+        """Return what a training's step is told of segments: which they are, what they are mixed with, what stays."""
+        rows, seed = self._rows["train"][number], self.trainings[number].settings.seed
+        columns = {"rows": rows[order]}
+        if self.settings.mixup:
+            partners, shares = epoch_mixture(len(rows), seed, epoch, self.settings.mixup)
+            columns |= {"partners": rows[partners[order]], "shares": shares[order]}
+        if self.settings.spec_augment is not None:
+            sizes = self.trainings[0].examples.features.shape[1:3]
+            frames, values = epoch_masks(order, sizes, seed, epoch, self.settings.spec_augment)
+            columns |= {"frames": frames, "values": values}
+        return columns
 
     def batches_of(self, part: str) -> np.ndarray:
         """Return the rows of a part's segments, (n, n_batches, batch_size), zeros behind those of smaller parts."""
@@ -318,8 +327,12 @@ class Program:
 
     def values(self, state: State, number: int, variables: Sequence[Any]) -> list[np.ndarray]:
         """Return the values of variables in one training."""
-        places = [self._places[id(variable)] for variable in variables]
+        places = [self.place(variable) for variable in variables]
         return jax.device_get([state[kind][index][number] for kind, index in places])
+
+    def place(self, variable: Any) -> tuple[int, int]:
+        """Return where in a state a variable's values are: in which group, and where there."""
+        return self._places[id(variable)]
 
     def _train_epoch(
         self, state: State, full: dict[str, Any], tails: list[dict[str, Any]], alive: Any, shared: Any, own: Any
@@ -341,19 +354,23 @@ class Program:
 
     def _step(self, state: State, batch: dict[str, Any], shared: Any, own: dict[str, Any]) -> State:
         """Train one network with one batch: the step that Keras's own fit takes."""
-        rows = batch["rows"]
-        features, targets = shared["features"][rows], shared["targets"][rows]
+        chosen = self._chosen_rows(batch["rows"], shared, own)
+        if "partners" in batch:
+            others = self._chosen_rows(batch["partners"], shared, own)
+            chosen = {name: mixed(rows, others[name], batch["shares"]) for name, rows in chosen.items()}
+        features, targets = chosen["features"], chosen["targets"]
         if "frames" in batch:
             kept = batch["frames"][:, :, None] & batch["values"][:, None]
             kept = kept.reshape(kept.shape + (1,) * (features.ndim - 3))
             features = jnp.where(kept, features, own["neutral"])
-        data = [self._inputs(features, rows, own), targets]
+        data = [network_inputs(features, chosen.get("genders")), targets]
         if "class_weights" in own:
             data.append(own["class_weights"][targets.argmax(axis=-1)])
         return self.network.train_step(state, tuple(data))[1]
 
-    def _inputs(self, features: Any, rows: Any, own: dict[str, Any]) -> Any:
-        return network_inputs(features, own["genders"][rows] if "genders" in own else None)
+    def _chosen_rows(self, rows: Any, shared: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+        genders = {"genders": own["genders"]} if "genders" in own else {}
+        return {name: values[rows] for name, values in {**shared, **genders}.items()}
 
     def _logs(self, metrics: list[Any]) -> dict[str, Any]:
         pairs = list(zip(self.network.metrics_variables, metrics, strict=True))
@@ -364,7 +381,8 @@ class Program:
         """Return one network's outputs for batches of rows, (n_batches, batch_size, n_classes)."""
 
         def answer(rows: Any) -> Any:
-            inputs = self._inputs(shared["features"][rows], rows, own)
+            chosen = self._chosen_rows(rows, shared, own)
+            inputs = network_inputs(chosen["features"], chosen.get("genders"))
             return self.network.stateless_call(trainable, others, inputs, training=False)[0]
 
         return jax.lax.map(answer, batches)

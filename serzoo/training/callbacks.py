@@ -1,4 +1,4 @@
-"""Keras callbacks: scores after each epoch, the epoch to keep, state to resume from, a progress bar."""
+"""Keras callbacks: the learning rate, scores after each epoch, the epoch to keep, state to resume from, progress."""
 
 from __future__ import annotations
 
@@ -20,6 +20,22 @@ from serzoo.models.base import SERModel
 from serzoo.training.evaluate import predict_probabilities, score_probabilities
 
 _SAVE_EVERY_SECONDS = 20.0
+
+
+class LearningRate(keras.callbacks.Callback):
+    """Sets the learning rate of each epoch, which unlike Keras's own callback leaves the epoch's logs alone.
+
+    Args:
+        of_epoch: gives it, from the number of the epoch, counted from 0.
+    """
+
+    def __init__(self, of_epoch: Callable[[int], float]) -> None:
+        super().__init__()
+        self.of_epoch = of_epoch
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Set it before the epoch's first step."""
+        self.model.optimizer.learning_rate = self.of_epoch(epoch)
 
 
 class EpochScores(keras.callbacks.Callback):

@@ -76,6 +76,6 @@ def _optimizer(config: OptimizerConfig, network: keras.Model) -> keras.optimizer
     """Return a new optimiser of the network's weights."""
     kind = {"adam": keras.optimizers.Adam, "nadam": keras.optimizers.Nadam}[config.name]
     settings = {name: getattr(config, name) for name in ("learning_rate", "beta_1", "beta_2", "epsilon")}
-    optimizer = kind(**settings)
+    optimizer = kind(**settings, weight_decay=config.weight_decay or None)
     optimizer.build(network.trainable_variables)
     return optimizer

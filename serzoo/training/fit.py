@@ -21,7 +21,7 @@ from serzoo.data.examples import Examples
 from serzoo.data.manifest import Manifest
 from serzoo.errors import ConfigError, WeightsError
 from serzoo.models.base import SERModel
-from serzoo.training.callbacks import Checkpoint, EpochScores, KeepBest, ProgressBar
+from serzoo.training.callbacks import Checkpoint, EpochScores, KeepBest, LearningRate, ProgressBar
 from serzoo.training.compiling import Workbench, compile_network
 from serzoo.training.evaluate import Data, as_examples
 from serzoo.training.objectives import Objective, TrainingNetwork, cross_entropy
@@ -156,6 +156,7 @@ class Course:
         objective: as in :func:`fit`.
 
     Attributes:
+        schedule: the callback that sets the learning rate.
         scores: the callbacks that score parts.
         keep_best: remembers the best epoch; None where the last is kept.
         state: the state to resume from.
@@ -178,6 +179,7 @@ class Course:
         scored = {"train": examples, **held_out} if part == "train" else held_out
         loss = cross_entropy if objective is None else objective.held_out_loss
         self.name = model.name
+        self.schedule = LearningRate(training.learning_rate)
         self.scores = [EpochScores(name, clips, model, loss) for name, clips in scored.items()]
         self.keep_best = None if monitor is None else KeepBest(monitor, training.patience)
         fingerprint = _fingerprint(model, training, objective, [examples, *held_out.values()])
@@ -187,7 +189,7 @@ class Course:
     @property
     def callbacks(self) -> list[keras.callbacks.Callback]:
         """The callbacks in the order in which they build on each other."""
-        return [*self.scores, *([] if self.keep_best is None else [self.keep_best]), self.state]
+        return [self.schedule, *self.scores, *([] if self.keep_best is None else [self.keep_best]), self.state]
 
     def finish(self, network: keras.Model) -> History:
         """Give the network that has trained the weights of the epoch to keep, and return what happened.
@@ -272,7 +274,7 @@ def _fingerprint(
 
     Settings at their default are left out, so that one which a later version adds does not orphan a state.
     """
-    changed = {name: value for name, value in asdict(training).items() if value != asdict(TrainingConfig())[name]}
+    changed = _changed(asdict(training), asdict(TrainingConfig()))
     settings = json.dumps([changed, model.get_config(), keras.backend.backend()], sort_keys=True, default=str)
     content = hashlib.sha256(settings.encode())
     content.update(b"" if objective is None else objective.fingerprint())
@@ -280,3 +282,12 @@ def _fingerprint(
         for values in (examples.features, examples.targets, examples.counts, examples.genders, examples.dimensions):
             content.update(b"" if values is None else values.tobytes())
     return content.hexdigest()
+
+
+def _changed(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that are not at their defaults, and of groups of settings those within."""
+    return {
+        name: _changed(value, defaults[name]) if isinstance(value, dict) and defaults[name] is not None else value
+        for name, value in values.items()
+        if value != defaults[name]
+    }

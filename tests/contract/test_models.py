@@ -10,6 +10,7 @@ import serzoo
 from serzoo.errors import ConfigError, DataError, UnknownNameError, WeightsError
 from serzoo.features.spec import MFCCSpec
 from serzoo.models import MODELS
+from serzoo.weights.networks import read_weights, write_weights
 
 SMALL = {
     "timnet": {"n_features": 6, "n_blocks": 3, "filters": 5},
@@ -24,6 +25,7 @@ SMALL = {
         "attention_width": 3,
         "dense_units": 4,
     },
+    "dense_tcn": {"n_features": 8, "n_blocks": 3, "filters": 5, "width": 1 / 8},
     "vgg16": {"n_features": 32, "n_frames_padded": 64, "width": 1 / 16},
     "qvgg16": {"n_features": 64, "n_frames_padded": 256, "width": 1 / 16},
     "rh_emo": {"n_features": 6, "n_frames_padded": 40, "head_width": 8},
@@ -309,6 +311,16 @@ def test_model_survives_its_config_and_its_file(name, option, tmp_path):
         assert copy.class_names == CLASS_NAMES
         assert copy.feature_spec == MFCCSpec(n_samples=11_000)
         np.testing.assert_array_equal(run(copy, inputs), run(model, inputs))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_weights_are_read_as_they_were_written(name, tmp_path):
+    """A pretrained set keeps the arrays alone; its card builds the model."""
+    model, other = small_model(name), small_model(name, seed=1)
+    write_weights(model, tmp_path / "a.weights.h5")
+    read_weights(other, tmp_path / "a.weights.h5")
+    for found, expected in zip(other.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 @EVERY_OPTION

@@ -21,6 +21,7 @@ from serzoo.training import gender
 from serzoo.training.gender import gender_probabilities, load_gender_classifier, train_gender_classifier
 from serzoo.training.simple import load_simple
 from serzoo.weights import store
+from serzoo.weights.cards import read_card
 
 CLASSES = ("angry", "happy", "sad")
 NAME = "gender-ravdess"
@@ -225,7 +226,7 @@ def test_a_saved_classifier_has_a_card_and_serves_in_the_store(run, root, tmp_pa
     code, out, err = gender_command(run, root, *options)
     assert (code, err) == (0, "")
     assert out.splitlines()[-1] == f"Card: {tmp_path / 'gender-new.yaml'}"
-    card = store.read_card(tmp_path / "gender-new.yaml")
+    card = read_card(tmp_path / "gender-new.yaml")
     assert (card.kind, card.corpus, card.licence) == ("gender", "ravdess", "CC BY-NC-SA 4.0")
     assert card.protocol.startswith("2 speaker-disjoint folds, seed 0")
     assert card.scores["n"] == 32

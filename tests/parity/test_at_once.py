@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 
 import keras
 import numpy as np
@@ -43,6 +44,7 @@ SMALL = {
     },
     "vgg16": {"n_frames_padded": 32, "n_features": 32, "width": 1 / 16},
     "qvgg16": {"embedding": None, "n_channels": 4, "n_features": 32, "n_frames_padded": 32, "width": 1 / 16},
+    "dense_tcn": {"n_features": 8, "n_blocks": 2, "filters": 4, "width": 1 / 8, "augment": False},
     "rh_emo": {"n_features": 6, "n_frames_padded": 40, "head_width": 8},
 }
 
@@ -120,6 +122,19 @@ def test_all_that_can_differ_between_folds():
     alone, together = both(make, [settings] * 3, told, [parts(test) for test in FOLDS])
     check_same(alone, together)
     assert "train_uar" in together[0][1].records[0]
+
+
+def test_mixtures_and_a_schedule_with_decaying_weights():
+    decaying = replace(SETTINGS.optimizer, weight_decay=0.1, learning_rate=0.01)
+    settings = replace(SETTINGS, optimizer=decaying, mixup=0.4, schedule="cosine", warmup_epochs=1)
+    genders = np.random.default_rng(3).random(N_CLIPS).astype(np.float32)
+    mixed = partial(build, gender_columns=1)
+    alone, together = both(mixed, [settings] * 3, [clips(genders=genders)] * 3, [parts(test) for test in FOLDS])
+    check_same(alone, together)
+    plain = [replace(settings, **{name: getattr(SETTINGS, name)}) for name in ("mixup", "schedule", "optimizer")]
+    others = both(mixed, plain, [clips(genders=genders)] * 3, [parts(FOLDS[0])] * 3)[0]
+    for model, _ in others:  # each setting counts
+        assert np.abs(model.get_weights()[0] - together[0][0].get_weights()[0]).max() > 1e-4
 
 
 def test_each_fold_keeps_its_best_epoch_and_loses_its_patience_alone():

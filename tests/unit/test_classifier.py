@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 import soundfile
 
-from serzoo.classifier import Classifier, Prediction, Segment, to_csv, to_json
+from serzoo.classifier import UNKNOWN, Classifier, Prediction, Segment, to_csv, to_json
+from serzoo.config import ModelConfig
 from serzoo.data import audio
 from serzoo.data.examples import Examples
-from serzoo.errors import AudioError, ConfigError, FeatureError, UnknownNameError, WeightsError
+from serzoo.errors import AudioError, ConfigError, FeatureError, SerzooWarning, UnknownNameError, WeightsError
 from serzoo.features.reference import extract
-from serzoo.features.spec import MFCCSpec
+from serzoo.features.spec import LogMelSpec, MFCCSpec
 from serzoo.models.timnet import TIMNet
 from serzoo.training.evaluate import predict_probabilities
-from serzoo.zoo import load
+from serzoo.weights.cards import Calibration, EmotionCard
+from serzoo.zoo import build, load
 
 RATE = 22_050
 LENGTH = RATE // 2  # samples that the model hears
@@ -134,6 +136,115 @@ def test_weights_that_change_change_the_answer(recordings, warm):
 def test_files_are_told_apart(classifier, recordings):
     answers = np.array([values(prediction) for prediction in classifier.predict(recordings)])
     assert np.ptp(answers, axis=0).max() > 1e-3
+
+
+# Pretrained sets ------------------------------------------------------------------------------------------------------
+
+
+CALIBRATION = Calibration(2.0, 0.3, 0.1, 0.5, 0.6, 0.7, 100)
+CARD = EmotionCard(
+    name="timnet.none_v1",
+    summary="",
+    bytes=0,
+    sha256=64 * "0",
+    corpus="",
+    source="",
+    licence="CC0",
+    protocol="",
+    scores={},
+    class_names=NAMES,
+    feature_spec={},
+    versions={},
+    input={},
+    output=(),
+    model=ModelConfig("timnet"),
+    trained_on="",
+    calibration=CALIBRATION,
+)
+
+
+@pytest.mark.parametrize("number", [0, 3])
+def test_a_card_calibrates(recordings, number):
+    plain, calibrated = Classifier(tiny_model()), Classifier(tiny_model(), CARD)
+    raw, found = plain.predict(recordings[number]), calibrated.predict(recordings[number])
+    assert bool(raw.timeline) == (number == 3), "a long recording has windows"
+    pairs = list(zip(raw.timeline, found.timeline, strict=True)) or [(raw, found)]
+    for one, other in pairs:
+        roots = np.sqrt(values(one))
+        np.testing.assert_allclose(values(other), roots / roots.sum(), rtol=0, atol=1e-5)
+    assert values(found).max() < values(raw).max()
+    np.testing.assert_allclose(values(found), np.mean([values(other) for _, other in pairs], axis=0), atol=1e-6)
+
+
+def test_a_card_calibrates_what_segments_are_put_together_to(recordings):
+    small = {"n_convs": 1, "filters": [2, 2], "projection": 4, "lstm_units": 2}
+    spec = LogMelSpec(n_mels=8, segment_frames=20)
+    model = build("acrnn", class_names=NAMES, feature_spec=spec, gender=False, **small)
+    model.normalization.adapt(np.random.default_rng(0).normal(size=(2, 20, 8, 3)))
+    raw, found = (Classifier(model, card).predict(recordings[3]) for card in (None, CARD))
+    assert len(raw.timeline) > 2
+    roots = np.sqrt(values(raw))
+    np.testing.assert_allclose(values(found), roots / roots.sum(), rtol=0, atol=1e-6)
+
+
+def test_below_the_threshold_the_answer_is_unknown(recordings):
+    subject = Classifier(tiny_model(), CARD)
+    sure = subject.predict(recordings[0])
+    assert (sure.threshold, subject.threshold) == (0.5, 0.5)
+    for threshold, label in (
+        (0, sure.top),
+        (sure.confidence, sure.top),
+        (sure.confidence + 1e-6, UNKNOWN),
+        (1.0, UNKNOWN),
+    ):
+        found = subject.predict(recordings[0], threshold=threshold)
+        assert (found.label, found.top, found.confidence) == (label, sure.top, sure.confidence)
+        assert found.probabilities == sure.probabilities
+    assert sure.label == (sure.top if sure.confidence >= 0.5 else UNKNOWN)
+    samples, rate = soundfile.read(recordings[0], dtype="float32")
+    for found in (
+        subject.predict(samples, rate, threshold=1),
+        *subject.predict(recordings, threshold=1),
+        *subject.predict_files(recordings, threshold=1),
+        *subject.predict(recordings[3], threshold=1).timeline,
+    ):
+        assert found.label == UNKNOWN
+
+
+def test_a_model_without_a_card_answers_as_it_did(classifier, recordings):
+    found = classifier.predict(recordings[0])
+    assert (classifier.card, classifier.threshold, found.threshold, found.label) == (None, 0, 0, found.top)
+    assert not {"top", "threshold"} & set(found.to_dict())
+    assert "threshold" not in to_csv([found])
+    assert classifier.predict(recordings[0], threshold=1).label == UNKNOWN
+
+
+def test_outputs_say_what_an_unknown_recording_may_be(classifier, recordings):
+    found = classifier.predict(recordings[:2], threshold=0.99)
+    (row, _) = csv.DictReader(io.StringIO(to_csv(found)))
+    assert (row["label"], row["top"], row["threshold"]) == (UNKNOWN, found[0].top, "0.99")
+    assert float(row["confidence"]) == pytest.approx(found[0].confidence, abs=1e-6)
+    told = json.loads(to_json(found))[0]
+    assert (told["label"], told["top"], told["threshold"]) == (UNKNOWN, found[0].top, 0.99)
+    assert told["probabilities"][told["top"]] == told["confidence"]
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan"), "0.5", True])
+def test_a_threshold_that_is_none_is_refused(classifier, recordings, threshold):
+    with pytest.raises(ConfigError, match=r"^threshold is .*; it must be a number in 0\.\.1"):
+        classifier.predict(recordings[0], threshold=threshold)
+
+
+def test_a_saved_network_leaves_its_card_behind(recordings, tmp_path):
+    subject = Classifier(tiny_model(), CARD)
+    with pytest.warns(SerzooWarning, match=r"timnet\.none_v1 without its card: .* its licence is still CC0"):
+        path = subject.save(tmp_path / "model.keras")
+    assert load(path).card is None
+    expected = values(Classifier(subject.model).predict(recordings[0]))
+    np.testing.assert_allclose(values(load(path).predict(recordings[0])), expected, rtol=0, atol=1e-6)
+
+
+# Where recordings are -------------------------------------------------------------------------------------------------
 
 
 def test_folder_is_searched_in_natural_order(classifier, recordings, tmp_path):

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import serzoo
-from serzoo import strict_yaml
+from serzoo import list_pretrained, strict_yaml
 from serzoo.config import (
     AntiTransferConfig,
     InitialWeights,
@@ -541,14 +541,15 @@ def run(folder: Path, code: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the repository, so that building leaves no trace in it."""
+def source(tmp_path_factory: pytest.TempPathFactory, tiny_set: Path) -> Path:
+    """A copy of the repository, so that building leaves no trace in it; with a pretrained set more."""
     folder = tmp_path_factory.mktemp("source") / "checkout"
     folder.mkdir()
     for name in ("serzoo", "zoo_configs"):
         shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "setup.cfg", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, folder)
+    shutil.copytree(tiny_set, folder / "serzoo" / "weights" / "files", dirs_exist_ok=True)
     return folder
 
 
@@ -568,8 +569,13 @@ def test_checkout() -> None:
     assert list_recipes() == sorted(path.stem for path in (REPOSITORY / "zoo_configs").glob("*.yaml"))
 
 
-def test_wheel(source: Path) -> None:
-    site = build(source, "build_wheel")
+@pytest.fixture(scope="module")
+def site(source: Path) -> Path:
+    """The folder that an installed wheel is in."""
+    return build(source, "build_wheel")
+
+
+def test_wheel(source: Path, site: Path) -> None:
     assert run(site, SHOW_FOLDER) == f"{site / 'serzoo' / 'zoo_configs'} {len(list_recipes())}"
     homes = {"serzoo": site / "serzoo", "zoo_configs": site / "serzoo" / "zoo_configs"}
     files = [(name, file.relative_to(source / name)) for name in homes for file in (source / name).rglob("*.*")]
@@ -579,6 +585,12 @@ def test_wheel(source: Path) -> None:
         "from serzoo.weights import store; print([store.pretrained_file(name)[1] for name in store.list_pretrained()])"
     )
     assert str(site / "serzoo" / "weights" / "files" / "gender-ravdess.skops") in run(site, check)
+
+
+def test_pretrained_sets_load_from_a_wheel(site: Path) -> None:
+    """Each answers as its card says, or it would not load."""
+    code = "import serzoo; print(*(serzoo.load(name).card.name for name in serzoo.list_pretrained('emotion')))"
+    assert run(site, code).split() == sorted([*list_pretrained("emotion"), "timnet.tiny_v1"])
 
 
 def test_editable_install(source: Path) -> None:

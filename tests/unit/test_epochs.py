@@ -1,10 +1,10 @@
-"""Orders and masks of epochs: functions of seed, epoch and segment alone."""
+"""Orders, mixtures and masks of epochs: functions of seed, epoch and segment alone."""
 
 import numpy as np
 import pytest
 
 from serzoo.config import SpecAugmentConfig
-from serzoo.data.epochs import epoch_masks, epoch_order, steps_per_epoch
+from serzoo.data.epochs import epoch_masks, epoch_mixture, epoch_order, steps_per_epoch
 
 MASKS = SpecAugmentConfig(time_masks=2, time_width=3, feature_masks=1, feature_width=2)
 
@@ -57,3 +57,20 @@ def test_no_masks_hide_nothing():
     frames, features = epoch_masks(np.arange(3), (4, 5), 0, 0, SpecAugmentConfig())
     assert frames.all()
     assert features.all()
+
+
+def test_mixtures_pair_each_segment_with_one_and_leave_it_the_larger_share():
+    partners, shares = epoch_mixture(500, 1, 3, 0.4)
+    assert sorted(partners) == list(range(500))
+    assert shares.dtype == np.float32
+    assert shares.min() >= 0.5
+    assert shares.max() <= 1.0
+    for other in (epoch_mixture(500, 2, 3, 0.4), epoch_mixture(500, 1, 4, 0.4)):
+        assert (other[0] != partners).any()
+    np.testing.assert_array_equal(epoch_mixture(500, 1, 3, 0.4)[1], shares)
+
+
+def test_shares_are_those_of_the_beta_distribution():
+    shares = epoch_mixture(20_000, 0, 0, 1.0)[1]  # of a uniform one, its larger half: mean 3/4
+    assert shares.mean() == pytest.approx(0.75, abs=0.005)
+    assert epoch_mixture(20_000, 0, 0, 0.1)[1].mean() > 0.9

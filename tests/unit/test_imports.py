@@ -16,13 +16,13 @@ PACKAGE = Path(serzoo.__file__).parent
 
 LEVELS = (
     {"errors", "files"},
-    {"labels", "registry", "strict_yaml"},
+    {"labels", "registry", "strict_data", "strict_yaml"},
     {"features", "layers", "metrics"},
     {"config"},
     {"data", "models"},
     {"classifier", "report", "weights", "zoo"},
     {"export", "training"},
-    {"profiling"},
+    {"ledger", "profiling"},
     {"cli"},
 )
 """A module may import what stands on a level before its own, and what is in its own package."""
@@ -150,6 +150,7 @@ def test_tensorflow_is_imported_where_it_is_needed_only() -> None:
         "import serzoo.weights.store as store; [store.pretrained_file(name) for name in store.list_pretrained()]",
         "from serzoo.config import list_recipes, load_recipe; [load_recipe(name) for name in list_recipes()]",
         "import serzoo.data, serzoo.data.splits, serzoo.data.leakage, serzoo.data.verify",
+        "import serzoo.ledger.check, serzoo.ledger.compare, serzoo.ledger.keep",
     ],
 )
 def test_light_paths_load_nothing_heavy(code: str) -> None:

@@ -163,8 +163,10 @@ def test_unknown_file_names_the_nearest(saved):
     path = saved.with_name("modle.keras")
     error = assert_refused(path, "Unknown model file")
     assert f"Did you mean '{saved}'" in str(error)
-    with pytest.raises(UnknownNameError, match=r"Model file timnet\.ravdess_v7 does not exist"):
+    with pytest.raises(UnknownNameError, match=r"Unknown model file or pretrained set 'timnet\.ravdess_v7'"):
         load("timnet.ravdess_v7")
+    with pytest.raises(UnknownNameError, match=r"Model file ravdess_v7\.keras does not exist"):
+        load("ravdess_v7.keras")
 
 
 def test_other_files_are_refused(tmp_path):

@@ -10,6 +10,7 @@ from serzoo.config import SpecAugmentConfig, TrainingConfig, WaveformAugmentConf
 from serzoo.data import pipeline
 from serzoo.data.cache import FeatureCache
 from serzoo.data.corpora.base import Recording, build_manifest
+from serzoo.data.epochs import epoch_mixture, epoch_order
 from serzoo.data.examples import Examples, load_examples
 from serzoo.errors import ConfigError, MissingExtraError
 from serzoo.features.reference import extract
@@ -115,6 +116,22 @@ def test_augmentation_does_what_it_says():
     noisy = pipeline._augment_waveform(tone, seed, WaveformAugmentConfig(noise_snr_db=10.0)).numpy()
     snr = 10 * np.log10(np.var(tone.numpy()) / np.var(noisy - tone.numpy()))
     assert 9.5 < snr < 30.5
+
+
+def test_mixtures_hold_clips_targets_and_genders_in_the_same_shares():
+    features = np.arange(6, dtype=np.float32)[:, None, None] + np.zeros((6, 2, 5), np.float32)
+    clips = Examples(features, np.array([0, 1, 2, 0, 1, 2]), CLASSES, np.arange(6, dtype=np.float32) / 5)
+    settings = training(epochs=2, label_smoothing=0.0, mixup=0.4)
+    batches = list(pipeline.training_dataset(clips, settings).as_numpy_iterator())
+    assert [len(hot) for _, hot in batches] == [4, 2] * 2
+    for epoch, halves in enumerate((batches[:2], batches[2:])):
+        order, (partners, shares) = epoch_order(6, 5, epoch), epoch_mixture(6, 5, epoch, 0.4)
+        value = (shares * np.arange(6) + (1 - shares) * partners)[order]
+        hot = shares[:, None] * clips.one_hot() + (1 - shares)[:, None] * clips.one_hot()[partners]
+        mixed = {name: np.concatenate([inputs[name] for inputs, _ in halves]) for name in ("features", "gender")}
+        np.testing.assert_allclose(mixed["features"][:, 1, 3], value, rtol=1e-6)
+        np.testing.assert_allclose(mixed["gender"][:, 0], value / 5, rtol=1e-6)
+        np.testing.assert_allclose(np.concatenate([targets for _, targets in halves]), hot[order], rtol=1e-6)
 
 
 def test_batches_are_of_segments_with_their_clips_targets_and_genders():

@@ -1,0 +1,129 @@
+"""Random changes of spectrograms in training: as another speaker, speed, distance or channel would have made them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from serzoo.errors import ConfigError
+
+
+@keras.saving.register_keras_serializable("serzoo")
+class SpectrogramAugment(keras.layers.Layer):
+    """Stretches and shifts each log-mel spectrogram in time and over the bands, amplifies it, and masks parts of it.
+
+    Takes log-mel spectrograms, (batch, n_frames, n_bands), and returns the same shape; out of training it returns its
+    input. Each clip has its own draws, uniform between the bounds on both sides. All of it happens in the graph, so
+    that training needs no second decoding of the recordings and is the same on every backend.
+
+    A shift over mel bands raises or lowers pitch and formants together, a stretch moves the higher ones further: so
+    vocal tracts differ. What is stretched or shifted in from outside repeats the frame or band at the edge.
+
+    Args:
+        time_stretch: largest change of speed, as a natural logarithm: 0.2 is 0.82 to 1.22 times as fast.
+        time_shift: largest shift, in frames.
+        band_stretch: largest stretch over the bands, as a natural logarithm.
+        band_shift: largest shift, in bands.
+        gain: largest change of the level, in the unit of the spectrogram.
+        time_masks: how many stretches of frames are replaced by the clip's mean.
+        time_width: of the widest of them, in frames.
+        band_masks: how many groups of neighbouring bands are.
+        band_width: of the widest of them, in bands.
+        seed: of the draws; None for a random one.
+        name: Keras name of the layer.
+
+    Raises:
+        ConfigError: a bound is negative.
+
+    Source: Jaitly and Hinton, "Vocal Tract Length Perturbation", 2013; Ko et al., "Audio Augmentation for Speech
+    Recognition", Interspeech 2015 (speed); Park et al., "SpecAugment", Interspeech 2019 (masks).
+    """
+
+    def __init__(
+        self,
+        *,
+        time_stretch: float = 0.2,
+        time_shift: float = 20.0,
+        band_stretch: float = 0.05,
+        band_shift: float = 2.0,
+        gain: float = 0.5,
+        time_masks: int = 2,
+        time_width: int = 30,
+        band_masks: int = 2,
+        band_width: int = 8,
+        seed: int | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name=name)
+        self.settings: dict[str, Any] = {
+            "time_stretch": time_stretch,
+            "time_shift": time_shift,
+            "band_stretch": band_stretch,
+            "band_shift": band_shift,
+            "gain": gain,
+            "time_masks": time_masks,
+            "time_width": time_width,
+            "band_masks": band_masks,
+            "band_width": band_width,
+        }
+        for argument, value in self.settings.items():
+            if value < 0:
+                raise ConfigError(f"{argument} is {value}; it must be at least 0.")
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Return the changed spectrograms, (batch, n_frames, n_bands)."""
+        if not training:
+            return inputs
+        settings, (_, n_frames, n_bands) = self.settings, ops.shape(inputs)
+        frames = self._places(inputs, n_frames, settings["time_stretch"], settings["time_shift"])
+        bands = self._places(inputs, n_bands, settings["band_stretch"], settings["band_shift"])
+        warped = _interpolated(ops.swapaxes(_interpolated(inputs, frames), 1, 2), bands)
+        louder = ops.swapaxes(warped, 1, 2) + self._draw(inputs, 1, settings["gain"])[:, None]
+        kept_frames = self._kept(inputs, n_frames, settings["time_masks"], settings["time_width"])
+        kept_bands = self._kept(inputs, n_bands, settings["band_masks"], settings["band_width"])
+        kept = ops.logical_and(kept_frames[:, :, None], kept_bands[:, None])
+        return ops.where(kept, louder, ops.mean(louder, axis=(1, 2), keepdims=True))
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Return ``input_shape``."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that rebuild the layer."""
+        return {"name": self.name, **self.settings, "seed": self.seed}
+
+    def _places(self, inputs: Any, size: Any, stretch: float, shift: float) -> Any:
+        """Return where each of ``size`` values is taken from, (batch, size), within 0..size - 1."""
+        last = ops.cast(size - 1, inputs.dtype)
+        centred = ops.cast(ops.arange(size), inputs.dtype) - last / 2
+        moved = centred * ops.exp(self._draw(inputs, 1, stretch)) + self._draw(inputs, 1, shift) + last / 2
+        return ops.clip(moved, 0, last)
+
+    def _kept(self, inputs: Any, size: Any, n_masks: int, width: int) -> Any:
+        """Return which of ``size`` places no mask hides, (batch, size)."""
+        width = ops.minimum(width, size)
+        widths = ops.floor((0.5 + self._draw(inputs, n_masks, 0.5)) * (ops.cast(width, inputs.dtype) + 1))
+        starts = ops.floor((0.5 + self._draw(inputs, n_masks, 0.5)) * (ops.cast(size, inputs.dtype) - widths + 1))
+        places = ops.cast(ops.arange(size), inputs.dtype)
+        starts, ends = starts[:, :, None], (starts + widths)[:, :, None]
+        return ops.logical_not(ops.any(ops.logical_and(places >= starts, places < ends), axis=1))
+
+    def _draw(self, inputs: Any, count: int, bound: float) -> Any:
+        """Return numbers between ``-bound`` and ``bound``, (batch, count)."""
+        shape = (ops.shape(inputs)[0], count)
+        return bound * (2 * keras.random.uniform(shape, dtype=inputs.dtype, seed=self.seed_generator) - 1)
+
+
+def _interpolated(inputs: Any, places: Any) -> Any:
+    """Return the values at ``places`` between those of axis 1, linearly: a product with a matrix of hat functions.
+
+    Args:
+        inputs: (batch, size, channels).
+        places: (batch, n), within 0..size - 1.
+    """
+    known = ops.cast(ops.arange(ops.shape(inputs)[1]), inputs.dtype)
+    return ops.matmul(ops.relu(1 - ops.abs(places[:, :, None] - known)), inputs)

@@ -1,0 +1,164 @@
+"""DenseTCN: serzoo's own light model, dense dilated convolutions over a convolutional stem on log-mels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from serzoo.features.spec import FeatureSpec
+from serzoo.layers.augmentation import SpectrogramAugment
+from serzoo.layers.loudness import FloorLevel
+from serzoo.layers.pooling import AttentiveStatistics
+from serzoo.models.base import EMBEDDING, SERModel, check_choice, check_count, check_flag, check_fraction
+
+_STEM = ((16, 5, (2, 2)), (32, 3, (2, 2)), (48, 3, (1, 2)))
+"""Channels, kernel and strides, in time and over the bands, of the stem's convolutions."""
+
+_RANGE = 14.0
+"""What is further below a clip's loudest band than this, in natural logarithms of power (61 dB), counts as silence."""
+
+_MOMENTUM = 0.9
+"""Of the moving statistics, which must follow the weights: there are about thirty steps in an epoch."""
+
+
+@keras.saving.register_keras_serializable("serzoo")
+class DenseTCN(SERModel):
+    """A stem of strided convolutions over time and bands, densely connected dilated blocks, attentive pooling.
+
+    The stem sees a speaker's harmonics and formants wherever they lie, and leaves a quarter of the frames. Each block
+    takes all the blocks before it, so that the pooled representation holds time scales from 0.1 s to over a second.
+    In training every clip is changed as another speaker or channel would have (:class:`SpectrogramAugment`).
+
+    Takes log-mel frames, (batch, n_frames, n_features, n_channels), of which it hears the first channel: differences
+    over time are left to the convolutions. Returns class probabilities, (batch, n_classes).
+
+    Args:
+        n_classes: outputs, at least 2.
+        n_features: mel bands.
+        n_channels: log-mels, and what else the features hold.
+        n_frames: frames per clip; None takes any number.
+        n_blocks: dilated blocks; block j has dilation rate 2^(j-1).
+        filters: channels of every block.
+        width: factor on the channels of the stem, above 0.
+        kernel_size: taps of the dilated convolutions.
+        heads: attentive means over time.
+        dropout: share of a block's channels zeroed in training, in [0, 1); half of it after the stem, twice as much,
+            but at most 0.9, before the classifier.
+        augment: whether to change clips in training.
+        classifier_activation: ``"softmax"``, or None for logits.
+        class_names: names of the outputs in order.
+        feature_spec: the features the model takes.
+        name: Keras name of the model.
+
+    Raises:
+        ConfigError: an argument is out of range.
+        DataError: the class names do not fit ``n_classes``.
+
+    Source: serzoo. Dense connections as in TBDM-Net (Striletchi et al., 2024), attentive statistics as in Okabe et al.,
+    Interspeech 2018.
+    """
+
+    min_frames = 5
+    """Of which the stem leaves two, so that there is something to attend to."""
+
+    def __init__(
+        self,
+        *,
+        n_classes: int,
+        n_features: int = 64,
+        n_channels: int = 3,
+        n_frames: int | None = None,
+        n_blocks: int = 4,
+        filters: int = 96,
+        width: float = 1.0,
+        kernel_size: int = 3,
+        heads: int = 4,
+        dropout: float = 0.1,
+        augment: bool = True,
+        classifier_activation: str | None = "softmax",
+        class_names: Sequence[str] | None = None,
+        feature_spec: FeatureSpec | Mapping[str, object] | None = None,
+        name: str = "dense_tcn",
+    ) -> None:
+        settings: dict[str, Any] = {
+            "n_features": n_features,
+            "n_channels": n_channels,
+            "n_frames": n_frames,
+            "n_blocks": n_blocks,
+            "filters": filters,
+            "width": width,
+            "kernel_size": kernel_size,
+            "heads": heads,
+            "dropout": dropout,
+            "augment": augment,
+            "classifier_activation": classifier_activation,
+        }
+        check_count("n_classes", n_classes, minimum=2)
+        if n_frames is not None:
+            check_count("n_frames", n_frames)
+        for argument in ("n_features", "n_channels", "n_blocks", "filters", "kernel_size", "heads"):
+            check_count(argument, settings[argument])
+        check_fraction("dropout", dropout)
+        check_flag("augment", augment)
+        check_choice("classifier_activation", classifier_activation, ("softmax", None))
+
+        inputs = keras.Input((n_frames, n_features, n_channels), name="features")
+        bands = FloorLevel(_RANGE, name="floor")(inputs[..., 0])
+        if augment:
+            bands = SpectrogramAugment(name="augment")(bands)
+        hidden = _stem(bands, width, dropout / 2)
+        hidden = _unit(keras.layers.Conv1D(filters, 1, use_bias=False, name="entry_conv")(hidden), "entry")
+        states = _blocks(hidden, n_blocks, filters, kernel_size, dropout)
+        pooled = AttentiveStatistics(heads=heads, name=EMBEDDING)(states)
+        dropped = keras.layers.Dropout(min(2 * dropout, 0.9))(pooled)
+        outputs = keras.layers.Dense(n_classes, activation=classifier_activation, name="classifier")(dropped)
+        super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
+        self.settings = settings
+        self.feature_layers = tuple(f"block_{number}" for number in range(1, n_blocks + 1))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that rebuild the model."""
+        return {**super().get_config(), **self.settings}
+
+
+def _stem(bands: Any, width: float, dropout: float) -> Any:
+    """Return (batch, a quarter of the frames, channels of an eighth of the bands) for (batch, frames, bands)."""
+    layers = keras.layers
+    hidden = layers.BatchNormalization(momentum=_MOMENTUM, name="band_norm")(bands)  # each band by its own statistics
+    hidden = keras.ops.expand_dims(hidden, -1)
+    for number, (channels, kernel, strides) in enumerate(_STEM, 1):
+        convolve = layers.Conv2D(
+            max(1, round(width * channels)), kernel, strides, padding="same", use_bias=False, name=f"stem_{number}_conv"
+        )
+        hidden = _unit(convolve(hidden), f"stem_{number}")
+    hidden = layers.SpatialDropout2D(dropout, name="stem_dropout")(hidden)
+    return layers.Reshape((-1, hidden.shape[2] * hidden.shape[3]), name="stem")(hidden)
+
+
+def _blocks(hidden: Any, n_blocks: int, filters: int, kernel_size: int, dropout: float) -> Any:
+    """Return the outputs of all blocks beside each other, (batch, time, n_blocks x filters)."""
+    layers, states = keras.layers, [hidden]
+    for number in range(1, n_blocks + 1):
+        name = f"block_{number}"
+        taken = states[0]
+        if len(states) > 1:
+            joined = layers.Concatenate(name=f"{name}_joined")(states)
+            taken = _unit(layers.Conv1D(filters, 1, use_bias=False, name=f"{name}_reduce")(joined), f"{name}_reduce")
+        convolve = layers.Conv1D(
+            filters,
+            kernel_size,
+            dilation_rate=2 ** (number - 1),
+            padding="same",
+            use_bias=False,
+            name=f"{name}_conv",
+        )
+        states.append(layers.SpatialDropout1D(dropout, name=name)(_unit(convolve(taken), name)))
+    return states[1] if n_blocks == 1 else layers.Concatenate(name="blocks")(states[1:])
+
+
+def _unit(convolved: Any, name: str) -> Any:
+    """Normalise over the batch and rectify."""
+    normalized = keras.layers.BatchNormalization(momentum=_MOMENTUM, name=f"{name}_norm")(convolved)
+    return keras.layers.Activation("relu", name=f"{name}_relu")(normalized)

@@ -1,0 +1,149 @@
+"""Dataclasses built from plain data: what recipes, ledgers and weight cards are read with.
+
+The fields of a dataclass say which keys there are, which of them are needed and of what type each value is. Unknown
+keys, missing ones and values of the wrong type raise with their place: the file, the line (where the data comes from
+:func:`serzoo.strict_yaml.read`, which knows the lines of keys) and the dotted key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from serzoo.errors import ConfigError, SerzooError, unknown_name
+
+T = TypeVar("T")
+
+_TYPE_NAMES = {
+    int: "a whole number", float: "a number", str: "text (in quotes if it looks like a number)",
+    bool: "true or false", dict: "a set of keys and values", Mapping: "a set of keys and values", tuple: "a list",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value stands, for error messages.
+
+    Args:
+        origin: the file, or what else the data is called.
+        path: the keys that lead to the value; of a list's entry its number, counted from 1.
+        line: of the file, counted from 1; None where it is not known.
+    """
+
+    origin: str
+    path: tuple[str, ...] = ()
+    line: int | None = None
+
+    def key(self, values: Mapping[str, Any], name: str) -> Place:
+        """Return the place of ``values[name]``, where ``values`` stands here."""
+        return Place(self.origin, (*self.path, str(name)), getattr(values, "lines", {}).get(name))
+
+    def entry(self, number: int, value: Any) -> Place:
+        """Return the place of entry ``number``, from 1 on, of the list that stands here; its line is its first key's.
+
+        An entry without keys is put on the line of the list.
+        """
+        lines = getattr(value, "lines", {}).values()
+        return Place(self.origin, (*self.path, str(number)), min(lines, default=self.line))
+
+    def __str__(self) -> str:
+        line = f" line {self.line}" if self.line else ""
+        return self.origin + line + (f", {'.'.join(self.path)}" if self.path else "")
+
+
+Choice = Callable[[Mapping[str, Any], Place], tuple[type, Mapping[str, Any]]]
+"""Takes the values of a dataclass and their place; returns which dataclass is meant, and what of the values is its."""
+
+_NO_CHOICES: Mapping[type, Choice] = types.MappingProxyType({})
+
+
+@contextmanager
+def placed(place: Place) -> Iterator[None]:
+    """Put the place before the message of an error of serzoo, whose class it keeps."""
+    try:
+        yield
+    except SerzooError as error:
+        raise type(error)(f"{place}: {error}") from None
+
+
+def build(cls: type[T], values: Any, place: Place, choices: Mapping[type, Choice] = _NO_CHOICES) -> T:
+    """Build a dataclass from plain data, checking keys and types on the way.
+
+    Args:
+        cls: the dataclass. Its fields, and those of the dataclasses that they hold, are of the types that
+            :func:`convert` knows.
+        values: a mapping from fields to plain data; all else is refused.
+        place: where ``values`` stands.
+        choices: for a class that stands for several, here or anywhere below, what tells which one is meant.
+
+    Raises:
+        UnknownNameError: an unknown key, with the nearest match.
+        ConfigError: a key is missing, or a value is of the wrong type.
+        SerzooError: whatever the dataclass raises about its values, with their place.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{place}: keys and values are needed here, not {values!r:.80}.")
+    meant, given = choices[cls](values, place) if cls in choices else (cls, values)
+    hints = field_types(meant)
+    for name in given:
+        if name not in hints:
+            with placed(place.key(values, name)):
+                raise unknown_name("key", name, hints)
+    required = [f.name for f in dataclasses.fields(meant) if f.default is f.default_factory is dataclasses.MISSING]
+    missing = [name for name in required if name not in given]
+    if missing:
+        raise ConfigError(f"{place}: the key {', '.join(map(repr, missing))} is missing; add it.")
+    arguments = {name: convert(hints[name], value, place.key(values, name), choices) for name, value in given.items()}
+    with placed(place):
+        return meant(**arguments)
+
+
+def field_types(cls: type) -> dict[str, Any]:
+    """Return the types of a dataclass's fields by name, in the order of the fields."""
+    hints = typing.get_type_hints(cls)
+    return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
+
+
+def convert(hint: Any, value: Any, place: Place, choices: Mapping[type, Choice] = _NO_CHOICES) -> Any:
+    """Return a value as the type that a field has.
+
+    Args:
+        hint: ``int``, ``float``, ``str``, ``bool``, a dataclass, a ``tuple`` of one of these in any number, a ``dict``
+            or ``Mapping`` from text to one of these or to ``Any``, which is not looked at; or one of all these or None.
+        value: plain data, or a dataclass that is built already. A whole number becomes a ``float`` and a list a
+            ``tuple`` where the hint says so; nothing else becomes anything.
+        place: where the value stands.
+        choices: as :func:`build` takes them.
+
+    Raises:
+        UnknownNameError, ConfigError, SerzooError: as :func:`build` raises them.
+    """
+    if isinstance(hint, types.UnionType):
+        if value is None:
+            return None
+        hint = next(option for option in typing.get_args(hint) if option is not types.NoneType)
+    if dataclasses.is_dataclass(hint):
+        cls = typing.cast(type, hint)
+        return value if isinstance(value, cls) else build(cls, value, place, choices)
+    base = typing.get_origin(hint) or hint
+    if base is float and type(value) is int:
+        return float(str(value))  # a number too large for a float becomes infinite, which no setting allows
+    if base is tuple and isinstance(value, (list, tuple)):
+        return tuple(_entries(typing.get_args(hint)[0], value, place, choices))
+    if not isinstance(value, base) or (base is int and isinstance(value, bool)):
+        raise ConfigError(f"{place}: {_TYPE_NAMES[base]} is needed here, not {value!r:.80}.")
+    if isinstance(value, Mapping) and typing.get_args(hint)[1] is not Any:
+        kind = typing.get_args(hint)[1]
+        return {name: convert(kind, item, place.key(value, name), choices) for name, item in value.items()}
+    return value
+
+
+def _entries(kind: Any, values: Sequence[Any], place: Place, choices: Mapping[type, Choice]) -> Iterator[Any]:
+    """Yield the entries of a list as ``kind`` says; dataclasses among them have keys, and so places, of their own."""
+    for number, value in enumerate(values, start=1):
+        yield convert(kind, value, place.entry(number, value) if dataclasses.is_dataclass(kind) else place, choices)

@@ -1,0 +1,215 @@
+"""From run folders to a pretrained set: what its card says, and what is refused."""
+
+import gzip
+import shutil
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+import serzoo
+from serzoo.config import ModelConfig, Recipe, TrainingConfig
+from serzoo.data.synthetic import write_corpus
+from serzoo.errors import ConfigError, DataError, SerzooError, SerzooWarning, WeightsError
+from serzoo.features.spec import MFCCSpec
+from serzoo.training.cross_validate import cross_validate
+from serzoo.training.packaging import package
+from serzoo.weights.cards import read_card
+
+NAME = "timnet.ravdess_v1"
+FOLD = "fold01-speaker-01"
+SPEC = MFCCSpec(sample_rate=8_000, n_samples=8_000, n_mfcc=13, n_mels=40)
+RECIPE = Recipe(
+    name="tiny",
+    corpus="ravdess",
+    model=ModelConfig("timnet", {"n_blocks": 1, "filters": 4}),
+    protocol="loso-v1",
+    features=SPEC,
+    training=TrainingConfig(epochs=1, batch_size=8, jit_compile=False),
+)
+
+pytestmark = pytest.mark.usefixtures("no_plots")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, no_plots):
+    """The run folder of two folds of three; 24 recordings of three speakers."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    root = write_corpus(tmp_path_factory.mktemp("corpus") / "ravdess", n_speakers=3, n_texts=1)
+    cross_validate(RECIPE, data_root=root, run_folder=folder, folds=[1, 2], at_once=1, progress=False)
+    return folder
+
+
+@pytest.fixture
+def folder(trained, tmp_path):
+    """A copy of the run folder that may be changed."""
+    return shutil.copytree(trained, tmp_path / "run")
+
+
+def scored(folder):
+    """Return the path and the content of each fold's predictions."""
+    return {path: pd.read_csv(path) for path in sorted(folder.glob("fold*/predictions.csv"))}
+
+
+def make(folder, out, **changes):
+    options = {"name": NAME, "scores": [folder], **changes}
+    return package(folder / FOLD, options.pop("name"), options.pop("scores"), out, **options)
+
+
+def refused(folder, error, **changes):
+    with pytest.raises(error) as caught:
+        make(folder, folder / "out", **changes)
+    assert "\n" not in str(caught.value)
+    assert not (folder / "out").exists(), "nothing is written"
+    return str(caught.value)
+
+
+def test_the_command_makes_a_set_that_loads(run, folder, tmp_path):
+    code, out, err = run("package", folder / FOLD, "--name", NAME, "--scores", folder, "--out", tmp_path / "out")
+    assert (code, err) == (0, "")
+    path = tmp_path / "out" / f"{NAME}.yaml"
+    assert out.startswith(f"{NAME}: timnet on RAVDESS, 8 classes; CC BY-NC-SA 4.0\n")
+    assert out.endswith(f"Card: {path}\n")
+    assert sorted(file.name for file in path.parent.iterdir()) == [f"{NAME}.weights.h5", path.name]
+    expected = serzoo.load(folder / FOLD).model.get_weights()
+    for found, weights in zip(serzoo.load(path).model.get_weights(), expected, strict=True):
+        np.testing.assert_array_equal(found, weights)
+    with h5py.File(path.with_name(f"{NAME}.weights.h5")) as file:
+        assert "optimizer" not in file
+
+
+def test_the_card_says_where_all_of_it_is_from(folder, tmp_path):
+    card = read_card(make(folder, tmp_path / "out"))
+    assert (card.corpus, card.licence) == ("ravdess", "CC BY-NC-SA 4.0")
+    assert card.source.startswith("https://zenodo.org/")
+    assert card.protocol == "loso-v1 (speaker-independent) of tiny, 2 of 3 folds, selection last-epoch"
+    assert card.trained_on == "16 of 24 recordings of ravdess: fold01-speaker-01 of tiny under loso-v1"
+    assert (card.model.name, card.model.arguments["n_blocks"], card.model.arguments["dropout"]) == ("timnet", 1, 0.1)
+    assert card.feature_spec == SPEC.to_dict()
+    assert {"serzoo", "keras", "numpy", "librosa"} < set(card.versions)
+    wars = [(table["label"] == table["prediction"]).mean() for table in scored(folder).values()]
+    assert card.scores["war_of_folds"] == pytest.approx(wars, abs=1e-6)
+    assert card.scores["war"] == pytest.approx(np.mean(wars), abs=1e-6)
+    assert (card.scores["n"], card.calibration.n) == (16, 16)
+    assert card.calibration.threshold == 0.5
+
+
+def test_what_all_recordings_were_is_said(folder, tmp_path):
+    (folder / FOLD / "heard.txt").write_text("".join(f"{number:016x}\n" for number in range(24)))
+    assert read_card(make(folder, tmp_path / "out")).trained_on.startswith("all 24 recordings of ravdess: ")
+
+
+def test_probabilities_are_calibrated_on_held_out_predictions(folder, tmp_path):
+    for path, table in scored(folder).items():  # always 9 to 1 sure of two classes, and right three times of four
+        names = [column for column in table if column.startswith("p_")]
+        table[names] = 0.0
+        table["p_angry"], table["p_calm"] = 0.9, 0.1
+        table["label"], table["prediction"] = ["angry", "angry", "angry", "calm"] * 2, "angry"
+        table.to_csv(path, index=False)
+    found = read_card(make(folder, tmp_path / "out", threshold=0.7)).calibration
+    assert found.temperature == pytest.approx(1.9, abs=0.1), "2 without the six classes that have next to nothing"
+    assert found.error_before == pytest.approx(0.15, abs=1e-6)
+    assert found.error_after < 0.02
+    assert (found.threshold, found.coverage, found.accuracy) == (0.7, 1.0, 0.75)
+
+
+def test_compressed_predictions_and_further_runs_count_too(folder, tmp_path):
+    expected = read_card(make(folder, tmp_path / "one"))
+    other = shutil.copytree(folder, tmp_path / "other")
+    for path in scored(other):
+        path.with_name("predictions.csv.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    found = read_card(make(folder, tmp_path / "two", scores=[folder, other]))
+    assert found.scores["war_of_folds"] == 2 * expected.scores["war_of_folds"]
+    assert found.calibration.n == 32
+    assert found.calibration.temperature == pytest.approx(expected.calibration.temperature, rel=1e-3)
+    assert found.protocol == f"{expected.protocol}; {expected.protocol}"
+
+
+def test_corpora_are_joined_with_their_licences(folder, tmp_path):
+    other = shutil.copytree(folder, tmp_path / "other")
+    for path in (folder, other):
+        text = (path / "recipe.yaml").read_text().replace("protocol: loso-v1", "protocol: cross-shared5-v1")
+        corpora = ("ravdess", "emodb") if path == folder else ("emodb", "ravdess")
+        text = text.replace("corpus: ravdess", f"corpus: {corpora[0]}").replace(
+            "test_corpus: null", f"test_corpus: {corpora[1]}"
+        )
+        (path / "recipe.yaml").write_text(text)
+    card = read_card(make(folder, tmp_path / "out", scores=[folder, other], name="timnet.ravdess_emodb_v1"))
+    assert card.corpus == "ravdess+emodb"
+    assert card.licence == "RAVDESS: CC BY-NC-SA 4.0; EMO-DB: free for research (Burkhardt et al., 2005)"
+    assert card.source.startswith("RAVDESS: https://zenodo.org/")
+    assert card.summary == "timnet on RAVDESS and EMO-DB, 8 classes"
+
+
+def test_scores_on_known_speakers_are_warned_of(folder, tmp_path):
+    path = folder / "recipe.yaml"
+    path.write_text(path.read_text().replace("protocol: loso-v1", "protocol: random10-seed46-v1"))
+    with pytest.warns(SerzooWarning, match="random10-seed46-v1 tests on speakers of the training, so confidences will"):
+        card = read_card(make(folder, tmp_path / "out"))
+    assert card.protocol.startswith("random10-seed46-v1 (speaker-DEPENDENT) of tiny")
+
+
+def test_a_model_file_alone_needs_words(folder, tmp_path):
+    path = shutil.copy(folder / FOLD / "model.keras", tmp_path / "alone.keras")
+    with pytest.raises(ConfigError, match=r"alone\.keras is not in a run folder, so say what it has heard"):
+        package(path, NAME, [folder], tmp_path / "out")
+    card = read_card(package(path, NAME, [folder], tmp_path / "out", trained_on="whispers", summary="S", licence="L"))
+    assert (card.trained_on, card.summary, card.licence) == ("whispers", "S", "L")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("tbdm.ravdess_v1", "is no name for weights of timnet; call it timnet.<corpus>_v1."),
+        ("timnet.ravdess", "is no name for weights of timnet"),
+        ("timnet.ravdess_v1/..", "is no name for weights of timnet"),
+    ],
+)
+def test_a_name_of_another_form_is_refused(folder, name, message):
+    assert message in refused(folder, ConfigError, name=name)
+
+
+def test_a_set_never_changes_under_its_name(folder, tmp_path):
+    kept = make(folder, tmp_path / "out").read_bytes()
+    with pytest.raises(ConfigError, match="exists, and a set never changes under its name; raise the number behind _v"):
+        make(folder, tmp_path / "out", threshold=0.6)
+    assert (tmp_path / "out" / f"{NAME}.yaml").read_bytes() == kept
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("n_blocks: 1", "n_blocks: 2", "tiny was scored with n_blocks 2, "),
+        ("name: timnet", "name: tbdm", "tiny was scored with model tbdm, "),
+        ("n_mels: 40", "n_mels: 41", "tiny was scored with features "),
+    ],
+)
+def test_scores_of_another_kind_of_model_are_refused(folder, tmp_path, old, new, message):
+    other = shutil.copytree(folder, tmp_path / "other")
+    text = (other / "recipe.yaml").read_text()
+    assert old in text
+    (other / "recipe.yaml").write_text(text.replace(old, new))
+    assert refused(folder, WeightsError, scores=[folder, other]).startswith(message)
+
+
+def test_scores_that_are_none_are_refused(folder, tmp_path):
+    assert "No cross-validation says what" in refused(folder, ConfigError, scores=[])
+    assert "has no report.json of a cross-validation" in refused(folder, DataError, scores=[tmp_path])
+    for path, table in scored(folder).items():
+        table.drop(columns="p_sad").to_csv(path, index=False)
+    assert "lacks the probabilities of some class" in refused(folder, DataError)
+
+
+def test_a_missing_fold_and_a_threshold_out_of_range_are_refused(folder):
+    assert "threshold is 2" in refused(folder, SerzooError, threshold=2)
+    (folder / "fold02-speaker-02" / "predictions.csv").unlink()
+    assert "predictions.csv is missing" in refused(folder, DataError)
+
+
+def test_a_corpus_of_ones_own_needs_a_licence(folder, tmp_path):
+    for path in (folder / "recipe.yaml", folder / "data.json"):
+        path.write_text(path.read_text().replace("ravdess", "folder"))
+    assert "The licence of folder is not known; say that of the weights (--licence)." in refused(folder, ConfigError)
+    assert read_card(make(folder, tmp_path / "out", licence="mine")).licence == "mine"
