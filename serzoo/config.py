@@ -116,9 +116,6 @@ class TrainingConfig:
 
     Args:
         optimizer: the optimiser and its settings.
-        schedule: of the learning rate, one of :data:`SCHEDULES`: as it is in all epochs, or falling to almost nothing
-            along half a cosine.
-        warmup_epochs: epochs at the beginning in which the learning rate rises in equal steps.
         batch_size: segments per step; a clip that is not cut is one.
         epochs: passes over the training part.
         label_smoothing: applied to training targets only.
@@ -131,6 +128,9 @@ class TrainingConfig:
         jit_compile: compile the training step with XLA.
         class_weights: weigh each training segment by n / (n_classes x n of its class), as scikit-learn's
             "balanced" does.
+        schedule: of the learning rate, one of :data:`SCHEDULES`: as it is in all epochs, or falling to almost nothing
+            along half a cosine.
+        warmup_epochs: epochs at the beginning in which the learning rate rises in equal steps.
         mixup: each training segment and its target are mixed with another's in a proportion drawn from
             Beta(mixup, mixup) (Zhang et al., ICLR 2018), the larger share its own; 0 mixes nothing.
         waveform_augment: random changes of the waveform; needs decoding in every epoch.
@@ -138,8 +138,6 @@ class TrainingConfig:
     """
 
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    schedule: str = "constant"
-    warmup_epochs: int = 0
     batch_size: int = 64
     epochs: int = 300
     label_smoothing: float = 0.1
@@ -149,6 +147,8 @@ class TrainingConfig:
     seed: int = 0
     jit_compile: bool = True
     class_weights: bool = False
+    schedule: str = "constant"
+    warmup_epochs: int = 0
     mixup: float = 0.0
     waveform_augment: WaveformAugmentConfig | None = None
     spec_augment: SpecAugmentConfig | None = None

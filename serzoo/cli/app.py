@@ -174,7 +174,10 @@ def train_model(
     config: Config,
     data_root: DataRoot = None,
     test_data_root: TestDataRoot = None,
-    fold: Annotated[int, typer.Option(help="The fold to train and score, from 1.")] = 1,
+    fold: Annotated[int | None, typer.Option(help="The fold to train and score, from 1; default 1.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Train on all recordings instead, and score none: a model to use.")
+    ] = False,
     run_folder: RunFolderOption = None,
     change: Changes = None,
     quiet: Quiet = False,
@@ -182,14 +185,45 @@ def train_model(
     """Train on one fold of a config's protocol, once, score its test part and keep the model."""
     from serzoo.models.simple import SIMPLE_CLASSIFIERS
 
+    if everything:
+        _train_on_everything(config, data_root, test_data_root, fold, run_folder, change, quiet)
+        return
     changes = ["repeats=1", *(change or [])]
-    report = _cross_validate(config, data_root, test_data_root, [fold], run_folder, changes, quiet)
+    report = _cross_validate(
+        config, data_root, test_data_root, [1 if fold is None else fold], run_folder, changes, quiet
+    )
     ending = "skops" if report.recipe.model.name in SIMPLE_CLASSIFIERS else "keras"
     model = report.folder / report.chosen[0] / f"model.{ending}"
     if not model.exists():
         raise WeightsError(
             f"{model} was removed since its fold was trained; delete the fold's folder to train it again."
         )
+    typer.echo(f"Model: {model}")
+
+
+def _train_on_everything(
+    config: str,
+    data_root: Path | None,
+    test_data_root: Path | None,
+    fold: int | None,
+    run_folder: Path | None,
+    changes: list[str] | None,
+    quiet: bool,
+) -> None:
+    """Train on all recordings and say where the model is."""
+    if fold is not None:
+        raise ConfigError(f"--all trains on all recordings, --fold {fold} leaves some out; choose one.")
+    import_tensorflow_quietly()
+    from serzoo.training.everything import train_on_everything
+
+    model = train_on_everything(
+        config,
+        data_root=data_root,
+        test_data_root=test_data_root,
+        run_folder=run_folder,
+        changes=dict(map(_change, changes or [])),
+        progress=not quiet,
+    )
     typer.echo(f"Model: {model}")
 
 

@@ -156,17 +156,39 @@ def write_fold(
     folder, test = run.fold(fold.name), experiment.examples.select(fold.test)
     probabilities = predict_probabilities(answering, test)  # before anything is written: the training may have diverged
     heard = np.concatenate([fold.train] if fold.validation is None else [fold.train, fold.validation])
-    write_heard(folder, (experiment.hashes[index] for index in heard), weight_files(task.recipe).values())
-    with moved_into_place(folder / "model.keras") as part:
-        model.without_training_state().save(part)
-    write_table(folder / "history.csv", history.table())
+    write_model(task.recipe, run, fold.name, model, history, [experiment.hashes[index] for index in heard])
     embedding = embed(embedding_model, test)
     with moved_into_place(folder / "embedding.npy") as part:
         np.save(part, embedding)
-    plot_history(history, run.path / "plots" / f"{fold.name}-curves.png")
     plot_embedding(embedding, test.targets, test.class_names, run.path / "plots" / f"{fold.name}-tsne.png")
-    run.write_json(f"{fold.name}/environment.json", environment())
     run.write_predictions(fold.name, prediction_table(experiment.manifest, fold.test, probabilities, test.genders))
+    forget_states(folder)
+
+
+def write_model(
+    recipe: Recipe, run: RunFolder, name: str, model: SERModel, history: History, heard: Sequence[str]
+) -> None:
+    """Write a trained model, what it has heard, its history and versions.
+
+    Args:
+        recipe: what was trained.
+        run: the run folder.
+        name: of the folder in it.
+        model: trained.
+        history: of its training.
+        heard: hashes of the audio it was trained and validated on.
+    """
+    folder = run.fold(name)
+    write_heard(folder, heard, weight_files(recipe).values())
+    with moved_into_place(folder / "model.keras") as part:
+        model.without_training_state().save(part)
+    write_table(folder / "history.csv", history.table())
+    plot_history(history, run.path / "plots" / f"{name}-curves.png")
+    run.write_json(f"{name}/environment.json", environment())
+
+
+def forget_states(folder: Path) -> None:
+    """Delete what a training would resume from, once all of it that is kept has been written."""
     for state in folder.rglob("state.npz"):
         state.unlink()
 

@@ -24,6 +24,7 @@ from serzoo.metrics import Scores, Summary, summarise
 from serzoo.models import MODELS
 from serzoo.models.base import SERModel
 from serzoo.training.calibration import MAJORITY, calibrate
+from serzoo.training.everything import EVERYTHING
 from serzoo.training.heard import read_heard
 from serzoo.training.run_folder import PREDICTIONS, class_indices, read_predictions
 from serzoo.weights.cards import Calibration, EmotionCard
@@ -300,5 +301,8 @@ def _trained_on(path: Path) -> str:
         heard = None
     if heard is None:
         raise ConfigError(f"{path} is not in a run folder, so say what it has heard (--trained-on TEXT).")
-    part = f"all {n_all}" if len(heard) == n_all else f"{len(heard)} of {n_all}"
-    return f"{part} recordings of {corpus}: {path.parent.name} of {recipe.name} under {recipe.protocol}"
+    if path.parent.name == EVERYTHING:
+        return f"all {n_all} recordings of {corpus}"
+    return (
+        f"{len(heard)} of {n_all} recordings of {corpus}: {path.parent.name} of {recipe.name} under {recipe.protocol}"
+    )

@@ -14,6 +14,7 @@ from serzoo.data.synthetic import write_corpus
 from serzoo.errors import ConfigError, DataError, SerzooError, SerzooWarning, WeightsError
 from serzoo.features.spec import MFCCSpec
 from serzoo.training.cross_validate import cross_validate
+from serzoo.training.everything import EVERYTHING
 from serzoo.training.packaging import package
 from serzoo.weights.cards import read_card
 
@@ -96,8 +97,9 @@ def test_the_card_says_where_all_of_it_is_from(folder, tmp_path):
 
 
 def test_what_all_recordings_were_is_said(folder, tmp_path):
-    (folder / FOLD / "heard.txt").write_text("".join(f"{number:016x}\n" for number in range(24)))
-    assert read_card(make(folder, tmp_path / "out")).trained_on.startswith("all 24 recordings of ravdess: ")
+    shutil.copytree(folder / FOLD, folder / EVERYTHING)
+    card = package(folder / EVERYTHING, NAME, [folder], tmp_path / "out")
+    assert read_card(card).trained_on == "all 24 recordings of ravdess"
 
 
 def test_probabilities_are_calibrated_on_held_out_predictions(folder, tmp_path):

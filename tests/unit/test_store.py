@@ -170,7 +170,7 @@ def test_the_fixed_input_is_the_one_of_the_card():
     ("changes", "message"),
     [
         ({"licence": None}, "is no card of a pretrained set (card: the key 'licence' is missing; add it); get"),
-        ({"note": "x"}, "is no card of a pretrained set (card, note: Unknown key 'note'. Did you mean 'name'? Known: bytes, "),
+        ({"note": "x"}, "is no card of a pretrained set (card, note: Unknown key 'note'. Did you mean 'name'?"),
         ({"bytes": "many"}, "(card, bytes: a whole number is needed here, not 'many'); get it again."),
         ({"bytes": True}, "(card, bytes: a whole number is needed here, not True)"),
         ({"kind": "mood"}, "is no card of a pretrained set; its kind is 'mood', not emotion or gender."),
