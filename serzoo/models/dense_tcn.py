@@ -97,7 +97,7 @@ class DenseTCN(SERModel):
         }
         check_count("n_classes", n_classes, minimum=2)
         if n_frames is not None:
-            check_count("n_frames", n_frames)
+            check_count("n_frames", n_frames, minimum=self.min_frames)
         for argument in ("n_features", "n_channels", "n_blocks", "filters", "kernel_size", "heads"):
             check_count(argument, settings[argument])
         check_fraction("dropout", dropout)
