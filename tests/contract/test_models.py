@@ -208,10 +208,10 @@ def test_number_of_classes_must_be_given(name):
 
 
 @EVERY_MODEL
-@pytest.mark.parametrize("n_frames", ["fewest", 2, 20, 33])
+@pytest.mark.parametrize("n_frames", ["fewest", "one more", 20, 33])
 def test_any_number_of_frames(name, n_frames):
     free = small_model(name)
-    n_frames = free.min_frames if n_frames == "fewest" else n_frames
+    n_frames = {"fewest": free.min_frames, "one more": free.min_frames + 1}.get(n_frames, n_frames)
     fixed = small_model(name, n_frames=n_frames)
     inputs = clips(free, n_frames=n_frames)
     assert fixed.features_shape == (n_frames, *free.frame_shape)
