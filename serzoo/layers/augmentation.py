@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
@@ -35,7 +36,7 @@ class SpectrogramAugment(keras.layers.Layer):
         name: Keras name of the layer.
 
     Raises:
-        ConfigError: a bound is negative.
+        ConfigError: a bound is no finite number of at least 0, or a count of masks or frames no whole one.
 
     Source: Jaitly and Hinton, "Vocal Tract Length Perturbation", 2013; Ko et al., "Audio Augmentation for Speech
     Recognition", Interspeech 2015 (speed); Park et al., "SpecAugment", Interspeech 2019 (masks).
@@ -69,8 +70,7 @@ class SpectrogramAugment(keras.layers.Layer):
             "band_width": band_width,
         }
         for argument, value in self.settings.items():
-            if value < 0:
-                raise ConfigError(f"{argument} is {value}; it must be at least 0.")
+            _check_setting(argument, value, whole=argument.endswith(("masks", "width")))
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
@@ -116,6 +116,13 @@ class SpectrogramAugment(keras.layers.Layer):
         """Return numbers between ``-bound`` and ``bound``, (batch, count)."""
         shape = (ops.shape(inputs)[0], count)
         return bound * (2 * keras.random.uniform(shape, dtype=inputs.dtype, seed=self.seed_generator) - 1)
+
+
+def _check_setting(name: str, value: object, *, whole: bool = False) -> None:
+    """Raise ConfigError unless ``value`` is a finite number of at least 0, and a whole one where only that will do."""
+    kinds = (int,) if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not 0 <= value < math.inf:
+        raise ConfigError(f"{name} is {value!r}; it must be a {'whole' if whole else 'finite'} number of at least 0.")
 
 
 def _interpolated(inputs: Any, places: Any) -> Any:

@@ -13,8 +13,8 @@ from serzoo.layers.loudness import FloorLevel
 from serzoo.layers.pooling import AttentiveStatistics
 from serzoo.models.base import EMBEDDING, SERModel, check_choice, check_count, check_flag, check_fraction
 
-_STEM = ((16, 5, (2, 2)), (32, 3, (2, 2)), (48, 3, (1, 2)))
-"""Channels, kernel and strides, in time and over the bands, of the stem's convolutions."""
+_STEM = ((5, (2, 2)), (3, (2, 2)), (3, (1, 2)))
+"""Kernel and strides, in time and over the bands, of the stem's convolutions."""
 
 _RANGE = 14.0
 """What is further below a clip's loudest band than this, in natural logarithms of power (61 dB), counts as silence."""
@@ -28,7 +28,7 @@ class DenseTCN(SERModel):
     """A stem of strided convolutions over time and bands, densely connected dilated blocks, attentive pooling.
 
     The stem sees a speaker's harmonics and formants wherever they lie, and leaves a quarter of the frames. Each block
-    takes all the blocks before it, so that the pooled representation holds time scales from 0.1 s to over a second.
+    takes all the blocks before it, so that the representation holds scales from three of the stem's frames to dozens.
     In training every clip is changed as another speaker or channel would have (:class:`SpectrogramAugment`).
 
     Takes log-mel frames, (batch, n_frames, n_features, n_channels), of which it hears the first channel: differences
@@ -41,7 +41,7 @@ class DenseTCN(SERModel):
         n_frames: frames per clip; None takes any number.
         n_blocks: dilated blocks; block j has dilation rate 2^(j-1).
         filters: channels of every block.
-        width: factor on the channels of the stem, above 0.
+        stem_filters: channels of the stem's first convolution; the second has twice, the third three times as many.
         kernel_size: taps of the dilated convolutions.
         heads: attentive means over time.
         dropout: share of a block's channels zeroed in training, in [0, 1); half of it after the stem, twice as much,
@@ -72,7 +72,7 @@ class DenseTCN(SERModel):
         n_frames: int | None = None,
         n_blocks: int = 4,
         filters: int = 96,
-        width: float = 1.0,
+        stem_filters: int = 16,
         kernel_size: int = 3,
         heads: int = 4,
         dropout: float = 0.1,
@@ -88,7 +88,7 @@ class DenseTCN(SERModel):
             "n_frames": n_frames,
             "n_blocks": n_blocks,
             "filters": filters,
-            "width": width,
+            "stem_filters": stem_filters,
             "kernel_size": kernel_size,
             "heads": heads,
             "dropout": dropout,
@@ -98,7 +98,7 @@ class DenseTCN(SERModel):
         check_count("n_classes", n_classes, minimum=2)
         if n_frames is not None:
             check_count("n_frames", n_frames, minimum=self.min_frames)
-        for argument in ("n_features", "n_channels", "n_blocks", "filters", "kernel_size", "heads"):
+        for argument in ("n_features", "n_channels", "n_blocks", "filters", "stem_filters", "kernel_size", "heads"):
             check_count(argument, settings[argument])
         check_fraction("dropout", dropout)
         check_flag("augment", augment)
@@ -108,7 +108,7 @@ class DenseTCN(SERModel):
         bands = FloorLevel(_RANGE, name="floor")(inputs[..., 0])
         if augment:
             bands = SpectrogramAugment(name="augment")(bands)
-        hidden = _stem(bands, width, dropout / 2)
+        hidden = _stem(bands, stem_filters, dropout / 2)
         hidden = _unit(keras.layers.Conv1D(filters, 1, use_bias=False, name="entry_conv")(hidden), "entry")
         states = _blocks(hidden, n_blocks, filters, kernel_size, dropout)
         pooled = AttentiveStatistics(heads=heads, name=EMBEDDING)(states)
@@ -123,14 +123,14 @@ class DenseTCN(SERModel):
         return {**super().get_config(), **self.settings}
 
 
-def _stem(bands: Any, width: float, dropout: float) -> Any:
+def _stem(bands: Any, filters: int, dropout: float) -> Any:
     """Return (batch, a quarter of the frames, channels of an eighth of the bands) for (batch, frames, bands)."""
     layers = keras.layers
     hidden = layers.BatchNormalization(momentum=_MOMENTUM, name="band_norm")(bands)  # each band by its own statistics
     hidden = keras.ops.expand_dims(hidden, -1)
-    for number, (channels, kernel, strides) in enumerate(_STEM, 1):
+    for number, (kernel, strides) in enumerate(_STEM, 1):
         convolve = layers.Conv2D(
-            max(1, round(width * channels)), kernel, strides, padding="same", use_bias=False, name=f"stem_{number}_conv"
+            number * filters, kernel, strides, padding="same", use_bias=False, name=f"stem_{number}_conv"
         )
         hidden = _unit(convolve(hidden), f"stem_{number}")
     hidden = layers.SpatialDropout2D(dropout, name="stem_dropout")(hidden)

@@ -60,8 +60,8 @@ def train_on_everything(
     examples = load_examples(manifest, recipe.features, with_gender=model.takes_gender, cache=cache, progress=progress)
     data = describe_data(manifest, hashes, weight_files(recipe), recipe)
     run = RunFolder.open(run_folder or Path("runs") / recipe.name, recipe, data)
-    file = run.fold(EVERYTHING) / "model.keras"
-    if not file.exists():
+    file, written_last = (run.fold(EVERYTHING) / name for name in ("model.keras", "environment.json"))
+    if not (file.exists() and written_last.exists()):
         augmented = recipe.training.waveform_augment is not None
         trained, history = train(
             recipe,

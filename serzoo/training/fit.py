@@ -115,6 +115,8 @@ def fit(
         raise ConfigError("training.waveform_augment needs recordings: give a manifest, not features.")
     if training.class_weights and objective is not None and objective.takes_dimensions:
         raise ConfigError("training.class_weights weighs classes only, not dimensions; leave it out.")
+    if training.mixup and objective is not None and objective.takes_dimensions:
+        raise ConfigError("training.mixup mixes classes only, not dimensions, some of which are unknown; leave it out.")
     with _compiled(model, training, objective, workbench) as (answering, network):
         folder = None if run_folder is None else Path(run_folder)
         course = Course(answering, training, examples, held_out, folder, objective)
@@ -272,7 +274,8 @@ def _fingerprint(
 ) -> str:
     """Return a hash of everything that decides the course of a training and the epoch it keeps.
 
-    Settings at their default are left out, so that one which a later version adds does not orphan a state.
+    Settings at their default are left out, so that one which a later version adds does not orphan a state; nor does one
+    whose default a later version changes, so defaults stay.
     """
     changed = _changed(asdict(training), asdict(TrainingConfig()))
     settings = json.dumps([changed, model.get_config(), keras.backend.backend()], sort_keys=True, default=str)

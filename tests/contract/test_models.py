@@ -25,7 +25,7 @@ SMALL = {
         "attention_width": 3,
         "dense_units": 4,
     },
-    "dense_tcn": {"n_features": 8, "n_blocks": 3, "filters": 5, "width": 1 / 8},
+    "dense_tcn": {"n_features": 8, "n_blocks": 3, "filters": 5, "stem_filters": 2},
     "vgg16": {"n_features": 32, "n_frames_padded": 64, "width": 1 / 16},
     "qvgg16": {"n_features": 64, "n_frames_padded": 256, "width": 1 / 16},
     "rh_emo": {"n_features": 6, "n_frames_padded": 40, "head_width": 8},

@@ -21,6 +21,7 @@ from serzoo.errors import ConfigError, DataError, FeatureError, WeightsError
 from serzoo.features.spec import MFCCSpec
 from serzoo.metrics import Scores
 from serzoo.training import callbacks, compiling
+from serzoo.training.callbacks import LearningRate
 from serzoo.training.cross_validate import cross_validate
 from serzoo.training.evaluate import evaluate, predict_probabilities
 from serzoo.training.fit import fit
@@ -179,6 +180,34 @@ class Scripted(Objective):
 
     def held_out_loss(self, network, examples, probabilities):
         return self.losses[int(network.optimizer.iterations) // 4 - 1]  # 60 clips in batches of 16
+
+
+def test_each_epoch_has_its_learning_rate(examples):
+    model, used = tiny_model(examples), []
+    training = dataclasses.replace(TRAINING, schedule="cosine", warmup_epochs=1)
+
+    class Probe(LearningRate):
+        def on_epoch_begin(self, epoch, logs=None):
+            super().on_epoch_begin(epoch, logs)
+            used.append(float(self.model.optimizer.learning_rate))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("serzoo.training.fit.LearningRate", Probe)
+        history = fit(model, examples, training=training, progress=False)
+    assert used == pytest.approx([training.learning_rate(epoch) for epoch in range(4)], rel=1e-6)
+    assert len(set(used)) == 4
+    assert set(history.records[0]) == {"loss", "war"}
+
+
+class ScriptedWithDimensions(Scripted):
+    takes_dimensions = True
+
+
+@pytest.mark.parametrize("setting", [{"mixup": 0.4}, {"class_weights": True}])
+def test_what_is_about_classes_only_is_refused_with_dimensions(examples, setting):
+    training = dataclasses.replace(TRAINING, **setting)
+    with pytest.raises(ConfigError, match=rf"^training\.{next(iter(setting))} .* classes only, not dimensions"):
+        fit(small_model(examples), examples, training=training, objective=ScriptedWithDimensions((1.0,)))
 
 
 def tiny_model(examples, seed=0, **arguments):

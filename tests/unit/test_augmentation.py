@@ -89,10 +89,20 @@ def test_masks_are_no_wider_than_the_clip():
     assert np.isfinite(augmented(np.ones((50, 2, 3), np.float32), time_masks=2, time_width=30)).all()
 
 
-@pytest.mark.parametrize("argument", ["time_stretch", "gain", "band_masks"])
-def test_a_negative_bound_is_refused(argument):
-    with pytest.raises(ConfigError, match=f"^{argument} is -1; it must be at least 0"):
-        SpectrogramAugment(**{argument: -1})
+@pytest.mark.parametrize(
+    ("argument", "value", "kind"),
+    [
+        ("time_stretch", -1, "finite"),
+        ("gain", float("nan"), "finite"),
+        ("band_shift", "far", "finite"),
+        ("band_masks", 1.5, "whole"),
+        ("time_masks", None, "whole"),
+        ("time_width", True, "whole"),
+    ],
+)
+def test_a_bound_is_a_number_of_at_least_0(argument, value, kind):
+    with pytest.raises(ConfigError, match=f"^{argument} is {value!r}; it must be a {kind} number of at least 0"):
+        SpectrogramAugment(**{argument: value})
 
 
 def test_the_layer_is_rebuilt_from_its_config():

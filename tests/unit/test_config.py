@@ -636,3 +636,33 @@ def test_each_repeat_has_a_seed_of_its_own():
 
 def test_plain_data_serves_for_nested_settings():
     assert TrainingConfig(optimizer={"name": "nadam"}).optimizer == OptimizerConfig(name="nadam")
+
+
+def test_the_learning_rate_warms_up_and_falls_along_half_a_cosine():
+    optimizer = OptimizerConfig(learning_rate=0.1)
+    training = TrainingConfig(optimizer, epochs=12, schedule="cosine", warmup_epochs=3)
+    rates = [training.learning_rate(epoch) for epoch in range(12)]
+    assert rates[:4] == pytest.approx([0.025, 0.05, 0.075, 0.1])
+    assert rates[3:] == sorted(rates[3:], reverse=True)
+    assert rates[3 + 3] == pytest.approx(0.075)  # a third of the way: (1 + cos 60) / 2
+    assert 0 < rates[-1] < 0.005
+    constant = TrainingConfig(optimizer, epochs=3)
+    assert [constant.learning_rate(epoch) for epoch in range(3)] == [0.1] * 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"training.schedule": "cosin"}, "Unknown schedule 'cosin'. Did you mean 'cosine'"),
+        ({"training.warmup_epochs": 2, "training.epochs": 2}, "warmup_epochs is 2; it must be at least 0 and below ep"),
+        ({"training.mixup": -0.1}, "mixup is -0.1; it must be at least 0"),
+        ({"training.optimizer.weight_decay": 1.0}, "weight_decay is 1.0; it must be at least 0 and below 1"),
+        (
+            {"training.mixup": 0.2, "training.waveform_augment.shift": 0.1},
+            "mixup and waveform_augment are both set, but mixup mixes features; leave one of them out",
+        ),
+    ],
+)
+def test_settings_of_schedule_mixup_and_decay_are_checked(changes, message):
+    with pytest.raises(SerzooError, match=re.escape(message)):
+        RECIPE.override(changes)
