@@ -28,16 +28,13 @@ from serzoo.features.segments import pool_segments
 from serzoo.features.spec import FeatureSpec
 from serzoo.features.threads import single_threaded_blas
 from serzoo.files import moved_into_place
-from serzoo.labels import male_probability
+from serzoo.labels import UNKNOWN, male_probability
 from serzoo.layers.temperature import at_temperature
 from serzoo.models.base import SERModel, check_choice, check_count, check_features_shape
 
 if TYPE_CHECKING:
     from serzoo.training.simple import SimpleClassifier
     from serzoo.weights.cards import EmotionCard
-
-UNKNOWN = "unknown"
-"""The answer where the most probable class is less probable than the threshold."""
 
 _WORKERS = min(4, os.cpu_count() or 1)
 

@@ -15,6 +15,9 @@ SHARED_LABELS = ("angry", "fear", "happy", "neutral", "sad")
 EMOTION, DIMENSIONS = "emotion", ("valence", "arousal", "dominance")
 """What a network may be trained to tell of a clip: its class, and on which side of the middle three ratings lie."""
 
+UNKNOWN = "unknown"
+"""The answer where the most probable class is less probable than the threshold; no class of a pretrained set is it."""
+
 MALE, FEMALE = "male", "female"
 _MALE_PROBABILITIES = {MALE: 1.0, "m": 1.0, FEMALE: 0.0, "f": 0.0}
 

@@ -76,10 +76,24 @@ def build(
     n_classes = int(n_classes) if isinstance(n_classes, np.integer) else n_classes  # len(np.unique(...)) and the like
     if isinstance(feature_spec, Mapping):
         feature_spec = spec_from_dict(feature_spec)
-    if feature_spec is not None:
-        arguments = {**_frame_arguments(name, feature_spec), **arguments}
+    arguments = full_arguments(name, feature_spec, arguments)
     model: Callable[..., SERModel] = entry.load()
     return model(n_classes=n_classes, class_names=class_names, feature_spec=feature_spec, **arguments)
+
+
+def full_arguments(name: str, spec: FeatureSpec | None, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all of an architecture's own arguments, as :func:`build` completes those that it is given.
+
+    Args:
+        name: one of :func:`list_models`.
+        spec: the features, which decide the size of a frame unless it is given; None for the default size.
+        arguments: those that are given.
+
+    Raises:
+        FeatureError: features whose frames have another number of axes than the model's.
+    """
+    of_frames = {} if spec is None else _frame_arguments(name, spec)
+    return {**builder_arguments(name), **of_frames, **arguments}
 
 
 def _frame_arguments(name: str, spec: FeatureSpec) -> dict[str, Any]:
@@ -142,7 +156,7 @@ def load(
 
     Args:
         source: the name of a pretrained set (:func:`serzoo.list_pretrained`), its card or folder, the address of a
-            card (``https://.../NAME.yaml``) or ``hf://user/repository/NAME``, each checked against the card
+            card (``https://.../NAME.yaml``) or ``hf://user/repository/NAME[@REVISION]``, each checked against the card
             (:mod:`serzoo.weights.store`); a ``.keras`` file of serzoo, the folder of a run's fold, a weight file of
             TIM-Net's program (``.hdf5``) or a TBDM-Net state (``.npz``).
         recipe: the recipe the weights were trained with; it names the classes and the features
@@ -158,14 +172,14 @@ def load(
             those of a pretrained set, whose card does.
     """
     from serzoo.classifier import Classifier
-    from serzoo.weights.store import is_pretrained, list_pretrained
+    from serzoo.weights.store import is_pretrained, list_pretrained, no_such_set
 
     if is_pretrained(source):
         if (recipe, class_names, feature_spec) != (None, None, None):
             raise ConfigError(f"The card of {source} says what it was trained on; load it without anything else.")
         return _load_pretrained(source)
     if _is_name(source):
-        raise unknown_name("model file or pretrained set", source, list_pretrained("emotion"))
+        raise no_such_set("model file or pretrained set", source, list_pretrained("emotion"))
     path = model_file(source)
     if isinstance(feature_spec, Mapping):
         feature_spec = spec_from_dict(feature_spec)
@@ -185,15 +199,16 @@ def _load_pretrained(source: str | Path) -> Classifier:
     """Build a pretrained set's network, give it its weights, and see that it answers as its card says."""
     from serzoo.classifier import Classifier
     from serzoo.weights.cards import EmotionCard, expect
-    from serzoo.weights.networks import read_weights
+    from serzoo.weights.networks import at_most, read_weights
     from serzoo.weights.store import check_output, pretrained_file
 
     card, path = pretrained_file(source)
     card = expect(card, EmotionCard)
     try:
         spec = spec_from_dict(card.feature_spec)
-        model = build(card.model.name, class_names=card.class_names, feature_spec=spec, **card.model.arguments)
-    except (SerzooError, TypeError, ValueError) as error:
+        with at_most(card.bytes):
+            model = build(card.model.name, class_names=card.class_names, feature_spec=spec, **card.model.arguments)
+    except (SerzooError, TypeError, ValueError, OverflowError) as error:
         reason = _first_line(error)
         raise WeightsError(f"The card of {card.name} describes no network ({reason}); get it again.") from None
     read_weights(model, path)
@@ -213,9 +228,11 @@ def answer_fixed_input(classifier: Classifier, waveform: np.ndarray, sample_rate
 
 def _is_name(source: str | Path) -> bool:
     """Return whether ``source`` can be nothing but the name of a pretrained set: there is no file, and no ending."""
+    from serzoo.weights.store import local_path
+
     path = Path(source)
     endings = (".keras", SIMPLE_SUFFIX, *WEIGHT_FILES)
-    return path.name == source and path.suffix not in endings and not path.expanduser().exists()
+    return path.name == source and path.suffix not in endings and not local_path(path).exists()
 
 
 def model_file(source: str | Path) -> Path:
@@ -225,7 +242,9 @@ def model_file(source: str | Path) -> Path:
         UnknownNameError: there is none; the message names the nearest.
         WeightsError: it is no model file.
     """
-    path = Path(source).expanduser()
+    from serzoo.weights.store import local_path
+
+    path = local_path(source)
     if path.is_dir() and str(source):
         return _model_in_folder(path)
     if not path.is_file():

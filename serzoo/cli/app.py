@@ -497,15 +497,18 @@ def report_results(
 ) -> None:
     """Write the page of all results in a folder, every number computed from the predictions kept there.
 
-    With --check, exit code 1 and a line for each number, run folder or line of the page that does not follow from them.
+    With --check, exit code 1 and a line for each number, run folder or line of the page that does not follow from them;
+    if all do, it names the files that nothing can be compared with.
     """
     from serzoo.files import write_whole
-    from serzoo.ledger.check import problems
+    from serzoo.ledger.check import not_checked, problems
     from serzoo.ledger.page import make_page
 
     if check:
         found = problems(folder, output)
-        typer.echo("\n".join(found) if found else f"{folder}: everything follows from the predictions.")
+        beside = ", ".join(not_checked(folder)) or "nothing"
+        right = f"{folder}: reports and page follow from the predictions. Not checked: {beside}."
+        typer.echo("\n".join(found) if found else right)
         raise typer.Exit(1 if found else 0)
     page = make_page(folder)
     if output is None:
@@ -535,7 +538,9 @@ def compare_two_runs(
 def keep_run(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a folder of run folders.")],
     target: Annotated[Path, typer.Argument(help="Where the copy goes: docs/results/NAME.")],
-    overwrite: Annotated[bool, typer.Option(help="Replace what is there.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option(help="Replace an earlier copy of the same runs; never another folder.")
+    ] = False,
 ) -> None:
     """Copy of a run what its results can be checked from: settings, reports, compressed predictions; no models."""
     from serzoo.ledger.keep import keep

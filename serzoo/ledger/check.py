@@ -10,7 +10,10 @@ from pathlib import Path
 from serzoo.errors import SerzooError
 from serzoo.ledger.entries import LEDGER, read_ledger
 from serzoo.ledger.page import Opener, make_page
-from serzoo.ledger.runs import StoredRun, differences, run_folders
+from serzoo.ledger.runs import REPORT, StoredRun, differences, run_folders
+from serzoo.training.run_folder import PREDICTIONS
+
+_CHECKED = frozenset({LEDGER, PREDICTIONS, REPORT, "leakage.json", "recipe.yaml"})
 
 
 def page_of(folder: Path) -> Path:
@@ -35,6 +38,12 @@ def problems(folder: Path, page: Path | None = None) -> list[str]:
     open_run = cache(StoredRun.open)
     found = [*_of_folders(folder), *_of_runs(folder, open_run)]
     return found or list(_of_page(folder, page_of(folder) if page is None else page, open_run))
+
+
+def not_checked(folder: Path) -> list[str]:
+    """Return the names of those files beside the predictions that nothing is compared with, in alphabetical order."""
+    names = {path.name.removesuffix(".gz") for path in folder.rglob("*") if path.is_file()}
+    return sorted(names - _CHECKED)
 
 
 def _of_folders(folder: Path) -> Iterator[str]:

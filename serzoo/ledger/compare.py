@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from serzoo.errors import DataError
 from serzoo.ledger.runs import TITLES, StoredRun
-from serzoo.training.statistics import COMPARED, N_RESAMPLES, Comparison, compare
+from serzoo.training.statistics import COMPARED, FEW_SPEAKERS, N_RESAMPLES, Comparison, compare, marked
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,13 @@ class RunComparison:
         flips = "all" if found.exact else f"{N_RESAMPLES:,} random"
         lines = [f"{self.second} minus {self.first}, points, 95 % interval over speakers:"]
         lines += [f"  {TITLES[name]} {found.differences[name]}" for name in COMPARED]
-        lines += [f"{found.n_clips} test clips of {found.n_speakers} speakers, {folds}."]
-        lines += [f"p is from {flips} exchanges of the speakers' answers. Other seeds and splits are in neither."]
+        lines += [f"{found.n_clips} test clips of {marked(found.n_speakers)} speakers, {folds}."]
+        lines += [
+            f"p is from {flips} exchanges of the speakers' answers; so many speakers cannot give less than "
+            f"{found.smallest_p:.2g}. Other seeds and splits are in neither."
+        ]
+        if found.n_speakers < FEW_SPEAKERS:
+            lines += [f"† Below {FEW_SPEAKERS} speakers intervals are too narrow; where p says otherwise, p decides."]
         return "\n".join(lines)
 
 
@@ -72,16 +78,22 @@ def compare_runs(first: StoredRun, second: StoredRun, *, shared_folds: bool = Fa
 def _check_clips(first: StoredRun, second: StoredRun, fold: str, both: str) -> None:
     """Raise DataError unless all runs of a fold were tested on the same clips."""
     tested = [_clips(run, name) for run in (first, second) for name in run.folds[fold]]
-    odd = sorted(set().union(*(clips ^ tested[0] for clips in tested)))
+    odd = sorted(set().union(*((clips - tested[0]) + (tested[0] - clips) for clips in tested)))
     if odd:
         clip, speaker, label = odd[0]
+        times = sorted({clips[odd[0]] for clips in tested})
+        how = (
+            f"counts {times[0]} times in one of them and {times[-1]} in another"
+            if times[0]
+            else "is not in all of them"
+        )
         raise DataError(
-            f"{both}: in {fold}, {clip} (speaker {speaker}, {label}) is a test clip of one of them alone; "
+            f"{both}: in {fold}, the test clip {clip} (speaker {speaker}, {label}) {how}; "
             "compare runs of one protocol on one corpus."
         )
 
 
-def _clips(run: StoredRun, name: str) -> set[tuple[str, str, str]]:
-    """Return clip, speaker and label of a run's test clips."""
+def _clips(run: StoredRun, name: str) -> Counter[tuple[str, str, str]]:
+    """Return clip, speaker and label of a run's test clips, and how often each is there."""
     columns = (run.tables[name][column] for column in ("clip", "speaker", "label"))
-    return set(zip(*columns, strict=True))
+    return Counter(zip(*columns, strict=True))

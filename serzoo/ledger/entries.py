@@ -156,8 +156,14 @@ def read_ledger(path: Path) -> Ledger:
 
     Raises:
         UnknownNameError: an unknown key or published figure, with the nearest match.
-        ConfigError: the file cannot be read, is not strict YAML, or an entry lacks something or has it in a wrong form.
+        ConfigError: there is no such file, it cannot be read or is not strict YAML, or an entry lacks something or has
+            it in a wrong form.
     """
+    if not path.exists():
+        what = f"has no {path.name}" if path.parent.is_dir() else "is no folder"
+        raise ConfigError(
+            f"{path.parent} {what}; give a folder of run folders with its {LEDGER}, such as docs/results."
+        )
     return build(Ledger, strict_yaml.read(path), Place(str(path)))
 
 

@@ -19,6 +19,8 @@ _OF_RUNS = frozenset(
 _OF_FOLDS = frozenset({"environment.json"})
 _COMPRESSED = frozenset({"predictions.csv", "history.csv", "layers.csv"})
 
+_NOT_REPLACED = "it is not replaced, so choose another name or delete it yourself."
+
 
 def keep(source: Path, target: Path, *, overwrite: bool = False) -> list[Path]:
     """Copy what is kept of a run folder: settings, reports, versions, and, compressed, predictions and histories.
@@ -28,20 +30,22 @@ def keep(source: Path, target: Path, *, overwrite: bool = False) -> list[Path]:
     Args:
         source: the run folder, or a folder of run folders; those of their folds that the reports count are kept.
         target: where the copy goes.
-        overwrite: replace what is there.
+        overwrite: replace an earlier copy of the same runs.
 
     Returns:
         The files that were written. The same run gives the same bytes.
 
     Raises:
         DataError: ``source`` holds no run, or one whose predictions contradict its report; or ``target`` is there, or
-            within ``source``.
+            within ``source``; or what is to be replaced is more than an earlier copy.
     """
     source, target = source.expanduser(), target.expanduser()
-    if target.exists() and not (overwrite and target.is_dir()):
+    if target.exists() and not (overwrite and target.is_dir() and not target.is_symlink()):
         raise DataError(f"{target} is there already; choose another name or add --overwrite.")
     if target.resolve().is_relative_to(source.resolve()) or source.resolve().is_relative_to(target.resolve()):
         raise DataError(f"{target} and {source} are one within the other; choose another target.")
+    if target.exists():
+        _check_replaceable(source, target)
     files = list(_kept(source))
     with moved_into_place(target) as part:
         for path in files:
@@ -49,6 +53,17 @@ def keep(source: Path, target: Path, *, overwrite: bool = False) -> list[Path]:
         if target.exists():
             shutil.rmtree(target)
     return sorted(path for path in target.rglob("*") if path.is_file())
+
+
+def _check_replaceable(source: Path, target: Path) -> None:
+    """Raise DataError unless a folder holds what a copy of these runs would, and nothing else."""
+    written = _OF_RUNS | _OF_FOLDS | {f"{name}.gz" for name in _COMPRESSED}
+    for path in sorted(target.rglob("*")):
+        if path.is_symlink() or not (path.is_dir() or path.name in written):
+            raise DataError(f"{target} holds {path.relative_to(target)}, which keep does not write; {_NOT_REPLACED}")
+    there, new = ({path.relative_to(folder) for path in run_folders(folder)} for folder in (target, source))
+    for lost in sorted(there - new):
+        raise DataError(f"{target} holds the run {lost}, which {source} does not; {_NOT_REPLACED}")
 
 
 def _kept(source: Path) -> Iterator[Path]:

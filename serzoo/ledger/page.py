@@ -13,7 +13,7 @@ from serzoo.ledger.entries import LEDGER, Ledger, NotRun, Row, Study, read_ledge
 from serzoo.ledger.runs import REPORT, TITLES, StoredRun, run_folders
 from serzoo.metrics import HEADLINE
 from serzoo.report.published import PUBLISHED, Published
-from serzoo.training.statistics import COMPARED, intervals, percent
+from serzoo.training.statistics import COMPARED, COVERAGE, FEW_SPEAKERS, intervals, marked, percent
 
 _NONE = "-"
 
@@ -21,32 +21,43 @@ _HEAD = """\
 # Results
 
 Written by `serzoo report`, from [the ledger]({folder}/ledger.yaml) and the predictions in the run folders beside it;
-with `--check` it computes every number again.
+with `--check` it computes every number on this page again.
 
 * **UAR, WAR and F1** (weighted) are in percent: mean over folds ± standard deviation over folds (of the population). A
   fold with several seeds is their mean. A paper's figures stand in the same order; the gap is ours minus the paper's.
-* **Intervals** hold 95 % of 10,000 bootstrap samples of the test *speakers*, each with all clips. They are about the
-  score of all folds' clips taken together, which differs a little from the mean over folds, and do not say what another
-  seed, split or training part would change. Where there are fewer than {few} speakers (†) they are too narrow.
+* **Intervals** of 95 % are from 10,000 bootstrap samples of the test *speakers*, each with all clips, and widened for
+  the number of speakers. They are about the score of all folds' clips taken together, which differs a little from the
+  mean over folds, and do not say what another seed, split or training part would change.
+* **Few speakers** (†, below {few}): the intervals are still too narrow. In a simulation of a true score of 90 %,
+  {coverage}.
 * **Speakers.** A protocol whose test speakers are in training, too, says nothing about new ones; its tables stand
   apart.
 """
 
-_FEW_SPEAKERS = 10
-
-_INDEPENDENT = ("Speakers not heard in training", "No test speaker is in the training part.")
-_DEPENDENT = (
-    "Speakers heard in training",
-    "**Speaker-dependent.** Test speakers are in the training part too, as the papers' random folds have it: these\n"
-    "are not results on new speakers.",
-)
+_SECTIONS = {
+    True: ("Speakers not heard in training", "No test speaker is in the training part."),
+    False: (
+        "Speakers heard in training",
+        "**Speaker-dependent.** Test speakers are in the training part too, as the papers' random folds have it:\n"
+        "these are not results on new speakers.",
+    ),
+    None: (
+        "Not known whether speakers were heard",
+        "It is not known who speaks, so test speakers may be in the training part too: do not take these for results\n"
+        "on new speakers.",
+    ),
+}
+"""Title and text of a section by whether test speakers are known not to be in training."""
 
 _PAIRS = """\
 ## Compared
 
 The second run minus the first on the same test clips, all folds taken together, with a paired bootstrap interval over
 speakers and p of a two-sided test that exchanges the two runs' answers speaker by speaker (all exchanges, or 10,000
-random ones). p is not corrected for the number of comparisons, and says nothing about other seeds.
+random ones). p is not corrected for the number of comparisons, and says nothing about other seeds. It cannot be below
+*least p*, which is 2 to the power of 1 - speakers, or of random exchanges 1 in 10,001 if that is more: with fewer than
+six speakers no difference can be significant at 0.05. Below {few} speakers (†) the intervals are too narrow; **where
+interval and p disagree, p decides**.
 """
 
 
@@ -86,9 +97,8 @@ def make_page(folder: Path, open_run: Opener | None = None) -> str:
     ledger = read_ledger(folder / LEDGER)
     lines = [line for entry in ledger.entries for line in _lines(entry, folder, open_run)]
     parts = [
-        _HEAD.format(folder=folder.name, few=_FEW_SPEAKERS),
-        *_section(*_INDEPENDENT, [line for line in lines if line.run.speaker_independent], folder),
-        *_section(*_DEPENDENT, [line for line in lines if not line.run.speaker_independent], folder),
+        _HEAD.format(folder=folder.name, few=FEW_SPEAKERS, coverage=_coverage()),
+        *(part for kind in _SECTIONS for part in _section(kind, lines, folder)),
         *_compared(ledger, folder, open_run),
         *_not_run(ledger.not_run),
         *_made(ledger, lines),
@@ -115,17 +125,27 @@ def _check_speakers(line: Line) -> None:
     """Raise ConfigError if the paper's test speakers were in training and ours were not, or the other way round."""
     published = line.published
     if published is not None and published.speaker_independent != line.run.speaker_independent:
-        kinds = ["speaker-independent" if one else "speaker-dependent" for one in (True, False)]
-        theirs, own = kinds if published.speaker_independent else reversed(kinds)
+        kinds = {True: "speaker-independent", False: "speaker-dependent", None: "on speakers who are not known"}
+        own, theirs = kinds[line.run.speaker_independent], kinds[published.speaker_independent]
         raise ConfigError(
             f"{line.run.path} is {own}, but {_cited(published)} is {theirs}, not to be compared; leave published out."
         )
 
 
-def _section(title: str, text: str, lines: Sequence[Line], folder: Path) -> Iterator[str]:
+def _coverage() -> str:
+    """Return in words how often intervals held the true score, by the number of speakers."""
+    most, *fewer = COVERAGE.items()
+    return ", ".join(
+        [f"{most[1]} of 100 held the true score with {most[0]} speakers", *(f"{c} with {n}" for n, c in fewer)]
+    )
+
+
+def _section(kind: bool | None, all_lines: Sequence[Line], folder: Path) -> Iterator[str]:
     """Yield the tables of the runs whose test speakers were heard, or not: single runs first, then each study."""
+    lines = [line for line in all_lines if line.run.speaker_independent is kind]
     if not lines:
         return
+    title, text = _SECTIONS[kind]
     yield f"## {title}\n\n{text}\n"
     single = [line for line in lines if isinstance(line.entry, Row)]
     if single:
@@ -205,9 +225,7 @@ def _pooled(run: StoredRun) -> list[str]:
     except DataError:  # of a single speaker, of unknown ones, or of those that are told apart
         pooled = run.summary.pooled
         return [_NONE, str(pooled.n), *(percent(getattr(pooled, name)) for name in HEADLINE)]
-    n = len(counts.speakers)
-    few = " †" if n < _FEW_SPEAKERS else ""
-    return [f"{n}{few}", str(counts.n_clips), *(str(found[name]) for name in HEADLINE)]
+    return [marked(len(counts.speakers)), str(counts.n_clips), *(str(found[name]) for name in HEADLINE)]
 
 
 def _compared(ledger: Ledger, folder: Path, open_run: Opener) -> Iterator[str]:
@@ -219,10 +237,13 @@ def _compared(ledger: Ledger, folder: Path, open_run: Opener) -> Iterator[str]:
         paths = [folder / pair.first, folder / pair.second]
         found = compare_runs(*map(open_run, paths), shared_folds=pair.shared_folds)
         links = [f"[{path.relative_to(folder).as_posix()}]({_place(path, folder)})" for path in paths]
-        size = f"{len(found.folds)}, {found.comparison.n_speakers}, {found.comparison.n_clips}"
-        rows.append([_escape(pair.question), *links, size, *map(str, found.comparison.differences.values())])
-    yield _PAIRS
-    yield _table(["", "first", "second", "folds, speakers, clips", *(TITLES[name] for name in COMPARED)], rows)
+        compared = found.comparison
+        size = f"{len(found.folds)}, {marked(compared.n_speakers)}, {compared.n_clips}"
+        differences = map(str, compared.differences.values())
+        rows.append([_escape(pair.question), *links, size, f"{compared.smallest_p:.2g}", *differences])
+    yield _PAIRS.format(few=FEW_SPEAKERS)
+    head = ["", "first", "second", "folds, speakers, clips", "least p", *(TITLES[name] for name in COMPARED)]
+    yield _table(head, rows)
 
 
 def _not_run(entries: Sequence[NotRun]) -> Iterator[str]:

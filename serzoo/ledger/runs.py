@@ -16,7 +16,7 @@ from serzoo.data.splits import get_protocol
 from serzoo.errors import DataError, SerzooError
 from serzoo.metrics import HEADLINE, Scores, Summary, summarise
 from serzoo.models.simple import SIMPLE_CLASSIFIERS
-from serzoo.training.run_folder import PREDICTIONS, class_indices, read_predictions, read_table, stored
+from serzoo.training.run_folder import PREDICTIONS, class_indices, damaged, read_predictions, read_table, stored
 from serzoo.training.statistics import SpeakerCounts
 
 if TYPE_CHECKING:
@@ -51,15 +51,19 @@ class StoredRun:
             DataError: the folder has no report, or it is damaged.
         """
         path = Path(path).expanduser()
+        below = [] if (path / REPORT).exists() else run_folders(path)
+        if below:
+            names = ", ".join(folder.relative_to(path).as_posix() for folder in below)
+            raise DataError(f"{path} is a folder of run folders; give one of them: {names}.")
         report = read_json(path / REPORT)
         for key, kind in _NEEDED.items():
             values: Any = report
             for part in key.split("."):
                 values = values.get(part) if isinstance(values, dict) else None
-            if not isinstance(values, kind):
+            if not isinstance(values, kind) or isinstance(values, bool):
                 raise DataError(f"{path / REPORT} is damaged: {key} is {values!r:.60}; run serzoo cv again.")
-        if not report["run_names"] or len(report["run_names"]) != len(report["fold_names"]):
-            raise DataError(f"{path / REPORT} is damaged: its folds and runs do not fit; run serzoo cv again.")
+        for problem in _misfits(report):
+            raise DataError(f"{path / REPORT} is damaged: {problem}; run serzoo cv again.")
         return cls(path, report)
 
     @property
@@ -95,9 +99,10 @@ class StoredRun:
         return tuple(self.report["scores"]["pooled"]["class_names"])
 
     @property
-    def speaker_independent(self) -> bool:
-        """Whether it is known that no test speaker was in the training part."""
-        return self.report["leakage"].get("speaker_independent") is True
+    def speaker_independent(self) -> bool | None:
+        """Whether no test speaker was in the training part; None where that is not known."""
+        independent: bool | None = self.report["leakage"].get("speaker_independent")
+        return independent
 
     @cached_property
     def tables(self) -> dict[str, pd.DataFrame]:
@@ -106,7 +111,7 @@ class StoredRun:
         Raises:
             DataError: a file is missing or damaged.
         """
-        return {run: read_predictions(self.path / run) for run in self.runs}
+        return {run: _read_table(self.path / run) for run in self.runs}
 
     def indices(self, run: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the true and the predicted class indices of a run's clips."""
@@ -165,6 +170,47 @@ _NEEDED = {
     "scores.pooled.class_names": list, "leakage.summary": str,
 }  # fmt: skip
 """What a report must have, keys within keys, and of which type."""
+
+
+def _misfits(report: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with the parts of a report's lists and with what need not be there."""
+    folds, runs, classes = report["fold_names"], report["run_names"], report["scores"]["pooled"]["class_names"]
+    for key, names in {"fold_names": folds, "class_names": classes}.items():
+        if not _are_names(names):
+            yield f"{key} is {names!r:.60}"
+    per_fold = len(runs) == len(folds) and all(isinstance(names, list) and names for names in runs)
+    if not per_fold or not _are_names([name for names in runs for name in names]):
+        yield f"run_names is {runs!r:.60}, which does not fit the folds"
+    elif any(Path(name).name != name for names in runs for name in names):
+        yield f"run_names is {runs!r:.60}, no names of folders"
+    recipe, heard = report["recipe"], report.get("heard", {})
+    repeats = recipe.get("repeats", 1)
+    if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
+        yield f"recipe.repeats is {repeats!r:.60}"
+    for key, value in (("target", recipe.get("target", "label")), ("test_corpus", recipe.get("test_corpus") or "")):
+        if not isinstance(value, str):
+            yield f"recipe.{key} is {value!r:.60}"
+    if report["leakage"].get("speaker_independent") not in (True, False, None):
+        yield f"leakage.speaker_independent is {report['leakage']['speaker_independent']!r:.60}"
+    if not isinstance(heard, dict):
+        yield f"heard is {heard!r:.60}"
+
+
+def _are_names(names: list[Any]) -> bool:
+    """Return whether there are names in a list and nothing else, each once."""
+    return bool(names) and all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
+
+
+def _read_table(folder: Path) -> pd.DataFrame:
+    """Return the predictions in a run's folder, the columns of which are what a run writes."""
+    table, path = read_predictions(folder), stored(folder / PREDICTIONS)
+    missing = [name for name in ("clip", "speaker", "label", "prediction") if name not in table.columns]
+    if missing:
+        raise damaged(path, f"no column {missing[0]}")
+    for name in table.columns:
+        if name.startswith("p_") and table[name].dtype.kind not in "iuf":
+            raise damaged(path, f"not only numbers in the column {name}")
+    return table
 
 
 def run_folders(folder: Path) -> list[Path]:
@@ -273,7 +319,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _software(environment: Mapping[str, Any]) -> str:
     """Return what of an environment decides numbers: Python, backend, Keras or scikit-learn."""
-    packages = environment.get("packages", {})
+    packages = environment.get("packages")
+    packages = packages if isinstance(packages, dict) else {}
     shown = (str(environment.get("backend")), *_SHOWN_PACKAGES)
     versions = [f"{name} {packages[name]}" for name in shown if name in packages]
     return ", ".join([f"Python {environment.get('python')}", *versions])

@@ -19,31 +19,63 @@ _BINS = 15  # as Guo et al. have them
 _TEMPERATURES = (0.05, 20.0)
 
 
-def calibrate(probabilities: np.ndarray, targets: np.ndarray, threshold: float = MAJORITY) -> Calibration:
+def calibrate(
+    probabilities: np.ndarray,
+    targets: np.ndarray,
+    clips: np.ndarray,
+    folds: np.ndarray,
+    threshold: float = MAJORITY,
+) -> Calibration:
     """Fit the temperature on predictions of recordings that were held out, and say what the answers are worth then.
+
+    The temperature is fitted on all of them. What it is worth is found as scores are: each fold is judged at a
+    temperature that was fitted on the other folds, without the recordings that are in this one, too.
 
     Args:
         probabilities: (N, n_classes), each row with a sum of 1.
         targets: class indices, (N,).
+        clips: which recording each row is about, (N,); several networks may have heard the same.
+        folds: which fold each row is of, (N,).
         threshold: a confidence below this makes the answer unknown, 0..1.
 
     Raises:
-        DataError: no predictions, of other shapes, or no probabilities.
+        DataError: no predictions, of other shapes, or no probabilities; or one fold alone, or folds of which one has
+            all recordings, which leave nothing to fit a temperature on.
         WeightsError: the threshold is out of range.
     """
-    temperature = fit_temperature(probabilities, targets)
-    calibrated = np.asarray(at_temperature(probabilities, temperature), np.float64)
+    _check(probabilities, targets)
+    if not clips.shape == folds.shape == targets.shape:
+        raise DataError(
+            f"{len(targets)} predictions need as many recordings and folds, not {clips.shape}, {folds.shape}."
+        )
+    calibrated = _held_out(probabilities, targets, clips, folds)
     answered = calibrated.max(axis=1) >= threshold
     right = calibrated.argmax(axis=1) == targets
     return Calibration(
-        temperature=temperature,
+        temperature=fit_temperature(probabilities, targets),
         error_before=expected_calibration_error(probabilities, targets),
         error_after=expected_calibration_error(calibrated, targets),
         threshold=threshold,
         coverage=float(answered.mean()),
         accuracy=float(right[answered].mean()) if answered.any() else 0.0,
-        n=len(targets),
+        n=len(np.unique(clips)),
     )
+
+
+def _held_out(probabilities: np.ndarray, targets: np.ndarray, clips: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """Return the probabilities of each fold at a temperature that was fitted without its recordings."""
+    calibrated = np.empty(probabilities.shape)
+    for fold in np.unique(folds):
+        own = folds == fold
+        others = ~np.isin(clips, clips[own])
+        if not others.any():
+            raise DataError(
+                "All recordings are in one fold, so that none can tell what a temperature is worth that was fitted on "
+                "the others; give the scores of two folds or more."
+            )
+        temperature = fit_temperature(probabilities[others], targets[others])
+        calibrated[own] = np.asarray(at_temperature(probabilities[own], temperature), np.float64)
+    return calibrated
 
 
 def fit_temperature(probabilities: np.ndarray, targets: np.ndarray) -> float:

@@ -9,33 +9,34 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
-from serzoo.classifier import UNKNOWN, Classifier
-from serzoo.config import ModelConfig, Recipe, read_recipe
+from serzoo.classifier import Classifier
+from serzoo.config import GOLDEN, ModelConfig, Recipe, read_recipe
 from serzoo.data.corpora import CORPORA
 from serzoo.data.splits import get_protocol
 from serzoo.errors import ConfigError, DataError, SerzooWarning, WeightsError
-from serzoo.labels import MALE
+from serzoo.labels import MALE, UNKNOWN
 from serzoo.metrics import Scores, Summary, summarise
 from serzoo.models import MODELS
 from serzoo.models.base import SERModel
 from serzoo.training.calibration import MAJORITY, calibrate
 from serzoo.training.everything import EVERYTHING
 from serzoo.training.heard import read_heard
-from serzoo.training.run_folder import PREDICTIONS, class_indices, read_predictions
+from serzoo.training.run_folder import PREDICTIONS, class_indices, damaged, read_predictions
 from serzoo.weights.cards import Calibration, EmotionCard
 from serzoo.weights.networks import write_weights
-from serzoo.weights.store import card_path, fixed_output, installed_version, save_with_card
-from serzoo.zoo import answer_fixed_input, load, model_file
+from serzoo.weights.store import card_path, fixed_output, installed_version, local_path, save_with_card
+from serzoo.zoo import answer_fixed_input, full_arguments, load, model_file
 
 _FIXED_INPUT = {
     "label": "happy", "speaker": "01", "gender": MALE, "text": "01", "take": 0, "seed": 0, "sample_rate": 48_000,
 }  # fmt: skip
 _PACKAGES = ("serzoo", "keras", "numpy", "librosa", "soxr")
+_NO_DIFFERENCE = ("seed", "jit_compile")
 _COMMON = ("name", "n_classes", "class_names", "feature_spec")
 
 
@@ -50,6 +51,8 @@ class HeldOut:
         class_names: the classes, in order.
         probabilities: of all runs' recordings, (N, n_classes).
         targets: their class indices, (N,).
+        clips: which recording each is, with its corpus, (N,).
+        fold_numbers: which fold each is of, from 0 on, (N,).
     """
 
     recipe: Recipe
@@ -58,6 +61,8 @@ class HeldOut:
     class_names: tuple[str, ...]
     probabilities: np.ndarray
     targets: np.ndarray
+    clips: np.ndarray
+    fold_numbers: np.ndarray
 
 
 def package(
@@ -74,7 +79,9 @@ def package(
     """Write a pretrained set, ``NAME.weights.h5`` and its card ``NAME.yaml``, and load it as whoever uses it will.
 
     Scores, temperature and what the threshold is worth come from held-out predictions of networks of the same kind; if
-    the model has heard more recordings than these had, they are what is known of it.
+    the model has heard more recordings than these had, they are what is known of it. Networks are of the same kind if
+    architecture, features, classes and training are the same, on the same corpora; protocol and seed may differ, and of
+    two corpora which one is trained on.
 
     Args:
         model: a ``.keras`` file or a fold's folder.
@@ -84,8 +91,9 @@ def package(
         out: the folder to write to.
         threshold: the calibrated confidence, 0..1, below which the set answers ``unknown``.
         summary: one line; None for model and corpora.
-        trained_on: what these weights have heard; None for what the model's run folder says.
-        licence: of the weights; None for that of the corpora.
+        trained_on: what these weights have heard; None for what the model's run folder says, which is not enough where
+            the training started from other networks, or was held against them.
+        licence: of the weights; None for that of the corpora, under the same condition.
 
     Returns:
         The card.
@@ -93,22 +101,26 @@ def package(
     Raises:
         ConfigError: a name of another form, or taken; what the weights have heard, or their licence, is not known.
         WeightsError: no model, or one that the cross-validations are not about.
-        DataError: a run folder is not one, or damaged.
+        DataError: a run folder is not one, or damaged; or all scores are of one fold.
     """
     path, network = model_file(model), load(model).model
-    held_out = [read_held_out(Path(folder).expanduser()) for folder in scores]
+    held_out = [read_held_out(local_path(folder)) for folder in scores]
     if not held_out:
         raise ConfigError(f"No cross-validation says what {name} is worth; name its run folder (--scores RUN).")
+    own = _own_recipe(path)
     for found in held_out:
         _check_same(network, path, found)
+        _check_same_training(own, path, found.recipe)
         _warn_of_known_speakers(found)
-    target = Path(out).expanduser() / f"{name}{EmotionCard.suffix}"
+    target = local_path(out) / f"{name}{EmotionCard.suffix}"
     _check_name(name, network, target)
-    corpora = _corpora([*_own_recipe(path), *(found.recipe for found in held_out)])
+    recipes = [*([own] if own else []), *(found.recipe for found in held_out)]
+    _check_others_are_told(recipes, trained_on, licence)
+    corpora = _corpora(recipes)
     known: dict[str, Any] = {
         "name": name,
         "summary": summary or _summary(network, corpora),
-        "trained_on": trained_on or _trained_on(path),
+        "trained_on": trained_on or _trained_on(path, own),
         **_origin(corpora, licence),
         **_worth(held_out, threshold),
         **_build_of(network),
@@ -137,16 +149,25 @@ def read_held_out(folder: Path) -> HeldOut:
         ) from None
     recipe = read_recipe(folder / "recipe.yaml")
     kind = "speaker-independent" if get_protocol(recipe.protocol).speaker_independent else "speaker-DEPENDENT"
-    read = {run: _read_run(folder / run, class_names) for names in runs for run in names}
-    scores = {run: Scores.from_predictions(each[0], each[1], class_names) for run, each in read.items()}
+    runs_of_folds = [[_read_run(folder / run, class_names) for run in names] for names in runs]
+    read = [run for fold in runs_of_folds for run in fold]
+    if not read:
+        raise DataError(f"{folder} has no fold that is done; let serzoo cv go on.")
+    lengths = [sum(len(run.targets) for run in fold) for fold in runs_of_folds]
+    tested_on = recipe.test_corpus or recipe.corpus
     return HeldOut(
         recipe=recipe,
         protocol=f"{recipe.protocol} ({kind}) of {recipe.name}, {len(runs)} of {n_folds} folds, "
         f"selection {recipe.training.selection}",
-        folds=tuple(tuple(scores[run] for run in names) for names in runs),
+        folds=tuple(
+            tuple(Scores.from_predictions(run.targets, run.predictions, class_names) for run in fold)
+            for fold in runs_of_folds
+        ),
         class_names=class_names,
-        probabilities=np.concatenate([probabilities for _, _, probabilities in read.values()]),
-        targets=np.concatenate([targets for targets, _, _ in read.values()]),
+        probabilities=np.concatenate([run.probabilities for run in read]),
+        targets=np.concatenate([run.targets for run in read]),
+        clips=np.array([f"{tested_on}/{clip}" for run in read for clip in run.clips]),
+        fold_numbers=np.repeat(np.arange(len(runs)), lengths),
     )
 
 
@@ -155,31 +176,91 @@ def registered_name(network: SERModel) -> str:
     return next(name for name in MODELS if MODELS.get(name).load() is type(network))
 
 
-def _read_run(folder: Path, class_names: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the true and the predicted classes of a run's test part, each (N,), and probabilities (N, n_classes)."""
-    table = read_predictions(folder)
+class _Run(NamedTuple):
+    """Recordings of a run's test part, their true and their predicted classes, each (N,); probabilities (N, C)."""
+
+    clips: list[str]
+    targets: np.ndarray
+    predictions: np.ndarray
+    probabilities: np.ndarray
+
+
+def _read_run(folder: Path, class_names: Sequence[str]) -> _Run:
+    """Return what a run says of its test part.
+
+    Raises:
+        DataError: there is no table of predictions, or its classes are not those with the largest probabilities, so
+            that scores and calibration would be of different answers.
+    """
+    table, path = read_predictions(folder), folder / PREDICTIONS
     columns = [f"p_{name}" for name in class_names]
-    if not set(columns) <= set(table):
-        raise DataError(f"{folder / PREDICTIONS} lacks the probabilities of some class; train that fold again.")
-    probabilities = table[columns].to_numpy(np.float64)
-    targets, predictions = class_indices(table, folder / PREDICTIONS, class_names)
-    return targets, predictions, probabilities / probabilities.sum(axis=1, keepdims=True)
+    if not {"clip", *columns} <= set(table):
+        raise DataError(f"{path} lacks the probabilities of some class, or the clips; train that fold again.")
+    try:
+        probabilities = table[columns].to_numpy(np.float64)
+    except ValueError:
+        raise damaged(path, "a probability is no number") from None
+    targets, predictions = class_indices(table, path, class_names)
+    of_predictions = probabilities[np.arange(len(predictions)), predictions]
+    if not (of_predictions == probabilities.max(axis=1)).all():  # six digits round alike, so that a tie is one exactly
+        raise damaged(path, "a prediction is not the most probable class")
+    return _Run(table["clip"].tolist(), targets, predictions, probabilities / probabilities.sum(axis=1, keepdims=True))
 
 
 def _check_same(network: SERModel, path: Path, held_out: HeldOut) -> None:
     """Raise WeightsError unless a cross-validation is about networks like this one."""
     recipe, own = held_out.recipe, _arguments(network)
-    pairs = {
-        "model": (recipe.model.name, registered_name(network)),
-        "classes": (held_out.class_names, network.class_names),
-        "features": (recipe.features, network.feature_spec),
-        **{name: (_plain(value), own.get(name)) for name, value in recipe.model.arguments.items()},
-    }
+    _compare(
+        recipe,
+        path,
+        {
+            "model": (recipe.model.name, registered_name(network)),
+            "classes": (held_out.class_names, network.class_names),
+            "features": (recipe.features, network.feature_spec),
+        },
+    )
+    scored = full_arguments(recipe.model.name, recipe.features, recipe.model.arguments)
+    _compare(recipe, path, {name: (_plain(value), own.get(name)) for name, value in scored.items()})
+
+
+def _check_same_training(own: Recipe | None, path: Path, scored: Recipe) -> None:
+    """Raise WeightsError unless a model in a run folder was trained as those that were scored, on the same corpora.
+
+    A training on two corpora is scored in both directions.
+    """
+    if own is not None:
+        theirs, ours = (_settings(recipe) for recipe in (scored, own))
+        _compare(scored, path, {name: (theirs.get(name), ours.get(name)) for name in {**theirs, **ours}})
+
+
+def _compare(recipe: Recipe, path: Path, pairs: Mapping[str, tuple[object, object]]) -> None:
+    """Raise WeightsError unless what is scored is what the model has, by name."""
     for what, (theirs, ours) in pairs.items():
         if theirs != ours:
             raise WeightsError(
                 f"{recipe.name} was scored with {what} {theirs}, but {path} has {ours}; give its own run."
             )
+
+
+def _settings(recipe: Recipe) -> dict[str, object]:
+    """Return what decides on the training besides network and features, by dotted keys; seeds left out."""
+    values = recipe.to_dict()
+    training = {key: value for key, value in values["training"].items() if key not in _NO_DIFFERENCE}
+    stages = {key: values[key] for key in ("target", "initial", "anti_transfer", "rh_emo", "gender")}
+    return {
+        "corpora": sorted(_corpora([recipe])),
+        **_dotted({"training": training}),
+        **_dotted(stages),
+    }
+
+
+def _dotted(values: Mapping[str, Any]) -> dict[str, object]:
+    """Return nested values under keys like ``training.optimizer.name``."""
+    flat: dict[str, object] = {}
+    for key, value in values.items():
+        inner = _dotted({f"{key}.{name}": each for name, each in value.items()}) if isinstance(value, Mapping) else {}
+        flat |= inner or {key: value}
+    return flat
 
 
 def _warn_of_known_speakers(held_out: HeldOut) -> None:
@@ -200,10 +281,27 @@ def _check_name(name: str, network: SERModel, target: Path) -> None:
         raise ConfigError(f"A class is called {UNKNOWN!r}, as the answer is that a set does not know; rename it.")
 
 
-def _own_recipe(path: Path) -> list[Recipe]:
-    """Return the recipe of the run that a model file is of, if it is of one."""
+def _own_recipe(path: Path) -> Recipe | None:
+    """Return the recipe of the run that a model file is of, or None if it is of none."""
     file = path.parent.parent / "recipe.yaml"
-    return [read_recipe(file)] if file.is_file() else []
+    return read_recipe(file) if file.is_file() else None
+
+
+def _check_others_are_told(recipes: Sequence[Recipe], trained_on: str | None, licence: str | None) -> None:
+    """Raise ConfigError if trainings made use of other networks and what these had heard is not told."""
+    others = dict.fromkeys(name for recipe in recipes for name in _other_models(recipe))
+    if others and not (trained_on and licence):
+        raise ConfigError(
+            f"The training made use of {', '.join(others)}, whose recordings are not in its run folder; say what all "
+            "of it has heard, and under which licence the weights are (--trained-on TEXT --licence TEXT)."
+        )
+
+
+def _other_models(recipe: Recipe) -> tuple[str, ...]:
+    """Return the trained models that a training depends on, as the recipe names them."""
+    gender = recipe.gender
+    told = gender is not None and gender.source != GOLDEN and not gender.trains
+    return (*recipe.weight_files, gender.classifier) if gender is not None and told else recipe.weight_files
 
 
 def _corpora(recipes: Sequence[Recipe]) -> list[str]:
@@ -240,16 +338,22 @@ def _joined(texts: Mapping[str, str]) -> str:
 def _worth(held_out: Sequence[HeldOut], threshold: float) -> dict[str, object]:
     """Return what a card says of the set's answers."""
     summary = summarise([fold for found in held_out for fold in found.folds])
-    probabilities = np.concatenate([found.probabilities for found in held_out])
-    targets = np.concatenate([found.targets for found in held_out])
+    first_folds = np.cumsum([0, *(len(found.folds) for found in held_out)])
+    calibration = calibrate(
+        np.concatenate([found.probabilities for found in held_out]),
+        np.concatenate([found.targets for found in held_out]),
+        np.concatenate([found.clips for found in held_out]),
+        np.concatenate([first + found.fold_numbers for first, found in zip(first_folds, held_out, strict=False)]),
+        threshold,
+    )
     return {
         "protocol": "; ".join(found.protocol for found in held_out),
-        "scores": _card_scores(summary),
-        "calibration": _rounded(calibrate(probabilities, targets, threshold)),
+        "scores": _card_scores(summary, calibration.n),
+        "calibration": _rounded(calibration),
     }
 
 
-def _card_scores(summary: Summary) -> dict[str, object]:
+def _card_scores(summary: Summary, n_recordings: int) -> dict[str, object]:
     """Return mean and deviation over folds, and each fold's UAR and WAR, the mean over its seeds."""
     of_folds = {
         f"{name}_of_folds": [round(float(np.mean([getattr(run, name) for run in runs])), 6) for runs in summary.folds]
@@ -257,7 +361,7 @@ def _card_scores(summary: Summary) -> dict[str, object]:
     }
     mean = {name: round(value, 6) for name, value in summary.mean.items()}
     std = {f"{name}_std": round(value, 6) for name, value in summary.std.items()}
-    return {**mean, **std, "n": summary.pooled.n, **of_folds}
+    return {**mean, **std, "n": n_recordings, **of_folds}
 
 
 def _rounded(calibration: Calibration) -> Calibration:
@@ -290,19 +394,20 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-def _trained_on(path: Path) -> str:
+def _trained_on(path: Path, recipe: Recipe | None) -> str:
     """Say what a model file's run folder tells of the recordings that the weights have heard."""
     heard, run = read_heard(path), path.parent.parent
     try:
-        data = json.loads((run / "data.json").read_bytes())
-        (recipe,) = _own_recipe(path)
-        n_all, corpus = data["n_recordings"], data["corpus"]
+        n_files = json.loads((run / "data.json").read_bytes())["n_recordings"]
     except (OSError, ValueError, KeyError, TypeError):
         heard = None
-    if heard is None:
+    if heard is None or recipe is None:
         raise ConfigError(f"{path} is not in a run folder, so say what it has heard (--trained-on TEXT).")
+    corpora = " and ".join(_corpora([recipe]))
+    if recipe.class_names or recipe.test_corpus:
+        corpora += " that have its classes"
     if path.parent.name == EVERYTHING:
-        return f"all {n_all} recordings of {corpus}"
-    return (
-        f"{len(heard)} of {n_all} recordings of {corpus}: {path.parent.name} of {recipe.name} under {recipe.protocol}"
-    )
+        return f"all {n_files} recordings of {corpora}"
+    # corpora have files of the same audio, which is heard once however often it is there
+    different = f"{len(heard)} recordings, those of the same audio counted once, of the {n_files} of {corpora}"
+    return f"{different}: {path.parent.name} of {recipe.name} under {recipe.protocol}"

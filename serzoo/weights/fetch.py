@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import urljoin, urlsplit
 
 from serzoo.errors import WeightsError
 from serzoo.files import moved_into_place
-from serzoo.weights.cards import SUFFIX, Card, read_card
+from serzoo.weights.cards import SUFFIX, Card, is_address, is_local, read_card
 
-HUB = "https://huggingface.co/{user}/{repository}/resolve/main/{name}" + SUFFIX
-"""Where the card of ``hf://user/repository/name`` is."""
+HUB = "https://huggingface.co/{user}/{repository}/resolve/{revision}/{name}" + SUFFIX
+"""Where the card of ``hf://user/repository/name@revision`` is."""
 
-_HUB_ID = re.compile(r"hf://(?P<user>[\w.-]+)/(?P<repository>[\w.-]+)/(?P<name>[\w.+-]+)", re.ASCII)
+_HUB_ID = re.compile(
+    r"hf://(?P<user>\w[\w.-]*)/(?P<repository>\w[\w.-]*)/(?P<name>\w[\w.+-]*?)"
+    rf"(?:{re.escape(SUFFIX)})?(?:@(?P<revision>\w[\w.-]*))?",
+    re.ASCII,
+)
 _CARD_NAME = re.compile(r"[\w+-][\w.+-]*" + re.escape(SUFFIX), re.ASCII)
 _TIMEOUT = 10  # seconds without a byte
+_MAX_CARD = 1_000_000  # bytes
+_CHUNK = 2**16
 
 
 def is_remote(source: object) -> bool:
@@ -38,7 +46,7 @@ def fetch_set(source: str) -> tuple[Card, Path]:
 
     Args:
         source: the address of a card, ``https://.../NAME.yaml``, beside which its file is unless the card names another
-            address; or ``hf://user/repository/NAME``.
+            address; or ``hf://user/repository/NAME``, with ``@REVISION`` behind it for another than ``main``.
 
     Raises:
         WeightsError: the address is none, nobody answers, or the answer is no card or not the file of its card.
@@ -54,13 +62,13 @@ def card_address(source: str) -> str:
     Raises:
         WeightsError: ``source`` is neither.
     """
-    found = _HUB_ID.fullmatch(source.removesuffix(SUFFIX))
+    found = _HUB_ID.fullmatch(source)
     if found:
-        return HUB.format_map(found.groupdict())
-    is_card = _CARD_NAME.fullmatch(PurePosixPath(urlsplit(source).path).name)
-    if not source.startswith(("https://", "http://")) or not is_card:
+        return HUB.format_map({**found.groupdict(), "revision": found["revision"] or "main"})
+    if not is_address(source) or not _CARD_NAME.fullmatch(PurePosixPath(urlsplit(source).path).name):
         raise WeightsError(
-            f"{source:.200} is no place of a pretrained set; give https://.../NAME{SUFFIX} or hf://user/repository/NAME."
+            f"{source!r:.200} is no place of a pretrained set; give https://.../NAME{SUFFIX} or "
+            "hf://user/repository/NAME."
         )
     return source
 
@@ -72,7 +80,8 @@ def fetch_file(card: Card, url: str) -> Path:
         WeightsError: nobody answers, or with something else.
     """
     path = cache_folder() / card.sha256[:16] / card.file
-    _retrieve(url, f"sha256:{card.sha256}", path)
+    with _no_empty_folder(path.parent):
+        _retrieve(url, f"sha256:{card.sha256}", path, card.bytes)
     return path
 
 
@@ -80,8 +89,8 @@ def _fetch_card(url: str) -> Card:
     name = PurePosixPath(urlsplit(url).path).name
     path = cache_folder() / hashlib.sha256(url.encode()).hexdigest()[:16] / name
     if not path.exists():
-        with moved_into_place(path) as part:
-            _retrieve(url, None, part)
+        with _no_empty_folder(path.parent), moved_into_place(path) as part:
+            _retrieve(url, None, part, _MAX_CARD)
             try:
                 read_card(part)
             except WeightsError as error:
@@ -89,20 +98,32 @@ def _fetch_card(url: str) -> Card:
     return read_card(path)
 
 
-def _retrieve(url: str, known_hash: str | None, path: Path) -> None:
-    """Fetch ``url`` as ``path`` unless a file of this hash is there."""
+@contextlib.contextmanager
+def _no_empty_folder(folder: Path) -> Iterator[None]:
+    """Remove a folder that is empty after an error."""
+    try:
+        yield
+    except WeightsError:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        raise
+
+
+def _retrieve(url: str, known_hash: str | None, path: Path, n_bytes: int) -> None:
+    """Fetch ``url``, of so many bytes at most, as ``path`` unless a file of this hash is there."""
     import pooch
     import requests
 
+    def download(address: str, file: str, _: object) -> None:
+        _download(address, Path(file), n_bytes)
+
     pooch.get_logger().setLevel("WARNING")  # it would announce every file
     try:
-        pooch.retrieve(
-            url, known_hash, fname=path.name, path=path.parent, downloader=pooch.HTTPDownloader(timeout=_TIMEOUT)
-        )
+        pooch.retrieve(url, known_hash, fname=path.name, path=path.parent, downloader=download)
     except requests.HTTPError as error:
         answer = str(error).partition(" for url")[0]
         raise WeightsError(f"{url} cannot be fetched ({answer}); check the address.") from None
-    except (requests.RequestException, OSError) as error:
+    except (requests.RequestException, OSError, UnicodeError) as error:
         raise WeightsError(
             f"{url} cannot be fetched ({type(error).__name__}); check the connection, or give a folder that holds the "
             "set's card and file."
@@ -111,3 +132,26 @@ def _retrieve(url: str, known_hash: str | None, path: Path) -> None:
         raise WeightsError(
             f"{url} gives another file than the set's card says, which was not kept; try again, or ask who offers it."
         ) from None
+
+
+def _download(url: str, path: Path, n_bytes: int) -> None:
+    """Write what is at ``url`` as ``path``.
+
+    Raises:
+        WeightsError: it is longer than ``n_bytes``, or comes from an address that nothing may be fetched from.
+        requests.RequestException: nobody answers, or with an error, or stops half-way.
+    """
+    import requests
+
+    whole = {"Accept-Encoding": "identity"}  # what is packed may be a thousand times as long
+    with requests.get(url, stream=True, timeout=_TIMEOUT, headers=whole) as answer, path.open("wb") as file:
+        for passed in (*answer.history, answer):
+            if not is_address(passed.url) or (is_local(passed.url) and not is_local(url)):
+                raise WeightsError(f"{url} leads to {passed.url:.200}, which is not https; ask who offers it.")
+        answer.raise_for_status()
+        left = n_bytes
+        for chunk in answer.iter_content(_CHUNK):
+            left -= len(chunk)
+            if left < 0:
+                raise WeightsError(f"{url} gives more than {n_bytes} bytes, which was not kept; ask who offers it.")
+            file.write(chunk)

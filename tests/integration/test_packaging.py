@@ -1,6 +1,7 @@
 """From run folders to a pretrained set: what its card says, and what is refused."""
 
 import gzip
+import json
 import shutil
 
 import h5py
@@ -53,6 +54,16 @@ def scored(folder):
     return {path: pd.read_csv(path) for path in sorted(folder.glob("fold*/predictions.csv"))}
 
 
+def change(folder, *pairs):
+    """Replace texts in a run folder's recipe."""
+    path = folder / "recipe.yaml"
+    text = path.read_text()
+    for old, new in pairs:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    path.write_text(text)
+
+
 def make(folder, out, **changes):
     options = {"name": NAME, "scores": [folder], **changes}
     return package(folder / FOLD, options.pop("name"), options.pop("scores"), out, **options)
@@ -85,7 +96,8 @@ def test_the_card_says_where_all_of_it_is_from(folder, tmp_path):
     assert (card.corpus, card.licence) == ("ravdess", "CC BY-NC-SA 4.0")
     assert card.source.startswith("https://zenodo.org/")
     assert card.protocol == "loso-v1 (speaker-independent) of tiny, 2 of 3 folds, selection last-epoch"
-    assert card.trained_on == "16 of 24 recordings of ravdess: fold01-speaker-01 of tiny under loso-v1"
+    different = "16 recordings, those of the same audio counted once, of the 24 of ravdess"
+    assert card.trained_on == f"{different}: fold01-speaker-01 of tiny under loso-v1"
     assert (card.model.name, card.model.arguments["n_blocks"], card.model.arguments["dropout"]) == ("timnet", 1, 0.1)
     assert card.feature_spec == SPEC.to_dict()
     assert {"serzoo", "keras", "numpy", "librosa"} < set(card.versions)
@@ -124,25 +136,52 @@ def test_compressed_predictions_and_further_runs_count_too(folder, tmp_path):
         path.unlink()
     found = read_card(make(folder, tmp_path / "two", scores=[folder, other]))
     assert found.scores["war_of_folds"] == 2 * expected.scores["war_of_folds"]
-    assert found.calibration.n == 32
+    assert (found.calibration.n, found.scores["n"]) == (16, 16), "recordings, not predictions"
+    assert found.calibration.error_after == pytest.approx(expected.calibration.error_after, abs=1e-3)
     assert found.calibration.temperature == pytest.approx(expected.calibration.temperature, rel=1e-3)
     assert found.protocol == f"{expected.protocol}; {expected.protocol}"
 
 
-def test_corpora_are_joined_with_their_licences(folder, tmp_path):
+@pytest.fixture
+def directions(folder, tmp_path):
+    """Two run folders of one fold each, of both directions between two corpora."""
     other = shutil.copytree(folder, tmp_path / "other")
-    for path in (folder, other):
-        text = (path / "recipe.yaml").read_text().replace("protocol: loso-v1", "protocol: cross-shared5-v1")
-        corpora = ("ravdess", "emodb") if path == folder else ("emodb", "ravdess")
-        text = text.replace("corpus: ravdess", f"corpus: {corpora[0]}").replace(
-            "test_corpus: null", f"test_corpus: {corpora[1]}"
+    for path, source, target in ((folder, "ravdess", "emodb"), (other, "emodb", "ravdess")):
+        change(
+            path,
+            ("protocol: loso-v1", "protocol: cross-shared5-v1"),
+            ("corpus: ravdess\nmodel", f"corpus: {source}\nmodel"),
+            ("test_corpus: null", f"test_corpus: {target}"),
         )
-        (path / "recipe.yaml").write_text(text)
-    card = read_card(make(folder, tmp_path / "out", scores=[folder, other], name="timnet.ravdess_emodb_v1"))
+        report = json.loads((path / "report.json").read_text())
+        (path / "report.json").write_text(json.dumps(report | {"run_names": report["run_names"][:1], "n_folds": 1}))
+    table = pd.read_csv(other / FOLD / "predictions.csv")
+    table.iloc[1:].to_csv(other / FOLD / "predictions.csv", index=False)
+    return folder, other
+
+
+def test_corpora_are_joined_with_their_licences(directions, tmp_path):
+    folder, _ = directions
+    card = read_card(make(folder, tmp_path / "out", scores=directions, name="timnet.ravdess_emodb_v1"))
     assert card.corpus == "ravdess+emodb"
     assert card.licence == "RAVDESS: CC BY-NC-SA 4.0; EMO-DB: free for research (Burkhardt et al., 2005)"
     assert card.source.startswith("RAVDESS: https://zenodo.org/")
     assert card.summary == "timnet on RAVDESS and EMO-DB, 8 classes"
+
+
+def test_a_model_of_both_corpora_is_scored_by_both_directions(directions, tmp_path):
+    folder, _ = directions
+    shutil.copytree(folder / FOLD, folder / EVERYTHING)
+    path = package(folder / EVERYTHING, "timnet.ravdess_emodb_v1", directions, tmp_path / "out")
+    card = read_card(path)
+    assert card.trained_on == "all 24 recordings of ravdess and emodb that have its classes"
+    assert card.calibration.n == 15, "recordings of two corpora are not the same, whatever they are called"
+    assert len(card.scores["uar_of_folds"]) == 2
+
+
+def test_scores_of_one_fold_are_refused(directions):
+    folder, _ = directions
+    assert "All recordings are in one fold" in refused(folder, DataError)
 
 
 def test_scores_on_known_speakers_are_warned_of(folder, tmp_path):
@@ -183,17 +222,49 @@ def test_a_set_never_changes_under_its_name(folder, tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("n_blocks: 1", "n_blocks: 2", "tiny was scored with n_blocks 2, "),
-        ("name: timnet", "name: tbdm", "tiny was scored with model tbdm, "),
-        ("n_mels: 40", "n_mels: 41", "tiny was scored with features "),
+        ("n_blocks: 1", "n_blocks: 2", "n_blocks 2, "),
+        ("    n_blocks: 1\n", "", "n_blocks 8, "),
+        ("    filters: 4\n", "    filters: 4\n    dropout: 0.2\n", "dropout 0.2, "),
+        ("  name: timnet", "  name: tbdm", "model tbdm, "),
+        ("n_mels: 40", "n_mels: 41", "features "),
+        ("  epochs: 1\n", "  epochs: 2\n", "training.epochs 2, "),
+        ("learning_rate: 0.001", "learning_rate: 0.002", "training.optimizer.learning_rate 0.002, "),
+        ("name: adam", "name: nadam", "training.optimizer.name nadam, "),
+        ("mixup: 0.0", "mixup: 0.4", "training.mixup 0.4, "),
+        ("spec_augment: null", "spec_augment: {time_masks: 1}", "training.spec_augment.time_masks 1, "),
+        ("selection: last-epoch", "selection: best-train-war", "training.selection best-train-war, "),
+        ("corpus: ravdess", "corpus: emodb", "corpora ['emodb'], "),
+        ("gender: null", "gender: {train_on: male}", "gender.source golden, "),
     ],
 )
 def test_scores_of_another_kind_of_model_are_refused(folder, tmp_path, old, new, message):
     other = shutil.copytree(folder, tmp_path / "other")
-    text = (other / "recipe.yaml").read_text()
-    assert old in text
-    (other / "recipe.yaml").write_text(text.replace(old, new))
-    assert refused(folder, WeightsError, scores=[folder, other]).startswith(message)
+    change(other, (old, new))
+    found = refused(folder, WeightsError, scores=[folder, other])
+    assert found.startswith(f"tiny was scored with {message}")
+    assert found.endswith("; give its own run.")
+
+
+def test_what_makes_no_other_kind_of_model_may_differ(folder, tmp_path):
+    other = shutil.copytree(folder, tmp_path / "other")
+    change(
+        other,
+        ("name: tiny", "name: again"),
+        ("    filters: 4\n", "    filters: 4\n    kernel_size: 2\n"),
+        ("  seed: 0\n", "  seed: 7\n"),
+        ("jit_compile: false", "jit_compile: true"),
+        ("summary: ''", "summary: once more"),
+    )
+    assert " of again, " in read_card(make(folder, tmp_path / "out", scores=[folder, other])).protocol
+
+
+def test_what_starts_from_other_networks_needs_words(folder, tmp_path):
+    change(folder, ("initial: null", "initial: {model: elsewhere/fold01}"))
+    for told in ({}, {"trained_on": "whispers"}, {"licence": "mine"}):
+        message = refused(folder, ConfigError, **told)
+        assert message.startswith("The training made use of elsewhere/fold01, whose recordings are not in its run fol")
+    card = read_card(make(folder, tmp_path / "out", trained_on="whispers", licence="mine"))
+    assert (card.trained_on, card.licence) == ("whispers", "mine")
 
 
 def test_scores_that_are_none_are_refused(folder, tmp_path):
@@ -204,6 +275,22 @@ def test_scores_that_are_none_are_refused(folder, tmp_path):
     assert "lacks the probabilities of some class" in refused(folder, DataError)
 
 
+def test_predictions_that_are_not_the_most_probable_class_are_refused(folder, tmp_path):
+    path, table = next(iter(scored(folder).items()))
+    kept = table.copy()
+    names = [column for column in table if column.startswith("p_")]
+    table.loc[0, names] = 1 / len(names)  # a tie, in which any class may be the answer
+    table.to_csv(path, index=False)
+    make(folder, tmp_path / "out")
+    table = kept
+    table.loc[0, "prediction"] = "sad" if table.loc[0, "prediction"] != "sad" else "calm"
+    table.to_csv(path, index=False)
+    assert "is damaged or of another run (a prediction is not the most probable class)" in refused(folder, DataError)
+    table["p_sad"] = "much"
+    table.to_csv(path, index=False)
+    assert "(a probability is no number)" in refused(folder, DataError)
+
+
 def test_a_missing_fold_and_a_threshold_out_of_range_are_refused(folder):
     assert "threshold is 2" in refused(folder, SerzooError, threshold=2)
     (folder / "fold02-speaker-02" / "predictions.csv").unlink()
@@ -211,7 +298,6 @@ def test_a_missing_fold_and_a_threshold_out_of_range_are_refused(folder):
 
 
 def test_a_corpus_of_ones_own_needs_a_licence(folder, tmp_path):
-    for path in (folder / "recipe.yaml", folder / "data.json"):
-        path.write_text(path.read_text().replace("ravdess", "folder"))
+    change(folder, ("corpus: ravdess", "corpus: folder"))
     assert "The licence of folder is not known; say that of the weights (--licence)." in refused(folder, ConfigError)
     assert read_card(make(folder, tmp_path / "out", licence="mine")).licence == "mine"

@@ -15,6 +15,14 @@ def softmax(logits):
     return powers / powers.sum(axis=1, keepdims=True)
 
 
+def judged(probabilities, targets, threshold=MAJORITY):
+    """Calibrate on these predictions as two folds that are alike, each of recordings of its own."""
+    twice = np.arange(2 * len(targets))
+    return calibrate(
+        np.concatenate([probabilities] * 2), np.concatenate([targets] * 2), twice, twice // len(targets), threshold
+    )
+
+
 def drawn(probabilities, seed=1):
     """Draw a class from each row."""
     random = np.random.default_rng(seed).random((len(probabilities), 1))
@@ -37,7 +45,7 @@ def test_what_is_calibrated_stays(truth):
 def test_a_known_temperature_is_found(truth, temperature):
     targets = drawn(truth)
     sure = softmax(np.log(truth) * temperature)  # by as much too sure, or not sure enough
-    found = calibrate(sure, targets)
+    found = judged(sure, targets)
     assert found.temperature == pytest.approx(temperature, rel=0.03)
     assert found.error_after < 0.02 < found.error_before
     rows = sure.min(axis=1) > FLOOR
@@ -59,7 +67,7 @@ def test_two_classes_by_hand():
     # always 9 to 1 sure and right three times of four: at the best temperature it is 3 to 1 sure
     probabilities, targets = np.tile([0.9, 0.1], (4, 1)), np.array([0, 0, 0, 1])
     assert fit_temperature(probabilities, targets) == pytest.approx(np.log(9) / np.log(3), rel=1e-3)
-    found = calibrate(probabilities, targets)
+    found = judged(probabilities, targets)
     assert found.error_before == pytest.approx(0.15)
     assert found.error_after == pytest.approx(0, abs=1e-3)
 
@@ -87,18 +95,18 @@ def test_the_threshold_decides_on_coverage_and_accuracy():
     probabilities = np.stack([confidences, rest, rest], axis=1)
     targets = np.array([0, 0, 0, 1, 1])
     for threshold, coverage, accuracy in ((0.0, 1.0, 0.6), (0.75, 0.4, 1.0), (1.0, 0.0, 0.0)):
-        found = calibrate(probabilities, targets, threshold)
+        found = judged(probabilities, targets, threshold)
         at = np.asarray(at_temperature(probabilities, found.temperature)).max(axis=1)
         answered = at >= threshold
         assert found.coverage == pytest.approx(answered.mean())
-        assert (found.n, found.threshold) == (5, threshold)
+        assert (found.n, found.threshold) == (10, threshold)
         if threshold in (0.0, 1.0):
             assert (found.coverage, found.accuracy) == pytest.approx((coverage, accuracy))
-    assert calibrate(probabilities, targets).threshold == MAJORITY
+    assert judged(probabilities, targets).threshold == MAJORITY
 
 
 def test_an_answer_is_right_as_often_as_it_is_sure(truth):
-    found = calibrate(softmax(np.log(truth) * 2), drawn(truth))
+    found = judged(softmax(np.log(truth) * 2), drawn(truth))
     answered = truth.max(axis=1) >= MAJORITY
     assert found.coverage == pytest.approx(answered.mean(), abs=0.02)
     assert found.accuracy == pytest.approx(truth.max(axis=1)[answered].mean(), abs=0.02)
@@ -127,11 +135,48 @@ def test_the_order_of_classes_stays_and_nothing_is_infinite():
     ],
 )
 def test_what_is_no_prediction_is_refused(probabilities, targets, message):
-    for function in (fit_temperature, expected_calibration_error, calibrate):
+    rows = np.arange(len(targets))
+    for function in (fit_temperature, expected_calibration_error, lambda *values: calibrate(*values, rows, rows)):
         with pytest.raises(DataError, match=message):
             function(probabilities, targets)
 
 
 def test_a_threshold_out_of_range_is_refused():
-    with pytest.raises(WeightsError, match=r"calibration\.threshold is 1\.5"):
-        calibrate(np.full((4, 2), 0.5), np.zeros(4, int), 1.5)
+    with pytest.raises(WeightsError, match=r"^threshold is 1\.5"):
+        judged(np.full((4, 2), 0.5), np.zeros(4, int), 1.5)
+
+
+# Folds ----------------------------------------------------------------------------------------------------------------
+
+
+def two_folds():
+    """Return predictions of two folds of 12, 9 to 1 sure: 3 of 4 right in the first, 2 of 3 in the second."""
+    probabilities = np.tile([0.9, 0.1], (24, 1))
+    targets = np.array([0, 0, 0, 1] * 3 + [0, 0, 1] * 4)
+    return probabilities, targets, np.arange(24), np.arange(24) // 12
+
+
+def test_a_fold_is_judged_at_the_temperature_of_the_others():
+    found = calibrate(*two_folds())
+    # at the others' temperatures the first is 2 to 1 sure, the second 3 to 1; together two thirds to three quarters
+    assert found.temperature == pytest.approx(np.log(9) / np.log(17 / 7), rel=1e-3)
+    assert found.error_after == pytest.approx(1 / 12, abs=1e-3), "and 0 at temperatures that had heard the fold"
+    found = calibrate(*two_folds(), threshold=0.7)
+    assert (found.coverage, found.accuracy) == pytest.approx((1 / 2, 2 / 3)), "only the second is so sure"
+
+
+def test_recordings_of_a_fold_are_left_out_wherever_they_are():
+    probabilities, targets, clips, folds = two_folds()
+    again = calibrate(*(np.concatenate([each, each]) for each in (probabilities, targets, clips)),
+                      np.concatenate([folds, folds + 2]))  # fmt: skip
+    once = calibrate(probabilities, targets, clips, folds)
+    assert again.error_after == pytest.approx(once.error_after, abs=1e-6)
+    assert (again.n, once.n) == (24, 24), "recordings count, not predictions"
+
+
+def test_one_fold_alone_says_nothing_of_others():
+    probabilities, targets, clips, _ = two_folds()
+    with pytest.raises(DataError, match="All recordings are in one fold, so that none can tell"):
+        calibrate(probabilities, targets, clips, np.zeros(24, int))
+    with pytest.raises(DataError, match="need as many recordings and folds"):
+        calibrate(probabilities, targets, clips, np.zeros(23, int))

@@ -587,6 +587,15 @@ def test_wheel(source: Path, site: Path) -> None:
     assert str(site / "serzoo" / "weights" / "files" / "gender-ravdess.skops") in run(site, check)
 
 
+def test_a_wheel_says_under_which_licences_its_parts_are(source: Path, site: Path) -> None:
+    (about,) = site.glob("serzoo-*.dist-info")
+    assert "License-Expression: Apache-2.0 AND CC-BY-NC-SA-4.0\n" in (about / "METADATA").read_text()
+    of_sets = Path("serzoo", "weights", "files", "LICENSE")
+    for path in (site / of_sets, about / "licenses" / of_sets):
+        assert path.read_bytes() == (source / of_sets).read_bytes()
+    assert (about / "licenses" / "LICENSE").read_bytes() == (source / "LICENSE").read_bytes()
+
+
 def test_pretrained_sets_load_from_a_wheel(site: Path) -> None:
     """Each answers as its card says, or it would not load."""
     code = "import serzoo; print(*(serzoo.load(name).card.name for name in serzoo.list_pretrained('emotion')))"

@@ -9,6 +9,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import h5py
+import keras
 import numpy as np
 import pytest
 
@@ -27,6 +28,11 @@ class Handler(SimpleHTTPRequestHandler):
 
     def do_GET(self):
         self.server.asked.append(self.path)
+        if self.path in self.server.moved:
+            self.send_response(302)
+            self.send_header("Location", self.server.moved[self.path])
+            self.end_headers()
+            return None
         if self.path not in self.server.torn:
             return super().do_GET()
         content = Path(self.directory, self.path.lstrip("/")).read_bytes()
@@ -51,7 +57,7 @@ def server(folder, monkeypatch):
     """The folder at an address, without a proxy in between."""
     monkeypatch.setenv("NO_PROXY", "*")
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder))) as found:
-        found.asked, found.torn = [], set()
+        found.asked, found.torn, found.moved = [], set(), {}
         found.url = f"http://127.0.0.1:{found.server_port}"
         thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -109,6 +115,8 @@ def test_a_set_of_the_package_is_loaded_by_name(folder, monkeypatch, tmp_path):
     assert serzoo.list_pretrained() == serzoo.list_pretrained("emotion") == [NAME]
     assert serzoo.load(NAME).card.name == NAME
     assert serzoo.list_pretrained("gender") == []
+    with pytest.raises(UnknownNameError, match=r"Unknown kind of pretrained set 'emtion'\. Did you mean 'emotion'\?"):
+        serzoo.list_pretrained("emtion")
     assert "Did you mean 'timnet.tiny_v1'?" in refused("timnet.tiny_v2", UnknownNameError)
     assert "holds no model.keras" in refused(Path(NAME))
     monkeypatch.setattr(store, "DEFAULT", "timnet.tiny_v0")
@@ -116,6 +124,14 @@ def test_a_set_of_the_package_is_loaded_by_name(folder, monkeypatch, tmp_path):
         store.default_pretrained()
     monkeypatch.setattr(store, "DEFAULT", NAME)
     assert store.default_pretrained() == NAME
+
+
+def test_without_any_set_a_name_comes_with_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "FILES", tmp_path)
+    message = refused(NAME, UnknownNameError)
+    assert message.startswith(f"Unknown model file or pretrained set {NAME!r}; none comes with this serzoo: give the f")
+    with pytest.raises(UnknownNameError, match="none comes with this serzoo"):
+        store.pretrained_card(NAME)
 
 
 def test_a_folder_of_several_sets_is_ambiguous(folder):
@@ -160,11 +176,17 @@ def test_a_hub_id_is_an_address():
     expected = "https://huggingface.co/some-body/their.sets/resolve/main/timnet.tiny_v1.yaml"
     assert fetch.card_address("hf://some-body/their.sets/timnet.tiny_v1") == expected
     assert fetch.card_address("hf://some-body/their.sets/timnet.tiny_v1.yaml") == expected
+    at_revision = expected.replace("/main/", "/v1.0-rc/")
+    for name in (NAME, CARD):
+        assert fetch.card_address(f"hf://some-body/their.sets/{name}@v1.0-rc") == at_revision
 
 
 def test_a_hub_id_is_fetched_from_its_address(server, monkeypatch):
-    monkeypatch.setattr(fetch, "HUB", server.url + "/{name}.yaml")
-    assert serzoo.load(f"hf://me/sets/{NAME}").card.name == NAME
+    monkeypatch.setattr(fetch, "HUB", server.url + "/{revision}/{name}.yaml")
+    monkeypatch.setattr(Handler, "translate_path", lambda self, path: f"{self.directory}/{Path(path).name}")
+    for source, revision in ((f"hf://me/sets/{NAME}", "main"), (f"hf://me/sets/{NAME}@v2", "v2")):
+        assert serzoo.load(source).card.name == NAME
+        assert f"/{revision}/{CARD}" in server.asked
 
 
 @pytest.mark.parametrize(
@@ -175,10 +197,29 @@ def test_a_hub_id_is_fetched_from_its_address(server, monkeypatch):
         "https://example.org/timnet.tiny_v1.weights.h5",
         "https://example.org/",
         "ftp://example.org/timnet.tiny_v1.yaml",
+        "http://example.org/timnet.tiny_v1.yaml",
+        "https:///timnet.tiny_v1.yaml",
+        "https://[bad/timnet.tiny_v1.yaml",
+        "https://example.org:port/timnet.tiny_v1.yaml",
+        "https://example.org/a\ntimnet.tiny_v1.yaml",
+        "hf://user/../timnet.tiny_v1",
+        "hf://user/repository/timnet.tiny_v1@..",
+        "hf://user/repository/timnet.tiny_v1@",
     ],
 )
 def test_what_is_no_place_of_a_set_is_refused(source):
-    assert refused(source).startswith(f"{source} is no place of a pretrained set; give https://")
+    assert refused(source).startswith(f"{source!r} is no place of a pretrained set; give https://")
+
+
+@pytest.mark.parametrize("source", ["~nobody-of-this-name/x", "~nobody-of-this-name/x.yaml", "~nobody-of-this-name"])
+def test_nobodys_home_folder_is_refused(run, source):
+    assert refused(source).startswith(f"{source!r} begins with no user's home folder; write the path out.")
+    code, _, err = run("predict", "-m", source, "x.wav")
+    assert (code, err.count("\n")) == (2, 1)
+
+
+def test_a_file_address_that_is_none_is_refused():
+    assert refused("file://[bad/x.yaml").startswith("'file://[bad/x.yaml' is no address of a set's card or folder")
 
 
 # What is refused ------------------------------------------------------------------------------------------------------
@@ -195,7 +236,26 @@ def test_nobody_answers(server, cache):
 def test_a_set_that_is_not_there(server, cache):
     message = refused(f"{server.url}/timnet.other_v1.yaml")
     assert message.startswith(f"{server.url}/timnet.other_v1.yaml cannot be fetched (404 Client Error: File not found)")
-    assert kept(cache) == []
+    assert list((cache / "pretrained").iterdir()) == [], "nor a folder"
+
+
+def test_more_bytes_than_the_card_says_are_not_taken(server, folder, cache):
+    n_bytes = (folder / WEIGHTS).stat().st_size
+    (folder / WEIGHTS).write_bytes(bytes(n_bytes + 1))
+    message = refused(f"{server.url}/{CARD}")
+    assert message.startswith(f"{server.url}/{WEIGHTS} gives more than {n_bytes} bytes, which was not kept")
+    assert kept(cache) == [CARD]
+    (folder / "other.yaml").write_bytes(bytes(1_000_001))
+    assert "/other.yaml gives more than 1000000 bytes" in refused(f"{server.url}/other.yaml")
+
+
+def test_what_is_moved_is_fetched_from_there_unless_it_leads_elsewhere(server, folder):
+    server.moved = {f"/old/{CARD}": f"/{CARD}", f"/old/{WEIGHTS}": f"/{WEIGHTS}"}
+    assert serzoo.load(f"{server.url}/old/{CARD}").card.name == NAME
+    elsewhere = server.url.replace("127.0.0.1", "127.1")  # the same, but by no name that is known to be
+    server.moved = {f"/away/{CARD}": f"{elsewhere}/{CARD}"}
+    message = refused(f"{server.url}/away/{CARD}")
+    assert message.startswith(f"{server.url}/away/{CARD} leads to {elsewhere}/{CARD}, which is not https; ask who")
 
 
 @pytest.mark.parametrize("file", [CARD, WEIGHTS])
@@ -266,6 +326,28 @@ def linked(vars_, file):
     vars_["0"] = h5py.ExternalLink("/somewhere/else.h5", "/secret")
 
 
+def decoy(vars_, file):
+    """What a look at all arrays finds is whole, and what Keras reads is somebody else's."""
+    secret = str(file.filename).replace(WEIGHTS, "secret.h5")
+    with h5py.File(secret, "w") as other:
+        other["secret"] = vars_["0"][()]
+    file.move("layers/dense/vars/0", "decoy")
+    vars_["0"] = h5py.ExternalLink(secret, "/secret")
+
+
+def soft(vars_, file):
+    file.move("layers/dense/vars/0", "decoy")
+    vars_["0"] = h5py.SoftLink("/decoy")
+
+
+def looped(vars_, file):
+    file["layers/dense/again"] = file["layers"]
+
+
+def twice(vars_, file):
+    file["layers/decoy"] = vars_["0"]
+
+
 @pytest.mark.filterwarnings("ignore:Skipping nested container")
 @pytest.mark.parametrize(
     ("change", "reason"),
@@ -276,9 +358,27 @@ def linked(vars_, file):
         (lambda vars_, file: vars_.pop("0"), "arrays of"),
         (lambda vars_, file: file.move("layers/dense", "layers/other"), ""),
         (external, "refers to other files"),
-        (linked, "arrays of"),
+        (linked, "/layers/dense/vars/0 is a link"),
+        (decoy, "/layers/dense/vars/0 is a link"),
+        (soft, "/layers/dense/vars/0 is a link"),
+        (looped, "has two names"),
+        (twice, "has two names"),
+        (lambda vars_, file: file.create_dataset("text", data=b"words"), "/text holds no numbers"),
     ],
-    ids=["larger", "transposed", "huge", "missing", "renamed", "external", "linked"],
+    ids=[
+        "larger",
+        "transposed",
+        "huge",
+        "missing",
+        "renamed",
+        "external",
+        "linked",
+        "decoy",
+        "soft",
+        "looped",
+        "twice",
+        "text",
+    ],
 )
 def test_other_arrays_than_the_networks_are_refused(folder, change, reason):
     rewrite(folder, change)
@@ -288,7 +388,7 @@ def test_other_arrays_than_the_networks_are_refused(folder, change, reason):
 
 
 def test_what_is_no_hdf5_is_refused(folder):
-    (folder / WEIGHTS).write_bytes(b"no arrays")
+    (folder / WEIGHTS).write_bytes(b"no arrays" * 10_000)
     describe_again(folder)
     assert "does not hold the weights of its card's timnet (" in refused(folder)
 
@@ -313,6 +413,78 @@ def test_what_is_no_hdf5_is_refused(folder):
 def test_a_damaged_card_is_refused(folder, changes, message):
     change_card(folder, **changes)
     assert message in refused(folder / CARD)
+
+
+@pytest.mark.parametrize(
+    ("key", "changes", "message"),
+    [
+        ("input", {"sample_rate": 10**15}, "input.sample_rate is 1000000000000000; it must be a short text or a whole"),
+        ("input", {"sample_rate": 10**6}, "input.sample_rate is 1000000; it must be in 1000..192000 Hz"),
+        ("input", {"sample_rate": 1e15}, "input.sample_rate is 1000000000000000.0; it must be"),
+        ("input", {"text": "a" * 101}, "input.text is 'aaa"),
+        ("input", {"take": -1}, "input.take is -1; it must be"),
+        ("feature_spec", {"sample_rate": 10**15}, "feature_spec.sample_rate is 10000"),
+        (
+            "feature_spec",
+            {"n_samples": 10**15},
+            "feature_spec.n_samples is 1000000000000000; it must be at most 2400000",
+        ),
+        ("feature_spec", {"n_fft": 10**9}, "feature_spec.n_fft is 1000000000; it must be at most 8192"),
+        ("feature_spec", {"n_samples": 2_000_000, "hop_length": 1}, "feature_spec.hop_length is 1; it must be so long"),
+        ("feature_spec", {"n_samples": None, "sample_rate": 192_000, "hop_length": 1}, "feature_spec.hop_length is 1"),
+        ("calibration", {"n": 0}, "(card, calibration: n is 0; it must be at least 1)"),
+        ("scores", {"uar": None}, "(card: scores.uar is None; it must be a number in 0..1)"),
+        ("scores", {"war": "high"}, "(card: scores.war is 'high'; it must be a number in 0..1)"),
+    ],
+)
+def test_a_card_that_asks_for_more_than_any_is_refused(folder, key, changes, message):
+    values = json.loads(json.dumps(strict_yaml.read(folder / CARD)[key])) | changes
+    change_card(folder, **{key: values})
+    assert message in refused(folder / CARD)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"bytes": 2**40}, "(card: bytes is 1099511627776; it must be in 0..4294967296)"),
+        ({"class_names": ["angry", "sad", "unknown"]}, "(card: class_names is ('angry', 'sad', 'unknown'); it must be"),
+        ({"scores": {}}, "(card: scores.uar is None; it must be a number in 0..1)"),
+        ({"url": "http://example.org/x"}, "(card: url is 'http://example.org/x'; it must be an address"),
+        ({"url": "https://[bad/x"}, "(card: url is 'https://[bad/x'; it must be an address"),
+        ({"url": "https://exa mple.org/x"}, "(card: url is 'https://exa mple.org/x'; it must be an address"),
+    ],
+)
+def test_a_card_that_no_set_has_is_refused(folder, changes, message):
+    change_card(folder, **changes)
+    assert message in refused(folder / CARD)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("timnet", {"filters": 10**8}, "(card: filters is 100000000; it must be at most 65536)"),
+        ("acrnn", {"filters": [128, 10**8]}, "(card: filters is 100000000; it must be at most 65536)"),
+        (
+            "timnet",
+            {"filters": 60_000},
+            "describes no network (its weights take more than the {n_bytes} bytes of its f",
+        ),
+        ("timnet", {"n_blocks": 60_000}, "describes no network (its weights take more than the {n_bytes} bytes of its"),
+        ("vgg16", {"width": 1e300}, "describes no network ("),
+    ],
+)
+def test_a_network_larger_than_its_file_is_not_built(folder, monkeypatch, name, arguments, message):
+    made = []
+    initializer = keras.initializers.GlorotUniform.__call__
+    monkeypatch.setattr(
+        keras.initializers.VarianceScaling,
+        "__call__",
+        lambda self, shape, *args, **kwargs: made.append(np.prod(shape)) or initializer(self, shape, *args, **kwargs),
+    )
+    change_card(folder, model={"name": name, "arguments": arguments})
+    assert message.format(n_bytes=(folder / WEIGHTS).stat().st_size) in refused(folder / CARD)
+    assert sum(made) * 4 < (folder / WEIGHTS).stat().st_size
+    assert keras.layers.Layer.add_weight.__name__ == "add_weight", "what counts weights is gone"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from serzoo.config import load_recipe
 from serzoo.errors import ConfigError, DataError, SerzooError
-from serzoo.ledger.check import page_of, problems
+from serzoo.ledger.check import not_checked, page_of, problems
 from serzoo.ledger.compare import compare_runs
 from serzoo.ledger.entries import read_ledger
 from serzoo.ledger.keep import keep
@@ -20,6 +20,7 @@ from serzoo.metrics import summarise
 from serzoo.report.published import PUBLISHED, published_gender_systems
 from serzoo.training.gender_systems import SYSTEMS
 from serzoo.training.run_folder import RunFolder, read_predictions, score_predictions
+from serzoo.training.statistics import COVERAGE
 
 CLASSES = ("angry", "happy", "sad")
 SPEAKERS = tuple(f"{number:02d}" for number in range(1, 13))
@@ -138,7 +139,8 @@ def test_the_page_has_every_run_with_its_numbers(results):
         f"| [One \\| network](results/first) | ravdess, 3 classes | random10-seed46-v1 | 2 of 10 | {' | '.join(cells)} "
     )
     assert row + f"| 88.00 / 89.30 / 88.10 | {' / '.join(gaps)} |" in page
-    assert "| One \\| network | 12 | 72 | " in page
+    assert "| One \\| network | 12 † | 72 | " in page
+    assert all(f"{percent} with {speakers}" in page for speakers, percent in list(COVERAGE.items())[1:])
     assert "* gap: Made up.\n* more: [elsewhere](#there)\n" in page
     assert "* epochs: 500\n* seeds: 46\n" in page
     assert "software: Python 3.11, jax 1.2, keras 3.15" in page
@@ -156,12 +158,31 @@ def test_speakers_heard_and_not_heard_stand_apart(results):
     assert "### A study" in dependent
 
 
+def test_speakers_of_whom_nothing_is_known_stand_apart_from_both(results):
+    for name in ("report.json", "leakage.json"):
+        path = results / "study" / "a" / name
+        path.write_text(path.read_text().replace('"speaker_independent": true', '"speaker_independent": null'))
+    page = make_page(results)
+    known, unknown = page.split("## Not known whether speakers were heard")
+    assert "[a](results/study/a)" not in known
+    assert "[a](results/study/a)" in unknown.split("## ")[0] + unknown.split("### ")[1]
+    assert "## Speakers not heard" not in page
+    change(results / "ledger.yaml", "{b: ", "{a: ")
+    with pytest.raises(ConfigError, match=r"study/a is on speakers who are not known, but .* is speaker-dependent"):
+        make_page(results)
+
+
 def test_pairs_are_compared(results):
     found = compare_runs(*(StoredRun.open(results / name) for name in ("first", "second")))
     cells = " | ".join(str(difference) for difference in found.comparison.differences.values())
-    assert f"| Which is better | [first](results/first) | [second](results/second) | 2, 12, 72 | {cells} |" in (
-        page_of(results).read_text()
+    assert (
+        f"| Which is better | [first](results/first) | [second](results/second) | 2, 12 †, 72 | 0.00049 | {cells} |"
+        in (page_of(results).read_text())
     )
+    assert "where\ninterval and p disagree, p decides" in page_of(results).read_text()
+    assert "72 test clips of 12 † speakers, 2 folds taken together." in str(found)
+    assert "so many speakers cannot give less than 0.00049." in str(found)
+    assert "† Below 30 speakers intervals are too narrow; where p says otherwise, p decides." in str(found)
 
 
 def test_early_stopping_and_missing_seeds_show(tmp_path):
@@ -295,6 +316,62 @@ def test_a_report_of_another_form_is_one_line(results, damage):
     ]
 
 
+@pytest.mark.parametrize(
+    ("keys", "value", "message"),
+    [
+        (["run_names"], [[], ["fold02"]], "run_names is "),
+        (["run_names"], ["fold01", "fold02"], "run_names is "),
+        (["run_names"], [["fold01"], ["fold01"]], "run_names is "),
+        (["run_names"], [["../first/fold01"], ["fold02"]], "no names of folders"),
+        (["run_names"], [], "run_names is "),
+        (["fold_names"], [["x"], "fold02"], "fold_names is "),
+        (["fold_names"], ["fold01", "fold01"], "fold_names is "),
+        (["scores", "pooled", "class_names"], [["angry"]], "class_names is "),
+        (["recipe", "repeats"], "3", "recipe.repeats is '3'"),
+        (["recipe", "repeats"], 0, "recipe.repeats is 0"),
+        (["recipe", "target"], ["label"], "recipe.target is "),
+        (["recipe", "test_corpus"], 3, "recipe.test_corpus is 3"),
+        (["recipe", "training", "seed"], True, "recipe.training.seed is True"),
+        (["leakage", "speaker_independent"], "yes", "leakage.speaker_independent is 'yes'"),
+        (["heard"], [3], "heard is [3]"),
+    ],
+)
+def test_a_report_with_parts_of_another_type_is_one_line(results, keys, value, message):
+    path = results / "first" / "report.json"
+    report = json.loads(path.read_text())
+    part = report
+    for key in keys[:-1]:
+        part = part[key]
+    part[keys[-1]] = value
+    path.write_text(json.dumps(report))
+    for use in (StoredRun.open, lambda folder: keep(folder, folder.parent.parent / "kept")):
+        with pytest.raises(DataError, match=r"report\.json is damaged: ") as caught:
+            use(path.parent)
+        assert message in str(caught.value)
+    assert "report.json is damaged: " in "".join(problems(results))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [("speaker", "talker", "no column speaker"), ("p_angry", "p_angry", "not only numbers in the column p_angry")],
+)
+def test_predictions_of_another_form_are_one_line(results, old, new, message):
+    table = predictions(2, 0, 0.7).assign(p_angry=["much"] + ["0.5"] * 35).rename(columns={old: new})
+    RunFolder(results / "first").write_predictions("fold02", table)
+    with pytest.raises(DataError, match=rf"first/fold02/predictions\.csv is damaged .*{message}"):
+        make_page(results)
+    with pytest.raises(DataError, match=message):
+        compare_runs(*(StoredRun.open(results / name) for name in ("first", "second")))
+    assert message in "".join(problems(results))
+
+
+def test_an_environment_of_another_form_says_nothing(tmp_path):
+    make_run(tmp_path / "first")
+    for fold in ("fold01", "fold02"):
+        (tmp_path / "first" / fold / "environment.json").write_text('{"packages": 3}')
+    assert StoredRun.open(tmp_path / "first").software() == ["Python None"]
+
+
 def test_protocol_and_selection_are_the_recipes(results):
     for key, value in (("protocol", "loso-v1"), ("selection", "best-validation-uar")):
         path = results / "second" / "report.json"
@@ -390,11 +467,20 @@ def test_runs_on_other_clips_are_refused(tmp_path):
     shared = compare_runs(open_run(first), open_run(third), shared_folds=True)
     assert shared.comparison == compare_runs(open_run(first), open_run(second)).comparison
     change(second / "fold02" / "predictions.csv", "fold1-0.wav,01,angry", "fold1-0.wav,01,sad")
-    with pytest.raises(DataError, match=r"in fold02, fold1-0.wav \(speaker 01, angry\) is a test clip of one of them"):
+    with pytest.raises(DataError, match=r"in fold02, the test clip .* \(speaker 01, angry\) is not in all of them"):
         compare_runs(open_run(first), open_run(second))
     change(third / "report.json", '"sad"\n', '"bored"\n')
     with pytest.raises(DataError, match="the one tells angry, happy, sad, the other"):
         compare_runs(open_run(first), open_run(third))
+
+
+def test_a_doubled_clip_is_named(tmp_path):
+    first, second = (make_run(tmp_path / name) for name in ("a", "b"))
+    path = second / "fold02" / "predictions.csv"
+    path.write_text(path.read_text() + path.read_text().splitlines()[5] + "\n")
+    name = r"in fold02, the test clip fold2-4\.wav .* counts 1 times in one of them and 2 in another"
+    with pytest.raises(DataError, match=name.replace("fold2-4", "fold1-4")):
+        compare_runs(StoredRun.open(first), StoredRun.open(second))
 
 
 def test_seeds_are_averaged_before_runs_are_compared(tmp_path):
@@ -438,6 +524,30 @@ def test_keeping_twice_gives_the_same_bytes(tmp_path):
         for folder in (tmp_path / "one", tmp_path / "two", tmp_path / "again")
     ]
     assert contents[0] == contents[1] == contents[2]
+
+
+def test_only_an_earlier_copy_is_replaced(results, tmp_path):
+    run, before = make_run(tmp_path / "run"), sorted(results.rglob("*"))
+    with pytest.raises(DataError, match=r"results holds first/fold01/heard\.txt, which keep does not write; it is not"):
+        keep(run, results, overwrite=True)
+    kept = tmp_path / "kept"
+    for name in ("first", "second"):
+        keep(results / name, kept / name)
+    (kept / "ledger.yaml").write_text("rows: []")
+    with pytest.raises(DataError, match=r"kept holds ledger\.yaml, which keep does not write"):
+        keep(run, kept, overwrite=True)
+    (kept / "ledger.yaml").unlink()
+    with pytest.raises(DataError, match=r"kept holds the run first, which .*run does not"):
+        keep(run, kept, overwrite=True)
+    (kept / "first" / "mine").symlink_to(results)
+    with pytest.raises(DataError, match=r"first holds mine, which"):
+        keep(run, kept / "first", overwrite=True)
+    (tmp_path / "link").symlink_to(kept / "second")
+    with pytest.raises(DataError, match="link is there already"):
+        keep(run, tmp_path / "link", overwrite=True)
+    keep(run, kept / "second", overwrite=True)
+    assert StoredRun.open(kept / "second").summary == StoredRun.open(run).summary
+    assert sorted(results.rglob("*")) == before
 
 
 def test_a_study_is_kept_whole(results, tmp_path):
@@ -520,7 +630,11 @@ def test_report_writes_prints_and_checks(run, results):
     page = page_of(results)
     code, out, _ = run("report", results)
     assert (code, out) == (0, page.read_text())
-    assert run("report", results, "--check") == (0, f"{results}: everything follows from the predictions.\n", "")
+    (results / "study" / "table.md").write_text("| 99.99 |\n")
+    beside = ["data.json", "environment.json", "heard.txt", "history.csv", "model.keras", "table.md"]
+    assert not_checked(results) == beside
+    right = f"{results}: reports and page follow from the predictions. Not checked: {', '.join(beside)}.\n"
+    assert run("report", results, "--check") == (0, right, "")
     page.write_text("old")
     code, out, _ = run("report", results, "--check")
     assert code == 1
@@ -529,18 +643,25 @@ def test_report_writes_prints_and_checks(run, results):
     assert run("report", results, "--check")[0] == 0
     code, _, err = run("report", results / "first")
     assert code == 2
-    assert "ledger.yaml cannot be read" in err
+    assert "first has no ledger.yaml; give a folder of run folders with its ledger.yaml" in err
+    for options in ([], ["--check"]):
+        code, _, err = run("report", results / "nowhere", *options)
+        assert code == 2
+        assert "nowhere is no folder; give a folder of run folders" in err
 
 
 def test_compare_prints_and_refuses(run, results):
     code, out, _ = run("compare", results / "first", results / "second")
     assert code == 0
-    assert "72 test clips of 12 speakers, 2 folds taken together" in out
+    assert "72 test clips of 12 † speakers, 2 folds taken together" in out
     code, out, _ = run("compare", results / "first", results / "second", "--json")
     assert json.loads(out)["differences"]["uar"].keys() == {"value", "low", "high", "p"}
     code, _, err = run("compare", results / "first", results / "nothing")
     assert code == 2
     assert "report.json cannot be read" in err
+    code, _, err = run("compare", results / "study", results / "first")
+    assert code == 2
+    assert "study is a folder of run folders; give one of them: a, b." in err
 
 
 def test_keep_says_how_much_it_kept(run, results, tmp_path):

@@ -10,7 +10,16 @@ from hypothesis import given
 
 from serzoo.errors import DataError
 from serzoo.metrics import HEADLINE, Scores
-from serzoo.training.statistics import Interval, SpeakerCounts, compare, intervals, percent
+from serzoo.training.statistics import (
+    COVERAGE,
+    FEW_SPEAKERS,
+    Interval,
+    SpeakerCounts,
+    compare,
+    intervals,
+    marked,
+    percent,
+)
 
 
 def one_class(right):
@@ -98,13 +107,30 @@ def test_clips_of_one_speaker_are_one_draw():
     assert (found.low, found.high) == pytest.approx((mean - 1.96 * deviation, mean + 1.96 * deviation), abs=0.01)
 
 
-def test_intervals_cover_what_they_should():
-    random, hits = np.random.default_rng(0), 0
-    for trial in range(200):
-        skill = random.beta(6, 4, 30)  # of 30 speakers of a population with mean 0.6
-        found = intervals(one_class(random.random((30, 8)) < skill[:, None]), n_resamples=400, seed=trial)["war"]
-        hits += found.low <= 0.6 <= found.high
-    assert 0.88 <= hits / 200 <= 0.98
+def coverage(n_speakers, beta, n_trials=1500):
+    """Per cent of 95 % intervals that hold the mean of the population that speakers of 8 clips each are drawn from."""
+    random, hits, mean = np.random.default_rng([1, n_speakers, *beta]), 0, beta[0] / sum(beta)
+    for trial in range(n_trials):
+        skill = random.beta(*beta, n_speakers)
+        right = random.random((n_speakers, 8)) < skill[:, None]
+        found = intervals(one_class(right), n_resamples=2000, seed=trial)["war"]
+        hits += found.low <= mean <= found.high
+    return 100 * hits / n_trials
+
+
+@pytest.mark.parametrize("n_speakers", sorted(COVERAGE))
+def test_intervals_of_few_speakers_cover_as_much_as_is_said(n_speakers):
+    assert n_speakers < FEW_SPEAKERS
+    assert coverage(n_speakers, (9, 1)) == pytest.approx(COVERAGE[n_speakers], abs=3)
+
+
+@pytest.mark.parametrize(("n_speakers", "least"), [(4, 82), (6, 89), (12, 93), (24, 93), (FEW_SPEAKERS, 93)])
+def test_intervals_of_middling_scores_cover_as_much_or_more(n_speakers, least):
+    assert least <= coverage(n_speakers, (6, 4)) <= 97
+
+
+def test_speakers_below_thirty_are_marked():
+    assert [marked(number) for number in (2, 29, 30)] == ["2 †", "29 †", "30"]
 
 
 def test_a_class_that_was_not_drawn_has_no_recall():
@@ -127,7 +153,7 @@ def test_the_smallest_p_is_that_of_all_speakers_agreeing(n_speakers):
     found = compare(worse, better)
     assert found.exact
     assert found.differences["war"].value == 1
-    assert found.differences["war"].p == found.differences["uar"].p == 2 ** (1 - n_speakers)
+    assert found.differences["war"].p == found.differences["uar"].p == found.smallest_p == 2 ** (1 - n_speakers)
 
 
 def test_drawn_signs_come_near_all_signs_and_never_to_zero():
@@ -142,7 +168,7 @@ def test_drawn_signs_come_near_all_signs_and_never_to_zero():
     assert every.differences["war"].p == pytest.approx(expected)
     assert drawn.differences["war"].p == pytest.approx(expected, abs=0.02)
     worse, better = one_class(np.zeros((40, 2), int)), one_class(np.ones((40, 2), int))
-    assert compare(worse, better).differences["war"].p == 1 / 10_001
+    assert compare(worse, better).differences["war"].p == compare(worse, better).smallest_p == 1 / 10_001
 
 
 def test_differences_are_paired():
