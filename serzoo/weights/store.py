@@ -29,7 +29,7 @@ if typing.TYPE_CHECKING:
 FILES = Path(__file__).with_name("files")
 """Where the pretrained sets of the package are: cards ``NAME.yaml``, each beside its file unless it says an address."""
 
-DEFAULT = "timnet.ravdess_v1"
+DEFAULT = "dense_tcn.ravdess_v1"
 """The set that tells emotions where none is named."""
 
 TOLERANCE = 1e-5
