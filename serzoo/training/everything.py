@@ -89,6 +89,8 @@ def _check(recipe: Recipe) -> None:
             f"training.selection is {rule}, which scores recordings that are not trained on, and there are none; "
             "set it to last-epoch, and training.epochs to what the folds kept."
         )
-    source = gender_settings(recipe).source
-    if source != GOLDEN:
-        raise ConfigError(f"gender.source is {source}, whose classifier is of a fold; set it to {GOLDEN}.")
+    genders = gender_settings(recipe)
+    if genders.source != GOLDEN:
+        raise ConfigError(f"gender.source is {genders.source}, whose classifier is of a fold; set it to {GOLDEN}.")
+    if genders.train_on != "all":
+        raise ConfigError(f"gender.train_on is {genders.train_on}, which leaves recordings out; set it to all.")

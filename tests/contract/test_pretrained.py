@@ -60,8 +60,9 @@ def heard_whole(classifier, clip, **gender):
     return classifier.predict(clip, spec.sample_rate, windows="auto" if spec.n_samples is None else False, **gender)
 
 
-def test_the_usual_set_is_there_once_there_is_any():
-    assert store.DEFAULT in SETS or not SETS
+def test_the_sets_that_are_promised_are_there():
+    assert store.DEFAULT == "dense_tcn.ravdess_v1"
+    assert {"dense_tcn.ravdess_v1", "timnet.ravdess_v1", "dense_tcn.ravdess_emodb_v1"} <= set(SETS)
 
 
 def test_it_answers_as_its_card_says(classifier):

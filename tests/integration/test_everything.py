@@ -80,6 +80,7 @@ def test_an_interrupted_training_goes_on(model, cache, tmp_path, monkeypatch, no
     [
         ({"training.selection": "best-validation-uar"}, "training.selection is best-validation-uar, which scores"),
         ({"training.selection": "leaky-best-test-war"}, "training.selection is leaky-best-test-war, which scores"),
+        ({"gender.train_on": "female"}, "gender.train_on is female, which leaves recordings out; set it to all"),
         ({"model.name": "svc", "model.arguments": {}}, "svc is a simple classifier, and only networks train so"),
     ],
 )
