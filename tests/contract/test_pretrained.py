@@ -90,7 +90,8 @@ def test_the_card_tells_what_it_is_worth(classifier):
     scores, calibration = classifier.card.scores, classifier.card.calibration
     assert {"uar", "war", "uar_of_folds"} <= set(scores)
     assert np.mean(scores["uar_of_folds"]) == pytest.approx(scores["uar"], abs=1e-5)
-    assert calibration.error_after < max(0.1, calibration.error_before + 0.02), "found on folds it was not fitted on"
+    # from one corpus to another no temperature holds, and the card says so; within a corpus it must
+    assert calibration.error_after < (0.25 if "cross" in classifier.card.protocol else 0.1)
     assert calibration.n >= 50
     assert calibration.threshold > 0
     assert classifier.threshold == calibration.threshold
