@@ -24,6 +24,7 @@ from serzoo.zoo import full_arguments
 MADE_HERE = "timnet.tiny_v1"
 SAID = f"Model: {MADE_HERE}, knows nothing; free: no recordings, made by serzoo on first use\n"
 SETS = serzoo.list_pretrained("emotion")
+PAGE = Path(__file__).parents[2] / "docs" / "pretrained.md"
 
 NOT_ON_JAX = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow writes exports")
 
@@ -65,6 +66,16 @@ def test_the_sets_that_are_promised_are_there():
     assert {"dense_tcn.ravdess_v1", "timnet.ravdess_v1", "dense_tcn.ravdess_emodb_v1"} <= set(SETS)
 
 
+@pytest.mark.parametrize("name", SETS)
+def test_the_documentation_says_of_it_what_its_card_does(name):
+    card = store.pretrained_card(name)
+    (row,) = (line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith(f"| `{name}`"))
+    found = card.calibration
+    judged = f"{100 * found.error_after:.1f} %, {100 * found.coverage:.0f} %, {100 * found.accuracy:.0f} %"
+    assert f"{100 * card.scores['uar']:.2f} UAR" in row
+    assert judged in row
+
+
 def test_it_answers_as_its_card_says(classifier):
     card = classifier.card
     found = classifier.predict(synthesize(**card.input), card.input["sample_rate"], **told(classifier))
@@ -91,7 +102,7 @@ def test_the_card_tells_what_it_is_worth(classifier):
     assert {"uar", "war", "uar_of_folds"} <= set(scores)
     assert np.mean(scores["uar_of_folds"]) == pytest.approx(scores["uar"], abs=1e-5)
     # from one corpus to another no temperature holds, and the card says so; within a corpus it must
-    assert calibration.error_after < (0.25 if "cross" in classifier.card.protocol else 0.1)
+    assert calibration.error_after <= (0.25 if "cross" in classifier.card.protocol else 0.1)
     assert calibration.n >= 50
     assert calibration.threshold > 0
     assert classifier.threshold == calibration.threshold

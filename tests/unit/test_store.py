@@ -112,7 +112,12 @@ def test_a_name_is_one_wherever_it_is_used(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("gender-ravdes", "Did you mean 'gender-ravdess'? "), ("xyz", ""), ("timnet.ravdess_v", "Did you mean 'timnet.ravdess_v1'? ")]
+    ("name", "hint"),
+    [
+        ("gender-ravdes", "Did you mean 'gender-ravdess'? "),
+        ("xyz", ""),
+        ("timnet.ravdess_v", "Did you mean 'timnet.ravdess_v1'? "),
+    ],
 )
 def test_an_unknown_name_comes_with_the_nearest(name, hint):
     message = refused(UnknownNameError, name)
