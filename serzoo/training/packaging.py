@@ -338,12 +338,12 @@ def _joined(texts: Mapping[str, str]) -> str:
 def _worth(held_out: Sequence[HeldOut], threshold: float) -> dict[str, object]:
     """Return what a card says of the set's answers."""
     summary = summarise([fold for found in held_out for fold in found.folds])
-    first_folds = np.cumsum([0, *(len(found.folds) for found in held_out)])
+    first_folds = np.cumsum([0, *(len(found.folds) for found in held_out[:-1])])
     calibration = calibrate(
         np.concatenate([found.probabilities for found in held_out]),
         np.concatenate([found.targets for found in held_out]),
         np.concatenate([found.clips for found in held_out]),
-        np.concatenate([first + found.fold_numbers for first, found in zip(first_folds, held_out, strict=False)]),
+        np.concatenate([first + found.fold_numbers for first, found in zip(first_folds, held_out, strict=True)]),
         threshold,
     )
     return {
