@@ -7,8 +7,7 @@ waits while the others work: the repeats take turns, and a ratio is the median o
 other work on the machine weighs on all of them. Processor time, the sum over all threads, is less at its mercy.
 
 The floor is what the products of the step's convolutions take by their definition, forward and for both gradients, at
-the shapes that the model has, each by the faster of TensorFlow and XLA; nothing else is in it. serzoo needs fewer
-products than the definition in wide layers.
+the shapes that the model has, in float32, each by the faster of TensorFlow and XLA; nothing else is in it.
 """
 
 import argparse
@@ -25,17 +24,18 @@ from typing import Any
 import numpy as np
 from measuring import machine
 
-STOCK, STOCK_XLA, TORCH, SERZOO, SERZOO_PLAIN, FLOOR = (
+STOCK, STOCK_XLA, TORCH, SERZOO, SERZOO_PLAIN, SERZOO_BFLOAT16, FLOOR = (
     "stock Keras",
     "stock Keras, XLA",
     "PyTorch",
     "serzoo",
     "serzoo, no XLA",
+    "serzoo, bfloat16",
     "floor",
 )
 WAYS = {
     "timnet": (STOCK, STOCK_XLA, SERZOO, SERZOO_PLAIN, FLOOR),
-    "tbdm": (STOCK, STOCK_XLA, TORCH, SERZOO, SERZOO_PLAIN, FLOOR),
+    "tbdm": (STOCK, STOCK_XLA, TORCH, SERZOO, SERZOO_PLAIN, SERZOO_BFLOAT16, FLOOR),
 }
 LEARNING_RATE, BETAS, ADAM_EPSILON = 1e-3, (0.93, 0.98), 1e-8
 N_FEATURES, N_CLASSES = 39, 8
@@ -152,16 +152,20 @@ def keras_model(options: argparse.Namespace) -> Any:
     import keras
     import stock_models
 
-    from serzoo.config import TrainingConfig
+    from serzoo.config import BFLOAT16, TrainingConfig
     from serzoo.models.tbdm import TBDMNet
     from serzoo.models.timnet import TIMNet
     from serzoo.training.compiling import compile_network
 
-    if options.way in (SERZOO, SERZOO_PLAIN):
+    settings = {
+        SERZOO: TrainingConfig(),
+        SERZOO_PLAIN: TrainingConfig(jit_compile=False),
+        SERZOO_BFLOAT16: TrainingConfig(jit_compile=False, precision=BFLOAT16),
+    }
+    if options.way in settings:
         kind = {"timnet": TIMNet, "tbdm": TBDMNet}[options.model]
         network = kind(n_classes=N_CLASSES, n_frames=options.frames)
-        training = TrainingConfig() if options.way == SERZOO else TrainingConfig(jit_compile=False)
-        compile_network(network, network, training)
+        compile_network(network, network, settings[options.way])
         return network
     model = getattr(stock_models, f"stock_{options.model}")(options.frames, N_CLASSES)
     adam = keras.optimizers.Adam(LEARNING_RATE, *BETAS, epsilon=ADAM_EPSILON)

@@ -47,6 +47,9 @@ The quaternion anti-transfer paper gives the sizes, 17, 5 and 2 actors, but not 
 are taken in order, which puts one man and one woman into the test part.
 """
 
+INNER = "inner-"
+"""What a protocol's name begins with that scores on recordings held out of another protocol's training parts."""
+
 PART_COLUMN, SOURCE, TARGET = "part", "source", "target"
 """The column in which :func:`cross_corpus` notes which of the two corpora a recording is from."""
 
@@ -103,6 +106,11 @@ class Protocol:
     speaker_independent: bool
     split: Callable[[Manifest], list[Fold]]
 
+    @property
+    def takes_two_corpora(self) -> bool:
+        """Whether it splits what :func:`cross_corpus` joins."""
+        return self.name.removeprefix(INNER).startswith("cross-")
+
     def folds(self, manifest: Manifest) -> list[Fold]:
         """Split ``manifest``.
 
@@ -120,11 +128,14 @@ def get_protocol(name: str) -> Protocol:
 
     Args:
         name: a name of :func:`protocol_names` with its numbers filled in, for example
-            ``"random10-seed46-v1"``. Without a version, the newest one is meant.
+            ``"random10-seed46-v1"``. Without a version, the newest one is meant. ``inner-`` and a name is
+            the protocol to choose settings by before that one's test parts are looked at.
 
     Raises:
         UnknownNameError: no family of protocols has such names.
     """
+    if name.startswith(INNER):
+        return _inner(get_protocol(name.removeprefix(INNER)))
     for candidate in (name, *(f"{name}-v{version}" for version in range(_NEWEST_VERSION, 0, -1))):
         for family in _FAMILIES:
             numbers = family.match(candidate)
@@ -135,7 +146,11 @@ def get_protocol(name: str) -> Protocol:
 
 def protocol_names() -> dict[str, str]:
     """Return the families of protocols: name pattern to one-line summary, K and S standing for numbers."""
-    return {family.template: family.summary for family in _FAMILIES}
+    return {
+        **{family.template: family.summary for family in _FAMILIES},
+        f"{INNER}PROTOCOL": "any of these without its test parts: scores what is held out of each training part, "
+        "to choose settings by",
+    }
 
 
 def with_validation(fold: Fold, manifest: Manifest, fraction: float = 0.1, seed: int = 0) -> Fold:
@@ -313,6 +328,31 @@ def _source_to_target(manifest: Manifest) -> list[Fold]:
         )
     parts = manifest.column(PART_COLUMN)
     return [Fold(_fold_name(1), *_where(parts == SOURCE, parts == TARGET))]
+
+
+def _inner(outer: Protocol) -> Protocol:
+    """Return the protocol that tests on recordings held out of the training parts of ``outer``.
+
+    Those are ``outer``'s validation parts where it has some, else a fifth of the speakers, or a tenth of the recordings
+    where ``outer`` does not keep speakers apart.
+    """
+    name = f"{INNER}{outer.name}"
+    summary = f"{outer.name} without its test parts: scores what is held out of each training part"
+    return Protocol(name, summary, outer.speaker_independent, partial(_inner_folds, outer=outer))
+
+
+def _inner_folds(manifest: Manifest, outer: Protocol) -> list[Fold]:
+    folds = []
+    for fold in outer.folds(manifest):
+        if outer.speaker_independent or fold.validation is not None:
+            held_out = with_validation(fold, manifest, fraction=0.2)
+        else:
+            order = _shuffled(fold.train, seed=0)
+            n_held_out = max(1, round(0.1 * len(order)))
+            held_out = replace(fold, train=order[n_held_out:], validation=order[:n_held_out])
+        assert held_out.validation is not None
+        folds.append(Fold(fold.name, held_out.train, held_out.validation))
+    return folds
 
 
 # Names ----------------------------------------------------------------------------------------------------------------

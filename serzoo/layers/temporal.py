@@ -23,7 +23,8 @@ class DilatedConvBlock(keras.layers.Layer):
 
     Takes (batch, time, channels) and returns the same shape. This is the plain temporal
     convolution ("TCN") that TIM-Net's ablation puts in place of its temporal-aware block.
-    In a training that XLA compiles the sub-blocks are computed in a faster way than the layers', with the same results.
+    In a training that XLA compiles, or whose products are to be of less precision, the sub-blocks are computed in a
+    faster way than the layers', with the same results.
 
     Args:
         kernel_size: taps of each convolution.
@@ -70,6 +71,8 @@ class DilatedConvBlock(keras.layers.Layer):
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.compiled = keras.backend.backend() == "jax"
         """Whether to train in the way that is fast under XLA; without it the layers' own is faster."""
+        self.product_dtype: str | None = None
+        """What products over channels are computed in while training; None for the type of what is multiplied."""
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Create the convolutions and normalisations for as many channels as the input has."""
@@ -83,7 +86,7 @@ class DilatedConvBlock(keras.layers.Layer):
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Return the second sub-block's output, (batch, time, channels)."""
         trains = training and self.norm_1.trainable and self.norm_2.trainable  # frozen, they take moving statistics
-        if trains and self.compiled:
+        if trains and (self.compiled or self.product_dtype):
             return _turned(self._training_output(_turned(inputs)))
         hidden = self.activation(self.norm_1(self.conv_1(inputs)))
         hidden = self.activation(self.norm_2(self.conv_2(self.dropout(hidden))))
@@ -105,7 +108,7 @@ class DilatedConvBlock(keras.layers.Layer):
         return self._result(inputs, self._training_sub_block(hidden, self.conv_2, self.norm_2))
 
     def _training_sub_block(self, inputs: Any, conv: keras.layers.Conv1D, norm: keras.layers.BatchNormalization) -> Any:
-        convolved = dilated_convolution(inputs, conv.kernel, self.dilation_rate, self.padding)
+        convolved = dilated_convolution(inputs, conv.kernel, self.dilation_rate, self.padding, self.product_dtype)
         hidden = self.activation(normalize_batch(convolved, norm, conv.bias))
         return hidden * self._noise(hidden) if self.dropout.rate else hidden
 
@@ -174,11 +177,9 @@ class TemporalAwareBlock(DilatedConvBlock):
         return inputs * keras.ops.sigmoid(hidden)
 
 
-def set_compiled(layers: Iterable[keras.layers.Layer], compiled: bool) -> None:
-    """Tell the blocks among ``layers`` whether XLA compiles the training, before it is traced."""
-    for layer in layers:
-        if isinstance(layer, DilatedConvBlock):
-            layer.compiled = compiled
+def blocks_among(layers: Iterable[keras.layers.Layer]) -> list[DilatedConvBlock]:
+    """Return the blocks among ``layers``, to tell them how they are to train before that is traced."""
+    return [layer for layer in layers if isinstance(layer, DilatedConvBlock)]
 
 
 def _turned(frames: Any) -> Any:
@@ -186,7 +187,9 @@ def _turned(frames: Any) -> Any:
     return keras.ops.transpose(frames, (2, 1, 0))
 
 
-def dilated_convolution(inputs: Any, kernel: Any, dilation_rate: int, padding: str) -> Any:
+def dilated_convolution(
+    inputs: Any, kernel: Any, dilation_rate: int, padding: str, product_dtype: str | None = None
+) -> Any:
     """Convolve over time by matrix products, without a bias.
 
     In wide layers two taps take three products for every four of the definition (see :func:`_pairs_of_frames`).
@@ -196,18 +199,20 @@ def dilated_convolution(inputs: Any, kernel: Any, dilation_rate: int, padding: s
         kernel: (taps, channels, filters).
         dilation_rate: frames between two taps.
         padding: ``"causal"`` or ``"same"``, as of :class:`DilatedConvBlock`.
+        product_dtype: what the products are computed in; None for the type of the inputs.
 
     Returns:
-        (filters, time, batch).
+        (filters, time, batch), of the inputs' type.
     """
     taps, time = kernel.shape[0], keras.ops.shape(inputs)[1]
     missing = dilation_rate * (taps - 1)
     before = missing if padding == "causal" else missing // 2
     padded = keras.ops.pad(inputs, [[0, 0], [before, missing - before], [0, 0]])
-    pays = taps == 2 and kernel.shape[1] >= PAIRS_FROM_CHANNELS
+    # In less precision products are cheap, and differences of frames would lose what there is of it.
+    pays = taps == 2 and kernel.shape[1] >= PAIRS_FROM_CHANNELS and product_dtype is None
     paired = time // (2 * dilation_rate) * (2 * dilation_rate) if pays else 0
     if isinstance(paired, int) and paired == 0:
-        return _frame_by_frame(padded, kernel, dilation_rate)
+        return _frame_by_frame(padded, kernel, dilation_rate, product_dtype)
     outputs = _pairs_of_frames(padded[:, : paired + dilation_rate], kernel, dilation_rate)
     if isinstance(paired, int) and paired == time:
         return outputs
@@ -215,12 +220,13 @@ def dilated_convolution(inputs: Any, kernel: Any, dilation_rate: int, padding: s
     return keras.ops.concatenate([outputs, rest], axis=1)
 
 
-def _frame_by_frame(padded: Any, kernel: Any, dilation_rate: int) -> Any:
+def _frame_by_frame(padded: Any, kernel: Any, dilation_rate: int, product_dtype: str | None = None) -> Any:
     """Return the outputs, ``y[t] = sum_k w[k] x[t + k * d]``, by one product over all taps."""
     taps, channels, filters = kernel.shape
     time = keras.ops.shape(padded)[1] - dilation_rate * (taps - 1)
     shifted = [padded[:, tap * dilation_rate : tap * dilation_rate + time] for tap in range(taps)]
-    return _product(keras.ops.reshape(kernel, (taps * channels, filters)), keras.ops.concatenate(shifted, axis=0))
+    weights = keras.ops.reshape(kernel, (taps * channels, filters))
+    return _product(weights, keras.ops.concatenate(shifted, axis=0), product_dtype)
 
 
 def _pairs_of_frames(padded: Any, kernel: Any, dilation_rate: int) -> Any:
@@ -241,11 +247,13 @@ def _pairs_of_frames(padded: Any, kernel: Any, dilation_rate: int) -> Any:
     return ops.reshape(pairs, (kernel.shape[2], time, batch))
 
 
-def _product(weights: Any, columns: Any) -> Any:
-    """Return ``weights``, (channels, filters), applied to (channels, ...): (filters, ...)."""
-    channels, *others = keras.ops.shape(columns)
-    product = keras.ops.matmul(keras.ops.transpose(weights), keras.ops.reshape(columns, (channels, -1)))
-    return keras.ops.reshape(product, (weights.shape[1], *others))
+def _product(weights: Any, columns: Any, dtype: str | None = None) -> Any:
+    """Return ``weights``, (channels, filters), applied to (channels, ...): (filters, ...), of the columns' type."""
+    ops = keras.ops
+    channels, *others = ops.shape(columns)
+    factors = ops.transpose(weights), ops.reshape(columns, (channels, -1))
+    product = ops.matmul(*(ops.cast(factor, dtype or columns.dtype) for factor in factors))
+    return ops.reshape(ops.cast(product, columns.dtype), (weights.shape[1], *others))
 
 
 def normalize_batch(inputs: Any, norm: keras.layers.BatchNormalization, bias: Any | None) -> Any:

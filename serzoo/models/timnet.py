@@ -10,7 +10,7 @@ import keras
 
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.fusion import fuse_scales
-from serzoo.layers.temporal import DilatedConvBlock, TemporalAwareBlock, set_compiled, sum_directions
+from serzoo.layers.temporal import DilatedConvBlock, TemporalAwareBlock, blocks_among, sum_directions
 from serzoo.models.base import (
     EMBEDDING,
     SERModel,
@@ -119,7 +119,8 @@ class TIMNet(SERModel):
 
     def make_train_function(self, force: bool = False) -> Any:
         """Make what trains on a batch, of blocks that know whether XLA compiles it."""
-        set_compiled(self.layers, bool(self.jit_compile))
+        for layer in blocks_among(self.layers):
+            layer.compiled = bool(self.jit_compile)
         return super().make_train_function(force)
 
     def get_config(self) -> dict[str, Any]:

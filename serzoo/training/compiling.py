@@ -8,12 +8,19 @@ from typing import Any
 
 import keras
 
-from serzoo.config import OptimizerConfig, TrainingConfig
+from serzoo.config import FLOAT32, OptimizerConfig, TrainingConfig
+from serzoo.errors import ConfigError
+from serzoo.layers.temporal import blocks_among
 from serzoo.models.base import SERModel
 
 
 def compile_network(network: keras.Model, model: SERModel, training: TrainingConfig) -> None:
-    """Give a model, or the network it is trained in, its optimiser, and to the model itself cross-entropy and WAR."""
+    """Give a model, or the network it is trained in, its optimiser, and to the model itself cross-entropy and WAR.
+
+    Raises:
+        ConfigError: the model has nothing that could be of the settings' precision.
+    """
+    set_precision(model, training.precision)
     losses: dict[str, Any] = {}
     if network is model:  # smoothed targets come from the pipeline
         losses["loss"] = keras.losses.CategoricalCrossentropy(from_logits=model.classifier_activation is None)
@@ -22,6 +29,22 @@ def compile_network(network: keras.Model, model: SERModel, training: TrainingCon
     network.compile(optimizer=_optimizer(training.optimizer, network), jit_compile=jit_compile, **losses)
     if network is not model:
         model.compile(jit_compile=jit_compile)  # to predict held-out parts
+
+
+def set_precision(model: SERModel, precision: str) -> None:
+    """Tell the model's dilated blocks what to compute their products in while training.
+
+    Raises:
+        ConfigError: it has none, and the precision is not the usual one.
+    """
+    blocks = blocks_among(model.layers)
+    if precision != FLOAT32 and not blocks:
+        raise ConfigError(
+            f"training.precision is {precision}, but {model.name} has no dilated blocks to compute so, as timnet and "
+            "tbdm have; leave it out."
+        )
+    for block in blocks:
+        block.product_dtype = None if precision == FLOAT32 else precision
 
 
 class Workbench:
@@ -44,7 +67,9 @@ class Workbench:
             model: not compiled itself.
             training: the settings.
         """
-        settings = json.dumps([model.get_config(), str(training.optimizer), training.jit_compile], default=str)
+        settings = json.dumps(
+            [model.get_config(), str(training.optimizer), training.jit_compile, training.precision], default=str
+        )
         if self._network is None or settings != self._settings:
             self._network = model.without_training_state()
             self._variables = list(self._network.variables)  # before there are those of optimiser and metrics

@@ -15,6 +15,7 @@ from serzoo.errors import ConfigError, SerzooError, WeightsError, unknown_name
 from serzoo.models.base import SERModel
 from serzoo.models.rh_emo import RHEmo
 from serzoo.training.anti_transfer import AntiTransfer
+from serzoo.training.compiling import set_precision
 from serzoo.training.fit import History, fit
 from serzoo.training.objectives import Objective
 from serzoo.training.rh_emo import EmotionalReconstruction
@@ -95,9 +96,11 @@ def check_stages(recipe: Recipe, model: SERModel) -> None:
     """Raise SerzooError if a stage of the recipe's training cannot be; nothing is trained.
 
     Raises:
-        ConfigError: networks of different structure, no such feature layer, or RH-Emo's stages for another model.
+        ConfigError: networks of different structure, no such feature layer, RH-Emo's stages for another model, or a
+            precision for blocks that it does not have.
         UnknownNameError, WeightsError: a pretrained network cannot be read.
     """
+    set_precision(model, recipe.training.precision)
     pretrained = _pretrained(recipe)
     for layer in _layers(recipe):
         for stage in _stages(recipe, model, pretrained, layer):

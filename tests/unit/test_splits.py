@@ -11,6 +11,7 @@ from sklearn.model_selection import KFold
 from serzoo.data import load_corpus
 from serzoo.data.manifest import COLUMNS, Manifest
 from serzoo.data.splits import (
+    INNER,
     Fold,
     Protocol,
     cross_corpus,
@@ -65,7 +66,8 @@ def speakers_of(manifest: Manifest, indices: np.ndarray) -> list[str]:
 
 
 def test_every_family_is_tried_below() -> None:
-    assert {name.replace("K", "10").replace("S", "46") for name in protocol_names()} == {
+    families = [name for name in protocol_names() if not name.startswith(INNER)]
+    assert {name.replace("K", "10").replace("S", "46") for name in families} == {
         name.replace("seed0", "seed46").replace("seed3", "seed46") for name in PROTOCOLS
     } - {"random5-seed46-v1"}
 
@@ -303,6 +305,35 @@ def test_three_parts_of_two_speakers_are_refused_and_others_named(
 def test_three_parts_of_two_recordings_are_refused() -> None:
     with pytest.raises(DataError, match="custom has 2 recordings; training, validation and test need 3 or more"):
         get_protocol("random70-20-10-seed0").folds(manifest_of(["a"]).select([0, 1]))
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_inner_protocols_leave_the_test_parts_out_and_score_some_of_training(name: str) -> None:
+    manifest, outer, inner = PROTOCOLS[name], get_protocol(name), get_protocol(INNER + name)
+    assert (inner.name, inner.speaker_independent) == (INNER + name, outer.speaker_independent)
+    for whole, part in zip(outer.folds(manifest), inner.folds(manifest), strict=True):
+        assert part.name == whole.name
+        assert part.validation is None
+        known = whole.train if whole.validation is None else np.concatenate([whole.train, whole.validation])
+        assert sorted(np.concatenate([part.train, part.test])) == sorted(known)
+        if whole.validation is not None:
+            np.testing.assert_array_equal(part.test, whole.validation)
+        if inner.speaker_independent:
+            assert not set(speakers_of(manifest, part.train)) & set(speakers_of(manifest, part.test))
+
+
+def test_inner_protocols_hold_out_a_fifth_of_the_speakers_or_a_tenth_of_the_recordings() -> None:
+    speakers = [speakers_of(RAVDESS, fold.test) for fold in get_protocol("inner-emobox6-v1").folds(RAVDESS)]
+    assert [len(fold) for fold in speakers] == [4] * 6
+    for fold in get_protocol("inner-random10-seed46-v1").folds(RAVDESS):
+        assert len(fold.test) == round(0.1 * (len(fold.train) + len(fold.test)))
+
+
+def test_inner_protocols_are_versioned_as_their_outer_ones() -> None:
+    assert get_protocol("inner-emobox6").name == "inner-emobox6-v1"
+    assert "emobox6-v1 without its test parts" in get_protocol("inner-emobox6").summary
+    with pytest.raises(UnknownNameError, match="Did you mean 'emobox6-v1'"):
+        get_protocol("inner-emobox")
 
 
 def test_random_protocols_need_no_speakers() -> None:

@@ -4,9 +4,13 @@ import keras
 import numpy as np
 import pytest
 
+from serzoo.config import TrainingConfig
+from serzoo.errors import ConfigError
 from serzoo.layers import temporal
-from serzoo.layers.temporal import DilatedConvBlock, TemporalAwareBlock, set_compiled
+from serzoo.layers.temporal import DilatedConvBlock, TemporalAwareBlock, blocks_among
+from serzoo.models.dense_tcn import DenseTCN
 from serzoo.models.timnet import TIMNet
+from serzoo.training.compiling import Workbench, compile_network
 
 N_FRAMES, N_CHANNELS = 13, 3
 
@@ -22,13 +26,13 @@ BLOCKS = [
 ]
 
 
-def train(block, arguments, compiled, n_steps=2):
+def train(block, arguments, compiled, n_steps=2, product_dtype=None):
     """Return the losses, weights and moving statistics after steps of plain descent, and its gradients with them."""
     keras.utils.set_random_seed(5)
     layer = block(**arguments)
     inputs = keras.Input((None, N_CHANNELS))
     model = keras.Model(inputs, keras.layers.Dense(2)(layer(inputs)))
-    layer.compiled = compiled
+    layer.compiled, layer.product_dtype = compiled, product_dtype
     model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=False)
     rng = np.random.default_rng(0)
     features = rng.normal(2.0, 1.0, (4, N_FRAMES, N_CHANNELS)).astype("float32")
@@ -73,7 +77,52 @@ def test_timnet_tells_its_blocks_whether_it_is_compiled():
         assert {block.compiled for block in blocks} == {jit_compile}
 
 
-def test_other_layers_are_not_told():
-    layer = keras.layers.ReLU()
-    set_compiled([layer], True)
-    assert not hasattr(layer, "compiled")
+def test_only_blocks_are_told():
+    block = TemporalAwareBlock()
+    assert blocks_among([keras.layers.ReLU(), block]) == [block]
+
+
+@pytest.mark.parametrize("padding", ["causal", "same"])
+def test_products_of_bfloat16_are_those_of_rounded_factors(padding):
+    rng = np.random.default_rng(1)
+    inputs, kernel = (rng.normal(size=shape).astype("float32") for shape in ((5, 9, 4), (2, 5, 6)))
+    found = temporal.dilated_convolution(inputs, kernel, 3, padding, "bfloat16")
+    rounded = [keras.ops.cast(keras.ops.cast(values, "bfloat16"), "float32") for values in (inputs, kernel)]
+    expected = np.asarray(temporal.dilated_convolution(*rounded, 3, padding))
+    assert keras.backend.standardize_dtype(found.dtype) == "float32"
+    np.testing.assert_allclose(found, expected, rtol=2**-8, atol=1e-6)  # the sum is rounded once more
+    assert not np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("block", "arguments"), BLOCKS)
+def test_training_in_bfloat16_goes_where_float32_does(block, arguments):
+    exact, rounded = (train(block, arguments, True, product_dtype=dtype) for dtype in (None, "bfloat16"))
+    for one, other in zip(exact, rounded, strict=True):
+        np.testing.assert_allclose(other, one, rtol=0.05, atol=0.02)
+    assert any(not np.array_equal(one, other) for one, other in zip(exact, rounded, strict=True))
+
+
+def test_bfloat16_needs_no_xla():
+    """Nor does it make differences of frames, in which little of a rounded value would be left."""
+    plain, turned = (train(*BLOCKS[1], compiled, product_dtype="bfloat16") for compiled in (False, True))
+    for one, other in zip(plain, turned, strict=True):
+        np.testing.assert_array_equal(other, one)
+
+
+def test_precision_is_told_to_blocks_and_refused_without_any():
+    model = TIMNet(n_classes=2, n_features=3, n_blocks=1)
+    blocks = blocks_among(model.layers)
+    for precision, dtype in (("bfloat16", "bfloat16"), ("float32", None)):
+        compile_network(model, model, TrainingConfig(precision=precision))
+        assert [block.product_dtype for block in blocks] == [dtype] * 2
+    other = DenseTCN(n_classes=2, n_features=8, n_blocks=1)
+    compile_network(other, other, TrainingConfig())
+    with pytest.raises(ConfigError, match=r"precision is bfloat16, but dense_tcn has no dilated blocks.*leave it out"):
+        compile_network(other, other, TrainingConfig(precision="bfloat16"))
+
+
+def test_workbench_compiles_anew_for_another_precision():
+    bench, model = Workbench(), TIMNet(n_classes=2, n_features=3, n_blocks=1)
+    lent = [bench.lend(model, TrainingConfig(precision=precision)) for precision in ("float32", "bfloat16", "bfloat16")]
+    assert lent[0] is not lent[1]
+    assert lent[1] is lent[2]
