@@ -111,6 +111,11 @@ class Protocol:
         """Whether it splits what :func:`cross_corpus` joins."""
         return self.name.removeprefix(INNER).startswith("cross-")
 
+    @property
+    def tests_on_both(self) -> bool:
+        """Whether recordings of both corpora are in its test parts."""
+        return self.name.removeprefix(INNER).startswith("cross-pooled")
+
     def folds(self, manifest: Manifest) -> list[Fold]:
         """Split ``manifest``.
 
@@ -322,12 +327,33 @@ def _speaker_70_20_10(manifest: Manifest, seed: int) -> list[Fold]:
 
 
 def _source_to_target(manifest: Manifest) -> list[Fold]:
+    parts = _of_two_corpora(manifest)
+    return [Fold(_fold_name(1), *_where(parts == SOURCE, parts == TARGET))]
+
+
+def _pooled(manifest: Manifest, folds: int, seed: int) -> list[Fold]:
+    parts, speakers = _of_two_corpora(manifest), manifest.column("speaker")
+    tested = np.empty(len(manifest), np.int64)
+    for part in (SOURCE, TARGET):
+        names = _shuffled(np.unique(speakers[parts == part]), seed)
+        if len(names) < folds:
+            raise DataError(
+                f"A corpus of {manifest.corpus} has {_listed(names)}, too few for {folds} folds with some of its "
+                "speakers in each; use fewer folds."
+            )
+        for number, name in enumerate(names):
+            tested[speakers == name] = number % folds
+    return [Fold(_fold_name(number + 1), *_where(tested != number, tested == number)) for number in range(folds)]
+
+
+def _of_two_corpora(manifest: Manifest) -> np.ndarray:
+    """Return for each recording which of the two corpora it is from."""
     if PART_COLUMN not in manifest.frame.columns:
         raise DataError(
-            f"{manifest.corpus} is one corpus; cross-shared5-v1 needs two, joined by serzoo.data.splits.cross_corpus."
+            f"{manifest.corpus} is one corpus; the protocols cross-... need two, joined by "
+            "serzoo.data.splits.cross_corpus."
         )
-    parts = manifest.column(PART_COLUMN)
-    return [Fold(_fold_name(1), *_where(parts == SOURCE, parts == TARGET))]
+    return manifest.column(PART_COLUMN)
 
 
 def _inner(outer: Protocol) -> Protocol:
@@ -445,6 +471,12 @@ _FAMILIES = (
         "train on one corpus, test on another, on the classes they share of angry, fear, happy, neutral, sad (TIM-Net)",
         True,
         _source_to_target,
+    ),
+    _Family(
+        "cross-pooledK-seedS-v1",
+        "train and test on two corpora at once, on the same classes: K folds over the speakers of each, seed S",
+        True,
+        _pooled,
     ),
 )
 

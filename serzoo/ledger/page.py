@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from serzoo.data.splits import get_protocol
 from serzoo.errors import ConfigError, DataError
 from serzoo.ledger.compare import compare_runs
 from serzoo.ledger.entries import LEDGER, Ledger, NotRun, Row, Study, read_ledger
@@ -188,7 +189,8 @@ def _escape(text: str) -> str:
 def _task(line: Line) -> list[str]:
     """Return corpus and classes, protocol and how many of its folds are done."""
     recipe, n_folds = line.run.recipe, line.run.report["n_folds"]
-    corpus = " to ".join(filter(None, [recipe["corpus"], recipe.get("test_corpus")]))
+    way = " and " if get_protocol(recipe["protocol"]).tests_on_both else " to "
+    corpus = way.join(filter(None, [recipe["corpus"], recipe.get("test_corpus")]))
     told = "classes" if line.run.target == "label" else f"{line.run.target}s"
     done = len(line.run.folds)
     return [f"{corpus}, {len(line.run.class_names)} {told}", line.run.report["protocol"], f"{done} of {n_folds}"]

@@ -148,13 +148,14 @@ def read_held_out(folder: Path) -> HeldOut:
             f"{folder} has no report.json of a cross-validation; give the run folder of serzoo cv."
         ) from None
     recipe = read_recipe(folder / "recipe.yaml")
-    kind = "speaker-independent" if get_protocol(recipe.protocol).speaker_independent else "speaker-DEPENDENT"
+    protocol = get_protocol(recipe.protocol)
+    kind = "speaker-independent" if protocol.speaker_independent else "speaker-DEPENDENT"
     runs_of_folds = [[_read_run(folder / run, class_names) for run in names] for names in runs]
     read = [run for fold in runs_of_folds for run in fold]
     if not read:
         raise DataError(f"{folder} has no fold that is done; let serzoo cv go on.")
     lengths = [sum(len(run.targets) for run in fold) for fold in runs_of_folds]
-    tested_on = recipe.test_corpus or recipe.corpus
+    tested_on = "+".join(_corpora([recipe])) if protocol.tests_on_both else recipe.test_corpus or recipe.corpus
     return HeldOut(
         recipe=recipe,
         protocol=f"{recipe.protocol} ({kind}) of {recipe.name}, {len(runs)} of {n_folds} folds, "

@@ -16,7 +16,7 @@ from serzoo.errors import ConfigError, DataError, SerzooError, SerzooWarning, We
 from serzoo.features.spec import MFCCSpec
 from serzoo.training.cross_validate import cross_validate
 from serzoo.training.everything import EVERYTHING
-from serzoo.training.packaging import package
+from serzoo.training.packaging import package, read_held_out
 from serzoo.weights.cards import read_card
 
 NAME = "timnet.ravdess_v1"
@@ -177,6 +177,18 @@ def test_a_model_of_both_corpora_is_scored_by_both_directions(directions, tmp_pa
     assert card.trained_on == "all 24 recordings of ravdess and emodb that have its classes"
     assert card.calibration.n == 15, "recordings of two corpora are not the same, whatever they are called"
     assert len(card.scores["uar_of_folds"]) == 2
+
+
+def test_a_set_of_pooled_corpora_is_scored_on_both_at_once(folder, tmp_path):
+    change(
+        folder,
+        ("protocol: loso-v1", "protocol: cross-pooled2-seed0-v1"),
+        ("test_corpus: null", "test_corpus: emodb"),
+    )
+    assert {clip.split("/")[0] for clip in read_held_out(folder).clips} == {"ravdess+emodb"}
+    card = read_card(make(folder, tmp_path / "out", name="timnet.ravdess_emodb_v1"))
+    assert card.corpus == "ravdess+emodb"
+    assert "cross-pooled2-seed0-v1 (speaker-independent)" in card.protocol
 
 
 def test_scores_of_one_fold_are_refused(directions):

@@ -670,3 +670,16 @@ def test_keep_says_how_much_it_kept(run, results, tmp_path):
     assert "10 files" in out
     assert run("keep", results / "first", tmp_path / "kept")[0] == 2
     assert run("keep", results / "first", tmp_path / "kept", "--overwrite")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("protocol", "task"), [("cross-pooled2-seed0-v1", "ravdess and emodb"), ("cross-shared5-v1", "ravdess to emodb")]
+)
+def test_two_corpora_are_tested_on_together_or_one_after_the_other(tmp_path, protocol, task):
+    make_run(tmp_path / "first")
+    report = json.loads((tmp_path / "first" / "report.json").read_text())
+    report["recipe"] |= {"test_corpus": "emodb", "protocol": protocol}
+    report["protocol"] = protocol
+    (tmp_path / "first" / "report.json").write_text(json.dumps(report))
+    (tmp_path / "ledger.yaml").write_text("rows: [{title: Row, run: first, command: a, hardware: b}]")
+    assert f"| {task}, " in make_page(tmp_path)

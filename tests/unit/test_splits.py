@@ -57,6 +57,7 @@ PROTOCOLS = {
     "loso8-1-1-v1": IEMOCAP,
     "iemocap5-sessions-v1": IEMOCAP,
     "cross-shared5-v1": cross_corpus(RAVDESS, IEMOCAP),
+    "cross-pooled10-seed3-v1": cross_corpus(RAVDESS, IEMOCAP),
 }
 ONE_SPLIT = ("random70-20-10", "speaker70-20-10", "actor70-20-10", "cross-shared5")
 
@@ -260,7 +261,8 @@ def test_unknown_protocol_names_the_nearest_and_lists_all(name: str, near: str) 
         ("actor70-20-10", ["a", "b", "01"], "lacks 02, 03, .* and has a, b besides"),
         ("speaker70-20-10-seed0", ["a", "b"], r"custom has 2 speakers \(a, b\); .* need 3 or more; use loso-v1"),
         ("actor70-20-10", [f"s{n}" for n in range(1, 15)], r"but 14 speakers \(s1, s2, .*, s12, \.\.\.\); use all"),
-        ("cross-shared5", ["a", "b"], "needs two, joined by serzoo.data.splits.cross_corpus"),
+        ("cross-shared5", ["a", "b"], "need two, joined by serzoo.data.splits.cross_corpus"),
+        ("cross-pooled2-seed0", ["a", "b"], "need two, joined by serzoo.data.splits.cross_corpus"),
     ],
 )
 def test_manifests_that_do_not_fit_are_refused(name: str, speakers: list[str], message: str) -> None:
@@ -410,6 +412,20 @@ def test_cross_corpus_keeps_the_shared_classes_and_tells_speakers_apart() -> Non
     assert speakers_of(joined, fold.test) == ["emodb/03", "emodb/08"]
     assert len(fold.train) == 24 * 3 * 2
     assert set(joined.column("session")) == {""}
+
+
+def test_pooled_folds_test_on_speakers_of_both_corpora() -> None:
+    both = cross_corpus(RAVDESS, IEMOCAP)
+    folds = get_protocol("cross-pooled5-seed3-v1").folds(both)
+    counts = [
+        [sum(name.startswith(corpus) for name in speakers_of(both, fold.test)) for fold in folds]
+        for corpus in ("ravdess/", "iemocap/")
+    ]
+    assert counts == [[5, 5, 5, 5, 4], [2] * 5]
+    other = get_protocol("cross-pooled5-seed4-v1").folds(both)
+    assert speakers_of(both, folds[0].test) != speakers_of(both, other[0].test)
+    with pytest.raises(DataError, match=r"ravdess-to-iemocap has 10 speakers \(.*\), too few for 11 folds.*use fewer"):
+        get_protocol("cross-pooled11-seed3-v1").folds(both)
 
 
 def test_cross_corpus_of_five_class_corpora_has_the_five() -> None:
