@@ -10,6 +10,8 @@ from keras import ops
 
 from serzoo.errors import ConfigError
 
+_COUNTS = ("time_masks", "band_masks")
+
 
 @keras.saving.register_keras_serializable("serzoo")
 class SpectrogramAugment(keras.layers.Layer):
@@ -23,6 +25,7 @@ class SpectrogramAugment(keras.layers.Layer):
     vocal tracts differ. What is stretched or shifted in from outside repeats the frame or band at the edge.
 
     Args:
+        strength: what the bounds and widths below are multiplied by; 0 changes nothing.
         time_stretch: largest change of speed, as a natural logarithm: 0.2 is 0.82 to 1.22 times as fast.
         time_shift: largest shift, in frames.
         band_stretch: largest stretch over the bands, as a natural logarithm.
@@ -45,6 +48,7 @@ class SpectrogramAugment(keras.layers.Layer):
     def __init__(
         self,
         *,
+        strength: float = 1.0,
         time_stretch: float = 0.2,
         time_shift: float = 20.0,
         band_stretch: float = 0.05,
@@ -71,14 +75,16 @@ class SpectrogramAugment(keras.layers.Layer):
         }
         for argument, value in self.settings.items():
             _check_setting(argument, value, whole=argument.endswith(("masks", "width")))
+        _check_setting("strength", strength)
+        self.strength = strength
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Return the changed spectrograms, (batch, n_frames, n_bands)."""
-        if not training:
+        if not (training and self.strength):
             return inputs
-        settings, (_, n_frames, n_bands) = self.settings, ops.shape(inputs)
+        settings, (_, n_frames, n_bands) = self._scaled(), ops.shape(inputs)
         frames = self._places(inputs, n_frames, settings["time_stretch"], settings["time_shift"])
         bands = self._places(inputs, n_bands, settings["band_stretch"], settings["band_shift"])
         warped = _interpolated(ops.swapaxes(_interpolated(inputs, frames), 1, 2), bands)
@@ -94,7 +100,13 @@ class SpectrogramAugment(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that rebuild the layer."""
-        return {"name": self.name, **self.settings, "seed": self.seed}
+        return {"name": self.name, "strength": self.strength, **self.settings, "seed": self.seed}
+
+    def _scaled(self) -> dict[str, Any]:
+        """Return the settings as the strength leaves them: all but the numbers of masks are multiplied by it."""
+        scaled = {name: self.strength * value for name, value in self.settings.items() if name not in _COUNTS}
+        widths = {name: round(value) for name, value in scaled.items() if name.endswith("width")}
+        return {**self.settings, **scaled, **widths}
 
     def _places(self, inputs: Any, size: Any, stretch: float, shift: float) -> Any:
         """Return where each of ``size`` values is taken from, (batch, size), within 0..size - 1."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import Any
@@ -229,6 +230,12 @@ def check_fraction(name: str, value: object) -> None:
     """Raise ConfigError unless ``value`` is a number of at least 0 and below 1."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
         raise ConfigError(f"{name} is {value!r}; it must be a number of at least 0 and below 1.")
+
+
+def check_amount(name: str, value: object) -> None:
+    """Raise ConfigError unless ``value`` is a finite number of at least 0; True is 1 and False 0."""
+    if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        raise ConfigError(f"{name} is {value!r}; it must be a finite number of at least 0.")
 
 
 def check_flag(name: str, value: object) -> None:

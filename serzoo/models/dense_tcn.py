@@ -11,7 +11,7 @@ from serzoo.features.spec import FeatureSpec
 from serzoo.layers.augmentation import SpectrogramAugment
 from serzoo.layers.loudness import FloorLevel
 from serzoo.layers.pooling import AttentiveStatistics
-from serzoo.models.base import EMBEDDING, SERModel, check_choice, check_count, check_flag, check_fraction
+from serzoo.models.base import EMBEDDING, SERModel, check_amount, check_choice, check_count, check_fraction
 
 _STEM = ((5, (2, 2)), (3, (2, 2)), (3, (1, 2)))
 """Kernel and strides, in time and over the bands, of the stem's convolutions."""
@@ -46,7 +46,8 @@ class DenseTCN(SERModel):
         heads: attentive means over time.
         dropout: share of a block's channels zeroed in training, in [0, 1); half of it after the stem, twice as much,
             but at most 0.9, before the classifier.
-        augment: whether to change clips in training.
+        augment: how strongly to change clips in training, at least 0: 1 where other speakers are to be understood, less
+            where the same ones are, 0 not at all.
         classifier_activation: ``"softmax"``, or None for logits.
         class_names: names of the outputs in order.
         feature_spec: the features the model takes.
@@ -76,7 +77,7 @@ class DenseTCN(SERModel):
         kernel_size: int = 3,
         heads: int = 4,
         dropout: float = 0.1,
-        augment: bool = True,
+        augment: float = 1.0,
         classifier_activation: str | None = "softmax",
         class_names: Sequence[str] | None = None,
         feature_spec: FeatureSpec | Mapping[str, object] | None = None,
@@ -101,13 +102,13 @@ class DenseTCN(SERModel):
         for argument in ("n_features", "n_channels", "n_blocks", "filters", "stem_filters", "kernel_size", "heads"):
             check_count(argument, settings[argument])
         check_fraction("dropout", dropout)
-        check_flag("augment", augment)
+        check_amount("augment", augment)
         check_choice("classifier_activation", classifier_activation, ("softmax", None))
 
         inputs = keras.Input((n_frames, n_features, n_channels), name="features")
         bands = FloorLevel(_RANGE, name="floor")(inputs[..., 0])
         if augment:
-            bands = SpectrogramAugment(name="augment")(bands)
+            bands = SpectrogramAugment(strength=float(augment), name="augment")(bands)
         hidden = _stem(bands, stem_filters, dropout / 2)
         hidden = _unit(keras.layers.Conv1D(filters, 1, use_bias=False, name="entry_conv")(hidden), "entry")
         states = _blocks(hidden, n_blocks, filters, kernel_size, dropout)

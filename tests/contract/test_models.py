@@ -457,6 +457,9 @@ def test_bad_argument_of_acrnn_is_named(argument, value):
         ("rh_emo", "n_frames_padded", 500),
         ("rh_emo", "head_width", 0),
         ("rh_emo", "dropout", -0.1),
+        ("dense_tcn", "augment", -0.1),
+        ("dense_tcn", "augment", "yes"),
+        ("dense_tcn", "augment", float("inf")),
     ],
 )
 def test_bad_argument_of_a_picture_network_is_named(name, argument, value):

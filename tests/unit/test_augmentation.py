@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+import serzoo
 from serzoo.errors import ConfigError
 from serzoo.layers.augmentation import SpectrogramAugment
 from serzoo.layers.loudness import FloorLevel
@@ -85,6 +86,30 @@ def test_masks_replace_bands_of_frames_and_of_mel_bands_by_the_clips_mean():
     assert set(bands) == {0, 1, 2}
 
 
+@pytest.mark.parametrize("strength", [0.5, 2.0])
+def test_strength_scales_every_bound_and_width(strength):
+    bounds = {"time_stretch": 0.2, "time_shift": 2.0, "band_stretch": 0.1, "band_shift": 1.0, "gain": 0.5}
+    widths = {"time_width": 4, "band_width": 2}
+    counts = {"time_masks": 2, "band_masks": 1}
+    clips = np.random.default_rng(0).normal(size=(20, 30, 8)).astype("float32")
+    scaled = {name: value * strength for name, value in bounds.items()}
+    scaled |= {name: round(value * strength) for name, value in widths.items()}
+    np.testing.assert_array_equal(
+        augmented(clips, strength=strength, **bounds, **widths, **counts), augmented(clips, **scaled, **counts)
+    )
+    np.testing.assert_array_equal(augmented(clips, strength=0.0, **bounds, **widths, **counts), clips)
+
+
+@pytest.mark.parametrize("augment", [0, 0.4, True])
+def test_dense_tcn_changes_clips_as_strongly_as_it_is_told(augment):
+    model = serzoo.build("dense_tcn", n_classes=2, n_features=8, n_blocks=1, augment=augment)
+    names = [layer.name for layer in model.layers]
+    assert ("augment" in names) == bool(augment)
+    if augment:
+        assert model.get_layer("augment").strength == augment
+    assert type(model).from_config(model.get_config()).settings["augment"] == augment
+
+
 def test_masks_are_no_wider_than_the_clip():
     assert np.isfinite(augmented(np.ones((50, 2, 3), np.float32), time_masks=2, time_width=30)).all()
 
@@ -95,6 +120,7 @@ def test_masks_are_no_wider_than_the_clip():
         ("time_stretch", -1, "finite"),
         ("gain", float("nan"), "finite"),
         ("band_shift", "far", "finite"),
+        ("strength", -0.5, "finite"),
         ("band_masks", 1.5, "whole"),
         ("time_masks", None, "whole"),
         ("time_width", True, "whole"),
