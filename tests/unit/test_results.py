@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from serzoo.data.splits import INNER
 from serzoo.ledger.check import problems
 from serzoo.metrics import HEADLINE, Scores, summarise
 from serzoo.training.gender_systems import SYSTEMS
@@ -17,7 +18,11 @@ EXPERIMENTS = (DOCS / "experiments.md").read_text(encoding="utf-8")
 LINKED = sorted(DOCS / path for path in set(re.findall(r"\]\((results/[^)#]+)\)", EXPERIMENTS)))
 """The run folders that the experiments are about; the tables of docs/results.md are about all there are."""
 
-RUNS = [path for path in LINKED if (path / "report.json").exists()]
+_REPORTED = [path for path in LINKED if (path / "report.json").exists()]
+RUNS = [path for path in _REPORTED if path.parent == DOCS / "results"]
+TRIALS = [path for path in _REPORTED if path not in RUNS]
+"""Runs of one fold that are a line of a table, to choose settings by."""
+
 SYSTEM_FOLDERS = [path for path in LINKED if (path / "systems.json").exists()]
 """Ways to use a gender, side by side."""
 
@@ -33,6 +38,7 @@ def test_every_number_of_the_results_follows_from_the_predictions():
 
 def test_there_are_experiments():
     assert RUNS
+    assert TRIALS
     assert CELLS
     assert SYSTEM_FOLDERS
     assert all((path / "report.json").exists() or (path / "table.md").exists() for path in LINKED)
@@ -48,6 +54,17 @@ def test_experiments_have_no_folds_but_those_of_runs():
     lines = re.findall(r"^\| (?:fold|seed )\d.*", EXPERIMENTS, re.MULTILINE)
     assert lines
     assert [line for line in lines if not line.startswith(tuple(rows))] == []
+
+
+@pytest.mark.parametrize("run", TRIALS, ids=lambda run: run.name)
+def test_lines_of_trials_follow_from_the_predictions(run):
+    report, folds, summary = recomputed(run)
+    assert [len(runs) for runs in folds] == [1]
+    assert report["protocol"].startswith(INNER), "settings may not be chosen on test parts"
+    line = re.search(rf"^\| \[.*\]\({run.relative_to(DOCS).as_posix()}\) (\| .*)", EXPERIMENTS, re.MULTILINE)
+    cells = " | ".join(f"{100 * summary.mean[score]:.2f}" for score in HEADLINE)
+    assert line
+    assert line[1] == f"| {report['recipe']['training']['epochs']} | {cells} |"
 
 
 def recomputed(run):
