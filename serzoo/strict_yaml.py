@@ -71,7 +71,11 @@ def parse(text: str, origin: str) -> Any:
         ConfigError: the document is not strict YAML; the message gives the line.
     """
     try:
-        return yaml.load(text, Loader=_Loader)  # a SafeLoader that admits less: it makes plain data only
+        loader = _Loader(text)
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
     except yaml.MarkedYAMLError as error:
         line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{origin}{line}: not strict YAML ({error.problem}).") from None
@@ -91,6 +95,8 @@ class _Dumper(yaml.SafeDumper):
 
 
 class _Loader(yaml.SafeLoader):
+    """Makes plain data only, of less than YAML's safe subset."""
+
     yaml_implicit_resolvers = {}  # noqa: RUF012 - none of YAML 1.1's; those of _PLAIN_VALUES are added below
     depth = 0
 
