@@ -103,10 +103,19 @@ def test_training_in_bfloat16_goes_where_float32_does(block, arguments):
 
 
 def test_bfloat16_needs_no_xla():
-    """Nor does it make differences of frames, in which little of a rounded value would be left."""
     plain, turned = (train(*BLOCKS[1], compiled, product_dtype="bfloat16") for compiled in (False, True))
     for one, other in zip(plain, turned, strict=True):
         np.testing.assert_array_equal(other, one)
+
+
+def test_bfloat16_makes_no_differences_of_frames(monkeypatch):
+    """Little of a rounded value would be left in them, so wide layers are computed as narrow ones are."""
+    frames, kernel = np.ones((3, 8, 2), np.float32), np.ones((2, 3, 4), np.float32)
+    monkeypatch.setattr(temporal, "PAIRS_FROM_CHANNELS", 1)
+    monkeypatch.setattr(temporal, "_pairs_of_frames", lambda *_: pytest.fail("differences of frames"))
+    temporal.dilated_convolution(frames, kernel, 1, "causal", "bfloat16")
+    with pytest.raises(pytest.fail.Exception, match="differences of frames"):
+        temporal.dilated_convolution(frames, kernel, 1, "causal")
 
 
 def test_precision_is_told_to_blocks_and_refused_without_any():
