@@ -578,7 +578,11 @@ def test_new_predictions_replace_compressed_ones(tmp_path):
     assert score_predictions(tmp_path / "kept" / "fold01" / "predictions.csv", CLASSES).war == 1.0
 
 
-@pytest.mark.parametrize("content", [b"", b"no gzip", gzip.compress(b"label,prediction\nx,y\n")[:-9]])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no gzip", gzip.compress(b"label,prediction\nx,y\n")[:-9]],
+    ids=["empty", "no gzip", "cut off"],  # gzip writes the time, and workers must agree on a test's name
+)
 def test_damaged_compressed_predictions_are_one_line(tmp_path, content):
     (tmp_path / "predictions.csv.gz").write_bytes(content)
     for read in (read_predictions, lambda folder: score_predictions(folder / "predictions.csv", CLASSES)):
