@@ -10,6 +10,7 @@ import keras
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.augmentation import SpectrogramAugment
 from serzoo.layers.loudness import FloorLevel
+from serzoo.layers.members import OpinionPool
 from serzoo.layers.pooling import AttentiveStatistics
 from serzoo.models.base import EMBEDDING, SERModel, check_amount, check_choice, check_count, check_fraction
 
@@ -18,6 +19,9 @@ _STEM = ((5, (2, 2)), (3, (2, 2)), (3, (1, 2)))
 
 _RANGE = 14.0
 """What is further below a clip's loudest band than this, in natural logarithms of power (61 dB), counts as silence."""
+
+_COUNTS = ("n_features", "n_channels", "n_blocks", "filters", "stem_filters", "kernel_size", "heads", "members")
+"""Arguments that are whole numbers from 1 on."""
 
 _MOMENTUM = 0.9
 """Of the moving statistics, which must follow the weights: there are about thirty steps in an epoch."""
@@ -30,6 +34,9 @@ class DenseTCN(SERModel):
     The stem sees a speaker's harmonics and formants wherever they lie, and leaves a quarter of the frames. Each block
     takes all the blocks before it, so that the representation holds scales from three of the stem's frames to dozens.
     In training every clip is changed as another speaker or channel would have (:class:`SpectrogramAugment`).
+
+    Several members are as many such networks side by side, whose logits are averaged. Each hears changes of its own and
+    is trained by a loss of its own (:class:`OpinionPool`).
 
     Takes log-mel frames, (batch, n_frames, n_features, n_channels), of which it hears the first channel: differences
     over time are left to the convolutions. Returns class probabilities, (batch, n_classes).
@@ -48,6 +55,7 @@ class DenseTCN(SERModel):
             but at most 0.9, before the classifier.
         augment: how strongly to change clips in training, at least 0: 1 where other speakers are to be understood, less
             where the same ones are, 0 not at all.
+        members: networks that answer together; each has as many weights as one alone.
         classifier_activation: ``"softmax"``, or None for logits.
         class_names: names of the outputs in order.
         feature_spec: the features the model takes.
@@ -78,6 +86,7 @@ class DenseTCN(SERModel):
         heads: int = 4,
         dropout: float = 0.1,
         augment: float = 1.0,
+        members: int = 1,
         classifier_activation: str | None = "softmax",
         class_names: Sequence[str] | None = None,
         feature_spec: FeatureSpec | Mapping[str, object] | None = None,
@@ -94,12 +103,13 @@ class DenseTCN(SERModel):
             "heads": heads,
             "dropout": dropout,
             "augment": augment,
+            "members": members,
             "classifier_activation": classifier_activation,
         }
         check_count("n_classes", n_classes, minimum=2)
         if n_frames is not None:
             check_count("n_frames", n_frames, minimum=self.min_frames)
-        for argument in ("n_features", "n_channels", "n_blocks", "filters", "stem_filters", "kernel_size", "heads"):
+        for argument in _COUNTS:
             check_count(argument, settings[argument])
         check_fraction("dropout", dropout)
         check_amount("augment", augment)
@@ -107,42 +117,63 @@ class DenseTCN(SERModel):
 
         inputs = keras.Input((n_frames, n_features, n_channels), name="features")
         bands = FloorLevel(_RANGE, name="floor")(inputs[..., 0])
-        if augment:
-            bands = SpectrogramAugment(strength=float(augment), name="augment")(bands)
-        hidden = _stem(bands, stem_filters, dropout / 2)
-        hidden = _unit(keras.layers.Conv1D(filters, 1, use_bias=False, name="entry_conv")(hidden), "entry")
-        states = _blocks(hidden, n_blocks, filters, kernel_size, dropout)
-        pooled = AttentiveStatistics(heads=heads, name=EMBEDDING)(states)
-        dropped = keras.layers.Dropout(min(2 * dropout, 0.9))(pooled)
-        outputs = keras.layers.Dense(n_classes, activation=classifier_activation, name="classifier")(dropped)
+        prefixes = [""] if members == 1 else [f"member_{number}_" for number in range(1, members + 1)]
+        pooled = [_pooled(bands, settings, prefix) for prefix in prefixes]
+        embedding = pooled[0] if members == 1 else keras.layers.Concatenate(name=EMBEDDING)(pooled)
+        dropped = keras.layers.Dropout(min(2 * dropout, 0.9))(embedding)
+        if members == 1:
+            outputs = keras.layers.Dense(n_classes, activation=classifier_activation, name="classifier")(dropped)
+        else:
+            shares = zip(prefixes, keras.ops.split(dropped, members, axis=-1), strict=True)
+            logits = [keras.layers.Dense(n_classes, name=f"{prefix}classifier")(share) for prefix, share in shares]
+            outputs = OpinionPool(classifier_activation, name="classifier")(logits)
         super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
         self.settings = settings
-        self.feature_layers = tuple(f"block_{number}" for number in range(1, n_blocks + 1))
+        numbers = range(1, n_blocks + 1)
+        self.feature_layers = tuple(f"{prefix}block_{number}" for prefix in prefixes for number in numbers)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that rebuild the model."""
         return {**super().get_config(), **self.settings}
 
 
-def _stem(bands: Any, filters: int, dropout: float) -> Any:
+def _pooled(bands: Any, settings: Mapping[str, Any], prefix: str) -> Any:
+    """Return what a member makes of clips, (batch, width), for bands of (batch, frames, bands).
+
+    Args:
+        bands: symbolic.
+        settings: the model's arguments.
+        prefix: of the names of the member's layers.
+    """
+    filters, dropout = settings["filters"], settings["dropout"]
+    if settings["augment"]:
+        bands = SpectrogramAugment(strength=float(settings["augment"]), name=f"{prefix}augment")(bands)
+    hidden = _stem(bands, settings["stem_filters"], dropout / 2, prefix)
+    entry = keras.layers.Conv1D(filters, 1, use_bias=False, name=f"{prefix}entry_conv")
+    hidden = _unit(entry(hidden), f"{prefix}entry")
+    states = _blocks(hidden, settings["n_blocks"], filters, settings["kernel_size"], dropout, prefix)
+    return AttentiveStatistics(heads=settings["heads"], name=prefix + EMBEDDING)(states)
+
+
+def _stem(bands: Any, filters: int, dropout: float, prefix: str) -> Any:
     """Return (batch, a quarter of the frames, channels of an eighth of the bands) for (batch, frames, bands)."""
     layers = keras.layers
-    hidden = layers.BatchNormalization(momentum=_MOMENTUM, name="band_norm")(bands)  # each band by its own statistics
-    hidden = keras.ops.expand_dims(hidden, -1)
+    normalize = layers.BatchNormalization(momentum=_MOMENTUM, name=f"{prefix}band_norm")  # each band by its own
+    hidden = keras.ops.expand_dims(normalize(bands), -1)
     for number, (kernel, strides) in enumerate(_STEM, 1):
         convolve = layers.Conv2D(
-            number * filters, kernel, strides, padding="same", use_bias=False, name=f"stem_{number}_conv"
+            number * filters, kernel, strides, padding="same", use_bias=False, name=f"{prefix}stem_{number}_conv"
         )
-        hidden = _unit(convolve(hidden), f"stem_{number}")
-    hidden = layers.SpatialDropout2D(dropout, name="stem_dropout")(hidden)
-    return layers.Reshape((-1, hidden.shape[2] * hidden.shape[3]), name="stem")(hidden)
+        hidden = _unit(convolve(hidden), f"{prefix}stem_{number}")
+    hidden = layers.SpatialDropout2D(dropout, name=f"{prefix}stem_dropout")(hidden)
+    return layers.Reshape((-1, hidden.shape[2] * hidden.shape[3]), name=f"{prefix}stem")(hidden)
 
 
-def _blocks(hidden: Any, n_blocks: int, filters: int, kernel_size: int, dropout: float) -> Any:
+def _blocks(hidden: Any, n_blocks: int, filters: int, kernel_size: int, dropout: float, prefix: str) -> Any:
     """Return the outputs of all blocks beside each other, (batch, time, n_blocks x filters)."""
     layers, states = keras.layers, [hidden]
     for number in range(1, n_blocks + 1):
-        name = f"block_{number}"
+        name = f"{prefix}block_{number}"
         taken = states[0]
         if len(states) > 1:
             joined = layers.Concatenate(name=f"{name}_joined")(states)
@@ -156,7 +187,7 @@ def _blocks(hidden: Any, n_blocks: int, filters: int, kernel_size: int, dropout:
             name=f"{name}_conv",
         )
         states.append(layers.SpatialDropout1D(dropout, name=name)(_unit(convolve(taken), name)))
-    return states[1] if n_blocks == 1 else layers.Concatenate(name="blocks")(states[1:])
+    return states[1] if n_blocks == 1 else layers.Concatenate(name=f"{prefix}blocks")(states[1:])
 
 
 def _unit(convolved: Any, name: str) -> Any:

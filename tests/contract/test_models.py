@@ -92,6 +92,13 @@ ABLATIONS = {
         "20 frames": {"n_frames": 20},
         "dropout": {"dropout": 0.3},
     },
+    "dense_tcn": {
+        "three members": {"members": 3, "filters": 16},
+        "members' logits": {"members": 2, "filters": 16, "classifier_activation": None},
+        "one block": {"n_blocks": 1},
+        "20 frames": {"n_frames": 20},
+        "w/o augmentation": {"augment": 0, "dropout": 0.0},
+    },
     "vgg16": {
         "three channels": {"n_channels": 3},
         "input in 0..1": {"normalization": "maximum"},
@@ -460,6 +467,8 @@ def test_bad_argument_of_acrnn_is_named(argument, value):
         ("dense_tcn", "augment", -0.1),
         ("dense_tcn", "augment", "yes"),
         ("dense_tcn", "augment", float("inf")),
+        ("dense_tcn", "members", 0),
+        ("dense_tcn", "members", 1.5),
     ],
 )
 def test_bad_argument_of_a_picture_network_is_named(name, argument, value):

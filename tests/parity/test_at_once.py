@@ -44,7 +44,7 @@ SMALL = {
     },
     "vgg16": {"n_frames_padded": 32, "n_features": 32, "width": 1 / 16},
     "qvgg16": {"embedding": None, "n_channels": 4, "n_features": 32, "n_frames_padded": 32, "width": 1 / 16},
-    "dense_tcn": {"n_features": 8, "n_blocks": 2, "filters": 4, "stem_filters": 2},
+    "dense_tcn": {"n_features": 8, "n_blocks": 1, "filters": 4, "stem_filters": 2, "members": 2},
     "rh_emo": {"n_features": 6, "n_frames_padded": 40, "head_width": 8},
 }
 
