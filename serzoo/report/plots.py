@@ -26,11 +26,13 @@ _RUNNING = {"loss": "training, with dropout", "war": "training WAR, with dropout
 def plot_history(history: History, path: Path) -> None:
     """Draw the loss and its terms and, beside them, all scores over the epochs; a line marks the kept epoch."""
     epochs = np.arange(1, len(history.records) + 1)
+    marker = "o" if len(epochs) == 1 else None  # a single point is no line to see
     figure = _figure(9, 3.5)
     loss, score = figure.subplots(1, 2)
     for name in history.records[-1]:
         label = _RUNNING.get(name, name.replace("_", " ").replace("uar", "UAR").replace("war", "WAR"))
-        (score if name.endswith(("uar", "war")) else loss).plot(epochs, history.column(name), label=label)
+        axes = score if name.endswith(("uar", "war")) else loss
+        axes.plot(epochs, history.column(name), label=label, marker=marker)
     for axes, title in ((loss, "Loss"), (score, "Score")):
         axes.axvline(history.selected_epoch, color="grey", linestyle=":", label="kept epoch")
         axes.set(title=title, xlabel="epoch")

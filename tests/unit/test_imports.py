@@ -2,10 +2,13 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from configparser import ConfigParser
 from dataclasses import dataclass
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -139,6 +142,22 @@ def test_tensorflow_is_imported_where_it_is_needed_only() -> None:
     assert [file for file in users if not file.startswith(TENSORFLOW_ONLY)] == []
     assert {found.file for found in IMPORTS if found.package == "jax"} == set(JAX_ONLY)
     assert not [str(found) for found in IMPORTS if found.package == "torch"]
+
+
+def test_what_is_imported_is_declared() -> None:
+    """What another package happens to bring along may be gone with that package's next version."""
+    setup = ConfigParser()
+    setup.read(PACKAGE.parent / "setup.cfg", encoding="utf-8")
+    needed = setup["options"]["install_requires"] + setup["options.extras_require"]["dev"]
+    declared = {distribution.lower() for distribution in re.findall(r"^[\w.-]+", needed, flags=re.MULTILINE)}
+    distributions = packages_distributions()
+    theirs = {found.package for found in IMPORTS} - sys.stdlib_module_names - {"serzoo"}
+    assert len(theirs) >= 10
+    assert [
+        package
+        for package in sorted(theirs & distributions.keys())
+        if not declared & {distribution.lower() for distribution in distributions[package]}
+    ] == []
 
 
 @pytest.mark.parametrize(

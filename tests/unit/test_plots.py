@@ -4,7 +4,8 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from serzoo.report.plots import plot_embedding
+from serzoo.report.plots import plot_embedding, plot_history
+from serzoo.training.fit import History
 
 
 @pytest.mark.parametrize("width", [1, 2, 5])
@@ -12,6 +13,15 @@ def test_representations_of_any_width_are_drawn(tmp_path, width):
     values = np.random.default_rng(0).normal(size=(12, width)).astype("float32")
     plot_embedding(values, np.arange(12) % 2, ("a", "b"), tmp_path / "tsne.png")
     assert np.ptp(matplotlib.image.imread(tmp_path / "tsne.png")) > 0.5
+
+
+@pytest.mark.parametrize("n_epochs", [1, 2])
+def test_a_curve_of_one_epoch_can_be_seen(tmp_path, n_epochs):
+    plot_history(History(({"loss": 1.0, "war": 0.5},) * n_epochs, selected_epoch=1), tmp_path / "curves.png")
+    picture = matplotlib.image.imread(tmp_path / "curves.png")[:, :, :3]
+    blue = np.abs(picture - np.array([31, 119, 180]) / 255).max(axis=-1) < 0.05
+    in_axes = blue[: int(0.75 * len(blue))]  # below are the legends
+    assert in_axes.sum() > 40
 
 
 def test_of_few_clips_no_picture_is_made(tmp_path):
