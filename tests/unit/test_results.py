@@ -21,7 +21,7 @@ LINKED = sorted(DOCS / path for path in set(re.findall(r"\]\((results/[^)#]+)\)"
 _REPORTED = [path for path in LINKED if (path / "report.json").exists()]
 RUNS = [path for path in _REPORTED if path.parent == DOCS / "results"]
 TRIALS = [path for path in _REPORTED if path not in RUNS]
-"""Runs of one fold that are a line of a table, to choose settings by."""
+"""Runs of one fold, with one seed or several, that are a line of a table, to choose settings by."""
 
 SYSTEM_FOLDERS = [path for path in LINKED if (path / "systems.json").exists()]
 """Ways to use a gender, side by side."""
@@ -59,12 +59,23 @@ def test_experiments_have_no_folds_but_those_of_runs():
 @pytest.mark.parametrize("run", TRIALS, ids=lambda run: run.name)
 def test_lines_of_trials_follow_from_the_predictions(run):
     report, folds, summary = recomputed(run)
-    assert [len(runs) for runs in folds] == [1]
+    assert len(folds) == 1
     assert report["protocol"].startswith(INNER), "settings may not be chosen on test parts"
     line = re.search(rf"^\| \[.*\]\({run.relative_to(DOCS).as_posix()}\) (\| .*)", EXPERIMENTS, re.MULTILINE)
     cells = " | ".join(f"{100 * summary.mean[score]:.2f}" for score in HEADLINE)
     assert line
     assert line[1] == f"| {report['recipe']['training']['epochs']} | {cells} |"
+
+
+def test_average_of_the_seeds_follows_from_their_predictions():
+    run = DOCS / "results" / "dense_tcn-inner" / "a4e100x3"
+    tables = [read_predictions(run / name) for name in ("fold01", "fold01-seed1", "fold01-seed2")]
+    columns = [column for column in tables[0].columns if column.startswith("p_")]
+    classes = [column.removeprefix("p_") for column in columns]
+    answers = sum(table[columns].to_numpy() for table in tables).argmax(axis=-1)
+    targets = [classes.index(label) for label in tables[0]["label"]]
+    averaged = Scores.from_predictions(np.array(targets), answers, classes)
+    assert f"averaged probabilities have {100 * averaged.uar:.2f} UAR" in EXPERIMENTS
 
 
 def recomputed(run):
