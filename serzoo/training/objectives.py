@@ -77,14 +77,14 @@ class TrainingNetwork(keras.Model):
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
-        """Return the sum of the objective's terms."""
+        """Return the sum of the objective's terms, and of what layers of the model add as in any other training."""
         del x, training
         outputs = keras.tree.map_structure(lambda output: ops.cast(output, "float32"), y_pred)  # for mixed precision
         terms = self.objective.terms(y, outputs, sample_weight)
         n_rows = ops.shape(class_targets(y))[0]
         for mean, term in zip(self.means, terms, strict=True):
             mean.update_state(term, sample_weight=n_rows)  # the last batch of an epoch may be smaller
-        return sum(terms)
+        return sum(terms) + sum(self.losses)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         """Return the means so far over the epoch: the loss, its terms, and WAR where the model answers."""

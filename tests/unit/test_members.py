@@ -7,6 +7,7 @@ from keras import ops
 
 import serzoo
 from serzoo.layers.members import OpinionPool
+from serzoo.training.objectives import ANSWER, Objective, TrainingNetwork
 
 TARGETS = np.array([[1, 0, 0], [0.1, 0.8, 0.1], [0, 0.3, 0.7], [0, 0, 1]], np.float32)
 
@@ -75,6 +76,34 @@ def test_a_member_is_trained_as_if_it_were_alone():
     for layer, of_member in pairs:
         for theirs, ours in zip(layer.get_weights(), of_member.get_weights(), strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-6, err_msg=layer.name)
+
+
+class OfClasses(Objective):
+    """What a model minimises without an objective."""
+
+    term_names = ("classes",)
+
+    def outputs(self, model):
+        return {ANSWER: model.output}
+
+    def terms(self, targets, outputs, sample_weight):
+        return (keras.losses.CategoricalCrossentropy()(targets, outputs[ANSWER]),)
+
+    def fingerprint(self):
+        return b""
+
+
+def test_members_have_their_own_losses_under_an_objective_too():
+    clips = np.random.default_rng(1).normal(size=(len(TARGETS), 20, 8, 3)).astype(np.float32)
+    model = small(2)
+    trained = {"alone": model.without_training_state(), "objective": TrainingNetwork(model, OfClasses())}
+    trained["alone"].compile(loss=keras.losses.CategoricalCrossentropy())
+    losses = {
+        name: float(network.compute_loss(clips, TARGETS, network(clips, training=True), training=True))
+        for name, network in trained.items()
+    }
+    assert float(model.get_layer("classifier").losses[0]) > 1e-4
+    assert losses["objective"] == pytest.approx(losses["alone"], rel=1e-5)
 
 
 def test_members_are_as_many_networks():
