@@ -36,7 +36,7 @@ def plot_history(history: History, path: Path) -> None:
     for axes, title in ((loss, "Loss"), (score, "Score")):
         axes.axvline(history.selected_epoch, color="grey", linestyle=":", label="kept epoch")
         axes.set(title=title, xlabel="epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)  # below, so that it hides no curve
     score.set_ylim(0, 1.02)
     _save(figure, path)
