@@ -141,6 +141,8 @@ class TrainingConfig:
         precision: of the matrix products in the dilated blocks of TIM-Net and TBDM-Net while they train, one of
             :data:`PRECISIONS`; all else stays float32. bfloat16 is faster for wide blocks where the processor has
             products of it and XLA does not compile the step (``jit_compile: false``).
+        precise_norm: after the last step, take the moving statistics of batch normalisation anew from the training
+            part, for the weights that are kept (Wu and Johnson, 2021).
     """
 
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -159,6 +161,7 @@ class TrainingConfig:
     waveform_augment: WaveformAugmentConfig | None = None
     spec_augment: SpecAugmentConfig | None = None
     precision: str = FLOAT32
+    precise_norm: bool = False
 
     def __post_init__(self) -> None:
         _check_types(self)

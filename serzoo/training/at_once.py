@@ -127,9 +127,7 @@ class _Run:
             self.network = network = workbench.lend(training.model, training.settings)
             part = training.part("train")
             course = Course(network, training.settings, part, training.held_out, training.folder)
-            firsts.append(course.state.restore(network))
-            if network.normalization is not None and not network.normalization.is_adapted:
-                network.normalization.adapt(part.features)
+            firsts.append(course.start(network))
             neutrals.append(0.0 if network.normalization is None else network.normalization.neutral)
             values.append([np.asarray(variable) for variable in training_variables(network)])
             self.courses.append(course)
@@ -193,11 +191,12 @@ class _Run:
 
     def finish(self) -> Iterator[tuple[int, History]]:
         """Give each model its weights; an error of one comes when the others are done."""
-        weights = self.network.weights
+        variables = self.network.variables  # dropout's random states too, which new statistics depend on
         for number, (training, course) in enumerate(zip(self.trainings, self.courses, strict=True)):
             if number in self.errors:
                 continue
-            self.network.set_weights(self._values(number, weights))
+            for variable, value in zip(variables, self._values(number, variables), strict=True):
+                variable.assign(value)
             try:
                 history = course.finish(self.network)
             except WeightsError as error:

@@ -24,6 +24,7 @@ from serzoo.models.base import SERModel
 from serzoo.training.callbacks import Checkpoint, EpochScores, KeepBest, LearningRate, ProgressBar
 from serzoo.training.compiling import Workbench, compile_network
 from serzoo.training.evaluate import Data, as_examples
+from serzoo.training.moving_statistics import check_statistics_to_renew, renew_moving_statistics
 from serzoo.training.objectives import Objective, TrainingNetwork, cross_entropy
 
 _MONITORED = {
@@ -120,10 +121,7 @@ def fit(
     with _compiled(model, training, objective, workbench) as (answering, network):
         folder = None if run_folder is None else Path(run_folder)
         course = Course(answering, training, examples, held_out, folder, objective)
-        first_epoch = course.state.restore(network)
-        if answering.normalization is not None and not answering.normalization.is_adapted:
-            # after all that can be refused, since statistics stay once they are there
-            answering.normalization.adapt(examples.features)
+        first_epoch = course.start(network)
         callbacks = course.callbacks
         if folder is not None:
             callbacks.append(keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False))
@@ -164,7 +162,8 @@ class Course:
         state: the state to resume from.
 
     Raises:
-        ConfigError: the selection rule needs a part that was not given, or the reverse.
+        ConfigError: the selection rule needs a part that was not given, or the reverse; or statistics are to be taken
+            anew of which the model has none.
     """
 
     def __init__(
@@ -179,8 +178,10 @@ class Course:
         part, monitor = _MONITORED.get(training.selection, (None, None))
         _check_parts(training.selection, part, held_out)
         scored = {"train": examples, **held_out} if part == "train" else held_out
+        if training.precise_norm:
+            check_statistics_to_renew(model)
         loss = cross_entropy if objective is None else objective.held_out_loss
-        self.name = model.name
+        self.model, self.training, self.examples = model, training, examples
         self.schedule = LearningRate(training.learning_rate)
         self.scores = [EpochScores(name, clips, model, loss) for name, clips in scored.items()]
         self.keep_best = None if monitor is None else KeepBest(monitor, training.patience)
@@ -193,22 +194,38 @@ class Course:
         """The callbacks in the order in which they build on each other."""
         return [self.schedule, *self.scores, *([] if self.keep_best is None else [self.keep_best]), self.state]
 
+    def start(self, network: keras.Model) -> int:
+        """Restore the state of the network in training, and return the number of epochs that need not be trained.
+
+        Comes after all that can be refused, since statistics stay once they are there.
+        """
+        first_epoch = self.state.restore(network)
+        normalization = self.model.normalization
+        if normalization is not None and not normalization.is_adapted:
+            normalization.adapt(self.examples.features)
+        return first_epoch
+
     def finish(self, network: keras.Model) -> History:
         """Give the network that has trained the weights of the epoch to keep, and return what happened.
 
         Raises:
             WeightsError: the training diverged and its epochs cannot be scored.
         """
-        records = tuple(self.state.records)
-        if self.keep_best is None:
-            return History(records, self.state.epochs)
-        if self.keep_best.best_epoch < 0:
+        selected = self.state.epochs if self.keep_best is None else self._restore_best(network, self.keep_best)
+        if self.training.precise_norm:
+            seed, batch_size = self.training.seed, self.training.batch_size
+            renew_moving_statistics(self.model, self.examples, batch_size=batch_size, seed=seed)
+        return History(tuple(self.state.records), selected)
+
+    def _restore_best(self, network: keras.Model, keep_best: KeepBest) -> int:
+        """Give the network the weights of the best epoch, and return its number, counted from 1."""
+        if keep_best.best_epoch < 0:
             raise WeightsError(
-                f"{self.name} has no epoch with a finite {self.keep_best.monitor}: its training diverged; "
+                f"{self.model.name} has no epoch with a finite {keep_best.monitor}: its training diverged; "
                 "lower learning_rate."
             )
-        network.set_weights(self.keep_best.best_weights)
-        return History(records, self.keep_best.best_epoch + 1)
+        network.set_weights(keep_best.best_weights)
+        return keep_best.best_epoch + 1
 
 
 @contextmanager

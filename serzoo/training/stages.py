@@ -17,6 +17,7 @@ from serzoo.models.rh_emo import RHEmo
 from serzoo.training.anti_transfer import AntiTransfer
 from serzoo.training.compiling import set_precision
 from serzoo.training.fit import History, fit
+from serzoo.training.moving_statistics import check_statistics_to_renew
 from serzoo.training.objectives import Objective
 from serzoo.training.rh_emo import EmotionalReconstruction
 from serzoo.training.run_folder import write_table
@@ -96,11 +97,13 @@ def check_stages(recipe: Recipe, model: SERModel) -> None:
     """Raise SerzooError if a stage of the recipe's training cannot be; nothing is trained.
 
     Raises:
-        ConfigError: networks of different structure, no such feature layer, RH-Emo's stages for another model, or a
-            precision for blocks that it does not have.
+        ConfigError: networks of different structure, no such feature layer, RH-Emo's stages for another model, a
+            precision for blocks or new statistics for a normalisation that it does not have.
         UnknownNameError, WeightsError: a pretrained network cannot be read.
     """
     set_precision(model, recipe.training.precision)
+    if recipe.training.precise_norm:
+        check_statistics_to_renew(model)
     pretrained = _pretrained(recipe)
     for layer in _layers(recipe):
         for stage in _stages(recipe, model, pretrained, layer):

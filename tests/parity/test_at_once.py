@@ -107,12 +107,12 @@ def test_folds_of_different_sizes_that_differ_in_seed_too():
 
 
 def test_all_that_can_differ_between_folds():
-    """Statistics, genders, class weights, masks, segments, and logits, under a rule that scores the training part."""
+    """All kinds of statistics, genders, class weights, masks, segments, logits, a rule that scores the training."""
     counts = np.arange(N_CLIPS) % 3 + 1
     masks = SpecAugmentConfig(time_masks=1, time_width=2, feature_masks=1, feature_width=4)
     nadam = replace(SETTINGS.optimizer, name="nadam")
     changed = {"class_weights": True, "spec_augment": masks, "selection": "best-train-war", "optimizer": nadam}
-    settings = replace(SETTINGS, **changed)
+    settings = replace(SETTINGS, precise_norm=True, **changed)
     rng = np.random.default_rng(3)
     told = [clips(counts=counts, genders=rng.random(N_CLIPS).astype(np.float32)) for _ in FOLDS]
 

@@ -176,6 +176,7 @@ def test_missing_file(tmp_path: Path) -> None:
         ("corpus: ravdess", "corpus: ravdess\ntest_corpus: emobd", ": ", "Did you mean 'emodb'?"),
         ("corpus: ravdess", "corpus: ravdess\ntest_corpus: emodb", ": ", "does not take a test_corpus"),
         ("epochs: 500", "precision: bfloat15", " line 10, training: ", "Did you mean 'bfloat16'?"),
+        ("epochs: 500", "precise_norm: often", " line 12, training.precise_norm: ", "true or false is needed"),
         ("random10-seed46-v1", "cross-shared5-v1", ": ", "protocol cross-shared5-v1 needs a test_corpus"),
         ("random10-seed46-v1", "inner-cross-shared5-v1", ": ", "inner-cross-shared5-v1 needs a test_corpus"),
         ("random10-seed46-v1", "loso-v2", ": ", "Did you mean 'loso-v1'?"),
