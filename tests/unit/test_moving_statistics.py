@@ -102,7 +102,7 @@ def test_momenta_come_back_after_an_interruption(examples, monkeypatch):
     assert norm.momentum == 0.9
 
 
-def test_a_frozen_layer_keeps_its_statistics(examples):
+def test_a_frozen_model_has_none_to_take_anew(examples):
     model = small(examples=examples)
     model.trainable = False
     with pytest.raises(ConfigError, match=r"precise_norm is true, but timnet has no batch normalisation .* leave it"):
