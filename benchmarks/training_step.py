@@ -24,18 +24,19 @@ from typing import Any
 import numpy as np
 from measuring import machine
 
-STOCK, STOCK_XLA, TORCH, SERZOO, SERZOO_PLAIN, SERZOO_BFLOAT16, FLOOR = (
+STOCK, STOCK_XLA, TORCH, SERZOO, SERZOO_PLAIN, SERZOO_BFLOAT16, SERZOO_GIVING_BACK, FLOOR = (
     "stock Keras",
     "stock Keras, XLA",
     "PyTorch",
     "serzoo",
     "serzoo, no XLA",
     "serzoo, bfloat16",
+    "serzoo, memory given back",
     "floor",
 )
 WAYS = {
-    "timnet": (STOCK, STOCK_XLA, SERZOO, SERZOO_PLAIN, FLOOR),
-    "tbdm": (STOCK, STOCK_XLA, TORCH, SERZOO, SERZOO_PLAIN, SERZOO_BFLOAT16, FLOOR),
+    "timnet": (STOCK, STOCK_XLA, SERZOO, SERZOO_PLAIN, SERZOO_GIVING_BACK, FLOOR),
+    "tbdm": (STOCK, STOCK_XLA, TORCH, SERZOO, SERZOO_PLAIN, SERZOO_BFLOAT16, SERZOO_GIVING_BACK, FLOOR),
 }
 LEARNING_RATE, BETAS, ADAM_EPSILON = 1e-3, (0.93, 0.98), 1e-8
 N_FEATURES, N_CLASSES = 39, 8
@@ -155,17 +156,20 @@ def keras_model(options: argparse.Namespace) -> Any:
     from serzoo.config import BFLOAT16, TrainingConfig
     from serzoo.models.tbdm import TBDMNet
     from serzoo.models.timnet import TIMNet
-    from serzoo.training.compiling import compile_network
+    from serzoo.training import compiling
 
     settings = {
         SERZOO: TrainingConfig(),
         SERZOO_PLAIN: TrainingConfig(jit_compile=False),
         SERZOO_BFLOAT16: TrainingConfig(jit_compile=False, precision=BFLOAT16),
+        SERZOO_GIVING_BACK: TrainingConfig(),
     }
     if options.way in settings:
         kind = {"timnet": TIMNet, "tbdm": TBDMNet}[options.model]
         network = kind(n_classes=N_CLASSES, n_frames=options.frames)
-        compile_network(network, network, settings[options.way])
+        if options.way == SERZOO_GIVING_BACK:
+            compiling.keep_freed_memory = lambda: None  # type: ignore[assignment]
+        compiling.compile_network(network, network, settings[options.way])
         return network
     model = getattr(stock_models, f"stock_{options.model}")(options.frames, N_CLASSES)
     adam = keras.optimizers.Adam(LEARNING_RATE, *BETAS, epsilon=ADAM_EPSILON)

@@ -23,12 +23,11 @@ from serzoo.errors import AudioError, DataError, FeatureError
 from serzoo.features import reference
 from serzoo.features.spec import FeatureSpec
 from serzoo.features.threads import single_threaded_blas
+from serzoo.memory import keep_freed_memory
 
 _CHECKSUM_BYTES = hashlib.sha256().digest_size
 _ENTRIES = f"??/{'?' * 64}-{'?' * 16}.npy"
 _HASHES = f"??/{'?' * 64}-{'?' * 16}.sha256"
-
-_KEPT_MEMORY = 16 * 2**20
 
 _HEADERS = threading.Lock()
 """For headers of arrays, which NumPy hands to Python's parser: before 3.12 that breaks in threads (gh-106905)."""
@@ -176,7 +175,7 @@ class FeatureCache:
     def _clips(
         self, paths: Sequence[str | Path], spec: FeatureSpec, progress: bool | None, workers: int | None
     ) -> Iterator[Iterator[np.ndarray]]:
-        _keep_freed_memory()
+        keep_freed_memory()
         # each clip has a thread of its own already; BLAS's on top of them cost 3 to 9 times the time
         with single_threaded_blas():
             clips = _in_order(lambda path: self.clip(path, spec), paths, workers)
@@ -247,15 +246,6 @@ def _in_order(function: Callable[[_Item], _Result], items: Sequence[_Item], work
         finally:
             for future in pending:
                 future.cancel()
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc reuse the blocks of one clip for the next.
-
-    It gives blocks back to the system that are larger than any freed before, and having them cleared anew for each
-    clip took a sixth of the time. This one is never touched, so it costs nothing, and means nothing elsewhere.
-    """
-    np.empty(_KEPT_MEMORY, np.uint8)
 
 
 def _usable_cores() -> int:

@@ -11,6 +11,7 @@ import keras
 from serzoo.config import FLOAT32, OptimizerConfig, TrainingConfig
 from serzoo.errors import ConfigError
 from serzoo.layers.temporal import blocks_among
+from serzoo.memory import keep_freed_memory
 from serzoo.models.base import SERModel
 
 
@@ -20,6 +21,7 @@ def compile_network(network: keras.Model, model: SERModel, training: TrainingCon
     Raises:
         ConfigError: the model has nothing that could be of the settings' precision.
     """
+    keep_freed_memory()
     set_precision(model, training.precision)
     losses: dict[str, Any] = {}
     if network is model:  # smoothed targets come from the pipeline

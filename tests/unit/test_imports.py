@@ -18,7 +18,7 @@ import serzoo
 PACKAGE = Path(serzoo.__file__).parent
 
 LEVELS = (
-    {"errors", "files"},
+    {"errors", "files", "memory"},
     {"labels", "registry", "strict_data", "strict_yaml"},
     {"features", "layers", "metrics"},
     {"config"},
