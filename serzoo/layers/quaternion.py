@@ -196,12 +196,21 @@ class QuaternionConv2DTranspose(_Quaternions, HypercomplexConv):
     rank = 2
 
     def _product(self, inputs: Any, kernel: Any) -> Any:
-        return ops.conv_transpose(
-            inputs, kernel, self.strides, self.padding, data_format=DATA_FORMAT, dilation_rate=self.dilation_rate
-        )
+        if max(self.dilation_rate) > 1:  # which TensorFlow cannot do itself on every processor
+            kernel = _spread(kernel, self.dilation_rate)
+        return ops.conv_transpose(inputs, kernel, self.strides, self.padding, data_format=DATA_FORMAT)
 
     def _kernel_ends(self, size_in: int, size_out: int) -> tuple[int, int]:
         return size_out, size_in
+
+
+def _spread(kernel: Any, rates: tuple[int, ...]) -> Any:
+    """Return a kernel (rows, columns, ...) with zeros between its taps, which is dilated without being asked."""
+    rows, columns = (
+        ops.eye((taps - 1) * rate + 1, dtype=kernel.dtype)[:, ::rate]
+        for taps, rate in zip(kernel.shape[:2], rates, strict=True)
+    )
+    return ops.einsum("ah,bw,hwoi->aboi", rows, columns, kernel)
 
 
 @keras.saving.register_keras_serializable("serzoo")
