@@ -18,7 +18,7 @@ def keep_freed_memory() -> None:
 
     By itself it gives blocks of 32 MB and more back to the system at once, such as those that a training step compiled
     by XLA works in. To get them back, cleared page by page, in every step takes up to half of the step's time
-    (docs/performance.md). What a process holds at most stays as it is, but does not shrink before its end.
+    (docs/performance.md). What a process holds at most hardly grows, but does not shrink before its end.
     """
     if platform.libc_ver()[0] == "glibc":
         mallopt = ctypes.CDLL(None).mallopt

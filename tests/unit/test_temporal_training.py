@@ -90,7 +90,7 @@ def test_products_of_bfloat16_are_those_of_rounded_factors(padding):
     rounded = [keras.ops.cast(keras.ops.cast(values, "bfloat16"), "float32") for values in (inputs, kernel)]
     expected = np.asarray(temporal.dilated_convolution(*rounded, 3, padding))
     assert keras.backend.standardize_dtype(found.dtype) == "float32"
-    np.testing.assert_allclose(found, expected, rtol=2**-7, atol=1e-6)  # the sum is rounded once more, on AVX2 down
+    np.testing.assert_allclose(found, expected, rtol=2**-7, atol=1e-6)  # the sum is rounded once more; AVX2 cuts it off
     assert not np.array_equal(found, expected)
 
 
