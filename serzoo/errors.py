@@ -7,6 +7,8 @@ prints its message and exits with code 2. Anything else that escapes is a bug of
 import difflib
 from collections.abc import Iterable
 
+_SHOWN = 24  # more names than this do not help whoever misspelt one
+
 
 class SerzooError(Exception):
     """Base of all errors that serzoo raises on purpose."""
@@ -45,7 +47,9 @@ class MissingExtraError(SerzooError):
 
 
 def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> UnknownNameError:
-    """Return the error for ``name``, with the nearest match first and then all that is allowed.
+    """Return the error for ``name``, with the nearest match first and then what is allowed.
+
+    Of more than 24 names the error has the twelve nearest ones, and says how many there are.
 
     Args:
         kind: what was asked for, in the singular, for example ``"model"``.
@@ -53,11 +57,20 @@ def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> UnknownName
         allowed: the names that would have been accepted.
     """
     names = sorted(allowed)
-    folded = {known.lower(): known for known in names}
-    near = difflib.get_close_matches(str(name).lower(), folded, n=1, cutoff=0.5)
-    hint = f" Did you mean {folded[near[0]]!r}?" if near else ""
-    known = ", ".join(names) if names else "none"
+    near = _nearest(str(name), names, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    if len(names) > _SHOWN:
+        nearest = _nearest(str(name), names, n=_SHOWN // 2, cutoff=0)
+        known = f"{', '.join(nearest)} and {len(names) - len(nearest)} more"
+    else:
+        known = ", ".join(names) or "none"
     return UnknownNameError(f"Unknown {kind} {str(name)!r}.{hint} Known: {known}.")
+
+
+def _nearest(name: str, names: Iterable[str], n: int, cutoff: float) -> list[str]:
+    """Return the ``n`` names most like ``name``, at least ``cutoff`` in 0..1, whatever their case, nearest first."""
+    folded = {known.lower(): known for known in names}
+    return [folded[near] for near in difflib.get_close_matches(name.lower(), folded, n=n, cutoff=cutoff)]
 
 
 class SerzooWarning(UserWarning):

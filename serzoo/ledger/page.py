@@ -22,7 +22,7 @@ _HEAD = """\
 # Results
 
 Written by `serzoo report`, from [the ledger]({folder}/ledger.yaml) and the predictions in the run folders beside it;
-with `--check` it computes every number on this page again.
+with `--check` it computes every score, interval and p on this page again.
 
 * **UAR, WAR and F1** (weighted) are in percent: mean over folds ± standard deviation over folds (of the population). A
   fold with several seeds is their mean. A paper's figures stand in the same order; the gap is ours minus the paper's.

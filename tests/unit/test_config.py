@@ -108,10 +108,15 @@ def test_a_recipe_that_is_loaded_already_is_returned() -> None:
     assert load_recipe(RECIPE) is RECIPE
 
 
-@pytest.mark.parametrize("name", ["timnet-ravdes", "timnet/ravdess", ""])
+@pytest.mark.parametrize("name", ["timnet-ravdes", "timnet/ravdess"])
 def test_unknown_recipe(name: str) -> None:
-    with pytest.raises(UnknownNameError, match="timnet-ravdess"):
+    with pytest.raises(UnknownNameError, match="Known: timnet-ravdess, "):
         load_recipe(name)
+
+
+def test_a_recipe_without_a_name() -> None:
+    with pytest.raises(UnknownNameError, match="^Unknown config ''. Known: .* more.$"):
+        load_recipe("")
 
 
 def test_missing_file(tmp_path: Path) -> None:
