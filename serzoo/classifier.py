@@ -27,7 +27,7 @@ from serzoo.errors import AudioError, ConfigError, DataError, SerzooWarning, Wei
 from serzoo.features.segments import pool_segments
 from serzoo.features.spec import FeatureSpec
 from serzoo.features.threads import single_threaded_blas
-from serzoo.files import moved_into_place
+from serzoo.files import local_path, moved_into_place
 from serzoo.labels import UNKNOWN, male_probability
 from serzoo.layers.temperature import at_temperature
 from serzoo.models.base import SERModel, check_choice, check_count, check_features_shape
@@ -279,7 +279,7 @@ class Classifier:
         ask = partial(self.predict_files, gender=gender, windows=windows, threshold=threshold, batch_size=batch_size)
         if isinstance(source, (str, Path)) or not isinstance(source, Iterable):
             found = ask([source])
-            return found if Path(source).expanduser().is_dir() else found[0]
+            return found if local_path(source).is_dir() else found[0]
         return ask(source)
 
     def predict_waveform(
@@ -360,7 +360,7 @@ class Classifier:
         Raises:
             ConfigError: another ending.
         """
-        target = Path(path).expanduser()
+        target = local_path(path)
         if target.suffix != ".keras":
             raise ConfigError(
                 f"{path} does not end in .keras, the format that keeps class names and features; name it so."

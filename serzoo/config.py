@@ -17,6 +17,7 @@ from typing import Any
 from serzoo import strict_yaml
 from serzoo.errors import ConfigError, unknown_name
 from serzoo.features.spec import SPECS, FeatureSpec, MFCCSpec
+from serzoo.files import local_path
 from serzoo.labels import FEMALE, MALE
 from serzoo.strict_data import Choice, Place, build, convert, field_types, placed
 
@@ -479,7 +480,7 @@ def load_recipe(name: str | Path | Recipe) -> Recipe:
     if text in list_recipes():
         return read_recipe(config_folder() / f"{text}.yaml")
     if text.endswith((".yaml", ".yml")):
-        return read_recipe(Path(text).expanduser())
+        return read_recipe(local_path(text))
     raise unknown_name("config", text, list_recipes())
 
 

@@ -8,13 +8,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from serzoo.errors import SerzooError
+
 
 @contextmanager
-def moved_into_place(target: Path) -> Iterator[Path]:
+def moved_into_place(target: Path, *, replace_folder: bool = False) -> Iterator[Path]:
     """Yield a path beside ``target``, of the same name, at which to write a file or a folder.
 
     It is moved to ``target`` in one step when the block ends, and removed if the block raises. Parent
     folders are made. A file that is there already is replaced, a folder only if it is empty.
+
+    Args:
+        target: where the file or folder goes.
+        replace_folder: replace a folder that is not empty, too; if that fails, it is there as it was.
 
     Raises:
         OSError: the place cannot be written, or a folder there is not empty.
@@ -23,10 +29,45 @@ def moved_into_place(target: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
         part = Path(scratch) / target.name
         yield part
-        os.replace(part, target)
+        if replace_folder and target.is_dir():
+            _exchange(part, target, Path(scratch) / "replaced" / target.name)
+        else:
+            os.replace(part, target)
+
+
+def _exchange(new: Path, target: Path, old: Path) -> None:
+    """Move ``target`` to ``old`` and ``new`` in its place, or leave it there."""
+    old.parent.mkdir()
+    os.replace(target, old)
+    try:
+        os.replace(new, target)
+    except BaseException:
+        os.replace(old, target)
+        raise
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
-    """Write bytes, or text as UTF-8, as the file ``path``; see :func:`moved_into_place`."""
-    with moved_into_place(path) as part:
-        part.write_bytes(content.encode() if isinstance(content, str) else content)
+    """Write bytes, or text as UTF-8, as the file ``path`` or where a link leads; see :func:`moved_into_place`.
+
+    What is neither file nor folder, a pipe or a device, is written to and not replaced.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    if path.exists() and not path.is_file() and not path.is_dir():
+        path.write_bytes(data)
+        return
+    with moved_into_place(Path(os.path.realpath(path)) if path.is_symlink() else path) as part:
+        part.write_bytes(data)
+
+
+def local_path(source: str | Path) -> Path:
+    """Return a path as somebody wrote it, with the home folder in place of ``~``.
+
+    Raises:
+        SerzooError: nobody has that home folder, or no file can be called so.
+    """
+    if "\0" in str(source):
+        raise SerzooError(f"{str(source)!r:.200} is no path; leave the NUL out.")
+    try:
+        return Path(source).expanduser()
+    except RuntimeError:
+        raise SerzooError(f"{str(source)!r:.200} begins with no user's home folder; write the path out.") from None

@@ -14,6 +14,7 @@ import numpy as np
 
 from serzoo.errors import ConfigError, FeatureError, SerzooError, UnknownNameError, WeightsError, unknown_name
 from serzoo.features.spec import spec_from_dict
+from serzoo.files import local_path
 from serzoo.labels import MALE
 from serzoo.models import MODELS
 from serzoo.models.simple import SIMPLE_SUFFIX
@@ -228,8 +229,6 @@ def answer_fixed_input(classifier: Classifier, waveform: np.ndarray, sample_rate
 
 def _is_name(source: str | Path) -> bool:
     """Return whether ``source`` can be nothing but the name of a pretrained set: there is no file, and no ending."""
-    from serzoo.weights.store import local_path
-
     path = Path(source)
     endings = (".keras", SIMPLE_SUFFIX, *WEIGHT_FILES)
     return path.name == source and path.suffix not in endings and not local_path(path).exists()
@@ -242,8 +241,6 @@ def model_file(source: str | Path) -> Path:
         UnknownNameError: there is none; the message names the nearest.
         WeightsError: it is no model file.
     """
-    from serzoo.weights.store import local_path
-
     path = local_path(source)
     if path.is_dir() and str(source):
         return _model_in_folder(path)

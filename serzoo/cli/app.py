@@ -528,7 +528,7 @@ def compare_two_runs(
 ) -> None:
     """Say whether two runs differ: the second minus the first, interval and p over speakers."""
     from serzoo.ledger.compare import compare_runs
-    from serzoo.ledger.runs import StoredRun
+    from serzoo.training.stored_run import StoredRun
 
     found = compare_runs(StoredRun.open(first), StoredRun.open(second), shared_folds=shared_folds)
     typer.echo(_json(found.to_dict()) if as_json else str(found))

@@ -14,6 +14,7 @@ import soundfile
 import soxr
 
 from serzoo.errors import AudioError
+from serzoo.files import local_path
 
 _LFS_MARK = b"version https://git-lfs"
 SAMPLE_RATES = (1_000, 768_000)
@@ -56,7 +57,7 @@ def probe(path: str | Path) -> AudioInfo:
     Raises:
         AudioError: the file is missing, a folder, empty, a git-lfs stub, no audio, cut off (wav) or without samples.
     """
-    path = Path(path).expanduser()
+    path = local_path(path)
     _check_file(path)
     try:
         with soundfile.SoundFile(str(path)) as file:
@@ -80,7 +81,7 @@ def read(path: str | Path, sample_rate: int | None = None) -> tuple[np.ndarray, 
     Raises:
         AudioError: what :func:`probe` refuses; samples that are missing, NaN or infinite; a rate that is not positive.
     """
-    samples, file_rate = _decode(Path(path).expanduser())
+    samples, file_rate = _decode(local_path(path))
     waveform = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
     if sample_rate is None:
         return waveform, file_rate
@@ -124,7 +125,7 @@ def content_hash(path: str | Path) -> str:
     Raises:
         AudioError: as :func:`read`.
     """
-    samples, sample_rate = _decode(Path(path).expanduser())
+    samples, sample_rate = _decode(local_path(path))
     digest = hashlib.sha256(f"{sample_rate} Hz, {samples.shape[1]} channels\n".encode())
     digest.update(np.ascontiguousarray(samples, dtype="<f4").data)
     return digest.hexdigest()
@@ -227,6 +228,8 @@ def _check_finite(samples: np.ndarray, name: object) -> None:
 
 
 def _check_file(path: Path) -> None:
+    if not str(path).isascii() and any("\ud800" <= letter <= "\udfff" for letter in str(path)):
+        raise AudioError(f"{str(path)!a} has a name that is not UTF-8; rename it.")
     if path.is_dir():
         raise AudioError(f"{path} is a folder; give one recording.")
     if path.exists() and not path.is_file():

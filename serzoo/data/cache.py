@@ -23,6 +23,7 @@ from serzoo.errors import AudioError, DataError, FeatureError
 from serzoo.features import reference
 from serzoo.features.spec import FeatureSpec
 from serzoo.features.threads import single_threaded_blas
+from serzoo.files import local_path
 from serzoo.memory import keep_freed_memory
 
 _CHECKSUM_BYTES = hashlib.sha256().digest_size
@@ -49,7 +50,7 @@ class FeatureCache:
     """
 
     def __init__(self, folder: str | Path | None = None) -> None:
-        self.folder = default_folder() if folder is None else Path(folder).expanduser()
+        self.folder = default_folder() if folder is None else local_path(folder)
 
     def features(
         self,
@@ -206,13 +207,13 @@ def default_folder() -> Path:
     """Return the folder for features below ``$SERZOO_CACHE``, ``$XDG_CACHE_HOME/serzoo`` or ``~/.cache/serzoo``."""
     own = os.environ.get("SERZOO_CACHE")
     if own:
-        return Path(own).expanduser() / "features"
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "serzoo" / "features"
+        return local_path(own) / "features"
+    return local_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "serzoo" / "features"
 
 
 def _file_hash(path: str | Path) -> str:
     """Return the SHA-256 of a file's bytes, 64 hexadecimal digits."""
-    path = Path(path).expanduser()
+    path = local_path(path)
     with suppress(OSError):
         if stat.S_ISREG(path.stat().st_mode):  # reading anything else might never end
             with path.open("rb") as file:

@@ -7,9 +7,9 @@ so a result says beside its score which of these the test part shared with the t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -62,6 +62,16 @@ class LeakageReport:
     overlaps: tuple[Overlap, ...]
     n_recordings: int
     n_unknown_speakers: int
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> LeakageReport:
+        """Return the report whose :meth:`to_dict`, read from JSON, are ``values``.
+
+        Raises:
+            LookupError, TypeError: ``values`` are not of that form.
+        """
+        overlaps = tuple(Overlap(**overlap) for overlap in values["overlaps"])
+        return cls(overlaps, values["n_recordings"], values["n_unknown_speakers"])
 
     @property
     def speaker_independent(self) -> bool | None:

@@ -16,6 +16,7 @@ from serzoo.errors import AudioError, FeatureError
 from serzoo.features.reference import extract
 from serzoo.features.segments import cut_segments, segment_starts
 from serzoo.features.spec import FeatureSpec
+from serzoo.files import local_path
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff")
 """The files that are taken from a folder; a file given by its own name may have any."""
@@ -65,7 +66,7 @@ def recordings_in(source: str | Path) -> Iterator[Path]:
     """
     if not isinstance(source, (str, Path)) or not str(source):
         raise AudioError(f"{source!r} is no path; give file names, or samples as a NumPy array with their sample rate.")
-    path = Path(source).expanduser()
+    path = local_path(source)
     if not path.is_dir():
         yield path
         return

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from serzoo.errors import FeatureError
+from serzoo.files import local_path
 
 _NUMBERS = frozenset({"b1", "f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"})
 
@@ -51,7 +52,7 @@ def read_feature_dict(path: str | Path) -> PublishedFeatures:
         FeatureError: the file is missing, damaged, names anything but NumPy arrays, or holds other arrays
             than (N, n_frames, n_features) finite numbers and (N, n_classes) one-hot rows.
     """
-    path = Path(path).expanduser()
+    path = local_path(path)
     try:
         with path.open("rb") as file:
             content = _unpickle(path, file)

@@ -14,7 +14,7 @@ from pathlib import Path, PurePath
 from serzoo.data.corpora.base import AUDIO_SUFFIXES, CORPORA, Corpus, Recording, Scan, check_folder
 from serzoo.data.manifest import COLUMNS, Manifest, rating
 from serzoo.errors import DataError, SerzooWarning
-from serzoo.files import write_whole
+from serzoo.files import local_path, write_whole
 from serzoo.labels import DIMENSIONS
 
 _REQUIRED, _OPTIONAL = COLUMNS[:2], (*COLUMNS[2:], *DIMENSIONS)
@@ -60,7 +60,7 @@ def from_csv(path: str | Path, root: str | Path | None = None, class_names: Sequ
     """
     import pandas as pd
 
-    table = Path(path).expanduser()
+    table = local_path(path)
     folder = table.parent if root is None else check_folder(root)
     rows = read_table(table, _REQUIRED, _OPTIONAL)
     _check_rows(rows, folder, table)
@@ -80,7 +80,7 @@ def to_csv(manifest: Manifest, path: str | Path) -> None:
     Raises:
         DataError: the file's folder cannot be written.
     """
-    target = Path(path).expanduser()
+    target = local_path(path)
     folder = target.parent.absolute()
     frame = manifest.frame.assign(path=[_portable(name, folder) for name in manifest.frame["path"]])
     try:

@@ -23,7 +23,7 @@ from serzoo.data.corpora.base import CORPORA, Corpus, Recording
 from serzoo.data.corpora.ravdess import Ravdess
 from serzoo.data.manifest import Manifest
 from serzoo.errors import DataError, unknown_name
-from serzoo.files import moved_into_place
+from serzoo.files import local_path, moved_into_place
 from serzoo.labels import FEMALE, MALE
 
 VERSION = 1
@@ -369,7 +369,7 @@ def write_corpus(
     clips = plan_corpus(corpus, n_speakers, n_texts, takes, class_names)
     if fmt not in ("wav", "flac"):
         raise unknown_name("audio format", fmt, ("wav", "flac"))
-    target = Path(root).expanduser()
+    target = local_path(root)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise DataError(f"{target} is there already; give a folder that does not exist or is empty.")
     try:
@@ -399,7 +399,7 @@ def load(folder: str | Path | None = None, n_speakers: int = 8, takes: int = 4, 
     """
     from serzoo.data.cache import default_folder
 
-    parent = default_folder().parent if folder is None else Path(folder).expanduser()
+    parent = default_folder().parent if folder is None else local_path(folder)
     root = parent / f"synthetic-v{VERSION}-{n_speakers}x{takes}-seed{seed}"
     if not root.is_dir():
         try:

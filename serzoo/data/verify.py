@@ -16,6 +16,7 @@ import numpy as np
 from serzoo.data.audio import AudioInfo, probe, read
 from serzoo.data.corpora.base import CORPORA, Corpus, MisnamedFileError, Recording, Scan
 from serzoo.errors import AudioError
+from serzoo.files import local_path
 
 Severity = Literal["error", "warning", "note"]
 _SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -134,7 +135,7 @@ def verify(corpus: str, root: str | Path, progress: bool = False) -> VerifyRepor
         UnknownNameError: no such corpus.
         DataError: the folder, the label files or the table cannot be read.
     """
-    source, root = CORPORA.get(corpus), Path(root).expanduser()
+    source, root = CORPORA.get(corpus), local_path(root)
     scan = source.scan(root)
     checked = _check_all(scan, progress)
     decoded = [item for item in checked if isinstance(item, _Decoded)]

@@ -21,7 +21,7 @@ from serzoo.data.audio import probe, read
 from serzoo.data.corpora.base import CORPORA, Recording, build_manifest, check_folder
 from serzoo.data.sources import read_table, to_csv
 from serzoo.errors import DataError, SerzooWarning
-from serzoo.files import moved_into_place
+from serzoo.files import local_path, moved_into_place
 
 ALIGNMENT_COLUMNS = ("utterance", "word", "start", "end")
 """Columns of the table that says when which word is said."""
@@ -84,7 +84,7 @@ def cut_words(
         AudioError: a recording cannot be read.
         OSError: the target cannot be written.
     """
-    folder, table = Path(target).expanduser(), Path(alignments).expanduser()
+    folder, table = local_path(target), local_path(alignments)
     check_folder(root)
     _check_request(folder, n_words)
     spoken = _read_alignments(table)

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import importlib
 import json
-import shutil
 import sys
 import types
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from serzoo.errors import ExportError, unknown_name
-from serzoo.files import moved_into_place
+from serzoo.files import local_path, moved_into_place
 
 if TYPE_CHECKING:
     from serzoo.classifier import Classifier
@@ -63,15 +62,13 @@ def export(
     if isinstance(model, (str, Path)):
         raise ExportError(f"{model} is a path; load it first: serzoo.export(serzoo.load({str(model)!r}), ...).")
     classifier = model if isinstance(model, Classifier) else Classifier(model)
-    target = Path(folder).expanduser()
+    target = local_path(folder)
     _check_target(target, overwrite)
     writer = importlib.import_module(FORMATS[format])
-    with moved_into_place(target) as part:
+    with moved_into_place(target, replace_folder=True) as part:
         writer.write(classifier, part)
         metadata = {"format": format, **_description(classifier), **writer.describe(classifier)}
         (part / METADATA).write_text(json.dumps(metadata, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        if target.exists():
-            shutil.rmtree(target)
     return target
 
 

@@ -23,6 +23,7 @@ import numpy as np
 from serzoo.errors import ConfigError, FeatureError, MissingExtraError, WeightsError
 from serzoo.features.reference import mfcc, one_channel
 from serzoo.features.spec import EmbeddingSpec, MFCCSpec
+from serzoo.files import local_path
 
 NEMO_SAMPLE_RATE = 16_000
 """In Hz; what NeMo's speaker networks hear."""
@@ -226,7 +227,7 @@ def source_file(source: str) -> Path:
     Raises:
         WeightsError: there is no such file.
     """
-    path = Path(source.partition(":")[2]).expanduser()
+    path = local_path(source.partition(":")[2])
     if not path.is_file():
         raise WeightsError(f"{source}: there is no file {path}; correct the path in source.")
     return path
@@ -245,7 +246,7 @@ def model_folder(name: str) -> tuple[Path, str]:
         WeightsError: no such folder, and not to be had from the Hub.
         MissingExtraError: the package that knows the Hub is not installed.
     """
-    folder = Path(name).expanduser()
+    folder = local_path(name)
     if folder.is_dir():
         return folder, ""
     if re.fullmatch(_HUB_ID, name) is None:

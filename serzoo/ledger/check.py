@@ -9,16 +9,17 @@ from pathlib import Path
 
 from serzoo.errors import SerzooError
 from serzoo.ledger.entries import LEDGER, read_ledger
-from serzoo.ledger.page import Opener, make_page
-from serzoo.ledger.runs import REPORT, StoredRun, differences, run_folders
+from serzoo.ledger.page import Opener, make_page, with_name
 from serzoo.training.run_folder import PREDICTIONS
+from serzoo.training.stored_run import REPORT, StoredRun, differences, run_folders
 
 _CHECKED = frozenset({LEDGER, PREDICTIONS, REPORT, "leakage.json", "recipe.yaml"})
 
 
 def page_of(folder: Path) -> Path:
     """Return where the page of a folder of results belongs: beside it, ``docs/results.md`` for ``docs/results``."""
-    return folder.with_name(f"{folder.name}.md")
+    named = with_name(folder)
+    return named.with_name(f"{named.name}.md")
 
 
 def problems(folder: Path, page: Path | None = None) -> list[str]:
@@ -35,7 +36,7 @@ def problems(folder: Path, page: Path | None = None) -> list[str]:
     Raises:
         ConfigError: the ledger cannot be read.
     """
-    open_run = cache(StoredRun.open)
+    open_run, folder = cache(StoredRun.open), with_name(folder)
     found = [*_of_folders(folder), *_of_runs(folder, open_run)]
     return found or list(_of_page(folder, page_of(folder) if page is None else page, open_run))
 
@@ -80,8 +81,9 @@ def _of_page(folder: Path, page: Path, open_run: Opener) -> Iterator[str]:
     except (SerzooError, OSError, UnicodeDecodeError) as error:
         yield f"{page}: {error}"
         return
-    for line in unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=0):
-        if not line.startswith(("---", "+++", "@@")):
+    _head = 2  # the names of two files, which look like lines that were taken out and put in
+    for line in list(unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=0))[_head:]:
+        if not line.startswith("@@"):
             yield f"{page.name}: {'it says' if line[0] == '-' else 'it would say'} {line[1:]}"
     if old != new and old.splitlines() == new.splitlines():
         yield f"{page.name}: its line ends or its last line differ; write it again"

@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 
 from serzoo.errors import DataError
-from serzoo.ledger.runs import TITLES, StoredRun
 from serzoo.training.statistics import COMPARED, FEW_SPEAKERS, N_RESAMPLES, Comparison, compare, marked
+from serzoo.training.stored_run import TITLES, StoredRun
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,11 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from serzoo.config import read_recipe
 from serzoo.errors import DataError
-from serzoo.files import moved_into_place
-from serzoo.ledger.runs import StoredRun, differences, run_folders
+from serzoo.files import local_path, moved_into_place
+from serzoo.training.run_folder import stored
+from serzoo.training.stored_run import StoredRun, differences, read_json, run_folders
 
 _OF_RUNS = frozenset(
     {"recipe.yaml", "data.json", "report.json", "leakage.json", "system.json", "systems.json", "table.md"}
@@ -30,7 +32,7 @@ def keep(source: Path, target: Path, *, overwrite: bool = False) -> list[Path]:
     Args:
         source: the run folder, or a folder of run folders; those of their folds that the reports count are kept.
         target: where the copy goes.
-        overwrite: replace an earlier copy of the same runs.
+        overwrite: replace an earlier copy of the same runs, which may have had fewer folds.
 
     Returns:
         The files that were written. The same run gives the same bytes.
@@ -39,7 +41,7 @@ def keep(source: Path, target: Path, *, overwrite: bool = False) -> list[Path]:
         DataError: ``source`` holds no run, or one whose predictions contradict its report; or ``target`` is there, or
             within ``source``; or what is to be replaced is more than an earlier copy.
     """
-    source, target = source.expanduser(), target.expanduser()
+    source, target = local_path(source), local_path(target)
     if target.exists() and not (overwrite and target.is_dir() and not target.is_symlink()):
         raise DataError(f"{target} is there already; choose another name or add --overwrite.")
     if target.resolve().is_relative_to(source.resolve()) or source.resolve().is_relative_to(target.resolve()):
@@ -47,11 +49,9 @@ def keep(source: Path, target: Path, *, overwrite: bool = False) -> list[Path]:
     if target.exists():
         _check_replaceable(source, target)
     files = list(_kept(source))
-    with moved_into_place(target) as part:
+    with moved_into_place(target, replace_folder=True) as part:
         for path in files:
             _copy(path, part / path.relative_to(source))
-        if target.exists():
-            shutil.rmtree(target)
     return sorted(path for path in target.rglob("*") if path.is_file())
 
 
@@ -64,6 +64,17 @@ def _check_replaceable(source: Path, target: Path) -> None:
     there, new = ({path.relative_to(folder) for path in run_folders(folder)} for folder in (target, source))
     for lost in sorted(there - new):
         raise DataError(f"{target} holds the run {lost}, which {source} does not; {_NOT_REPLACED}")
+    for run in sorted(there):
+        _check_same_run(source / run, target / run)
+
+
+def _check_same_run(new: Path, old: Path) -> None:
+    """Raise DataError unless two folders are of the same recipe and recordings, and the new one has all of the old."""
+    for name, read in (("recipe.yaml", read_recipe), ("data.json", read_json)):
+        if (old / name).exists() and not ((new / name).exists() and read(new / name) == read(old / name)):
+            raise DataError(f"{old} is a run with another {name} than {new}; {_NOT_REPLACED}")
+    for lost in sorted(set(StoredRun.open(old).runs) - set(StoredRun.open(new).runs)):
+        raise DataError(f"{old} holds {lost}, which {new} does not; {_NOT_REPLACED}")
 
 
 def _kept(source: Path) -> Iterator[Path]:
@@ -81,7 +92,8 @@ def _kept(source: Path) -> Iterator[Path]:
         for fold in run.runs:
             places = [folder / fold, *sorted(path for path in (folder / fold).rglob("*") if path.is_dir())]
             for place in places:
-                yield from _named(place, _OF_FOLDS | _COMPRESSED | {f"{name}.gz" for name in _COMPRESSED})
+                yield from _named(place, _OF_FOLDS)
+                yield from (path for name in sorted(_COMPRESSED) if (path := stored(place / name)).is_file())
 
 
 def _named(folder: Path, names: frozenset[str] | set[str]) -> Iterator[Path]:

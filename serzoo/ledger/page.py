@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -9,12 +10,13 @@ from pathlib import Path
 
 from serzoo.data.splits import get_protocol
 from serzoo.errors import ConfigError, DataError
+from serzoo.files import local_path
 from serzoo.ledger.compare import compare_runs
 from serzoo.ledger.entries import LEDGER, Ledger, NotRun, Row, Study, read_ledger
-from serzoo.ledger.runs import REPORT, TITLES, StoredRun, run_folders
 from serzoo.metrics import HEADLINE
 from serzoo.report.published import PUBLISHED, Published
 from serzoo.training.statistics import COMPARED, COVERAGE, FEW_SPEAKERS, intervals, marked, percent
+from serzoo.training.stored_run import REPORT, TITLES, StoredRun, run_folders
 
 _NONE = "-"
 
@@ -94,7 +96,7 @@ def make_page(folder: Path, open_run: Opener | None = None) -> str:
         ConfigError: the ledger cannot be read, or holds a run against a figure on speakers of another kind.
         DataError: a run folder that it names is not there, or damaged.
     """
-    open_run = open_run or cache(StoredRun.open)
+    open_run, folder = open_run or cache(StoredRun.open), with_name(folder)
     ledger = read_ledger(folder / LEDGER)
     lines = [line for entry in ledger.entries for line in _lines(entry, folder, open_run)]
     parts = [
@@ -105,6 +107,11 @@ def make_page(folder: Path, open_run: Opener | None = None) -> str:
         *_made(ledger, lines),
     ]
     return "\n".join(parts)
+
+
+def with_name(folder: Path) -> Path:
+    """Return a folder by its full path, the end of which is its name; ``.`` has none."""
+    return Path(os.path.abspath(local_path(folder)))
 
 
 def _lines(entry: Row | Study, folder: Path, open_run: Opener) -> Iterator[Line]:

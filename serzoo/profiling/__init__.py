@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from serzoo import errors
 from serzoo.errors import ConfigError, SerzooError, unknown_name
+from serzoo.files import local_path
 
 if TYPE_CHECKING:
     from serzoo.classifier import Classifier
@@ -301,7 +302,7 @@ def _named_recipe(model: str | Path) -> Recipe | None:
         raise _not_a_network(name)
     if name in list_recipes() or name.endswith((".yaml", ".yml")):
         return load_recipe(model)
-    if Path(name).expanduser().exists() or Path(name).suffix or os.sep in name:
+    if local_path(name).exists() or Path(name).suffix or os.sep in name:
         return None
     raise unknown_name("model or config", name, [*MODELS, *list_recipes()])
 

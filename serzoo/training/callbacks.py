@@ -139,11 +139,12 @@ class Checkpoint(keras.callbacks.Callback):
             with np.load(self.path, allow_pickle=False) as state:
                 meta = json.loads(str(state["meta"]))
                 arrays = {name: state[name] for name in state.files if name != "meta"}
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            fingerprint = meta["fingerprint"]
+        except (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise DataError(
                 f"{self.path}: damaged training state ({error}); delete it to start that fold anew."
             ) from None
-        if meta["fingerprint"] != self.fingerprint:
+        if fingerprint != self.fingerprint:
             raise DataError(
                 f"{self.path} belongs to a training with other settings; choose another run folder or delete this one."
             )

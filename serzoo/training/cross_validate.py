@@ -19,7 +19,7 @@ from serzoo.data.manifest import Manifest
 from serzoo.data.splits import Fold, Protocol, get_protocol, with_validation
 from serzoo.errors import ConfigError, DataError
 from serzoo.labels import MALE
-from serzoo.metrics import Summary, summarise
+from serzoo.metrics import Scores, Summary, summarise
 from serzoo.models.base import check_features_shape
 from serzoo.models.simple import SIMPLE_CLASSIFIERS
 from serzoo.report.plots import plot_confusion
@@ -195,7 +195,7 @@ def cross_validate(
         Task(_with_seed(recipe, seed), replace(fold, name=_run_name(recipe, fold, seed)))
         for seed, fold in product(recipe.seeds, chosen)
     ]
-    left = [task for task in tasks if not run.read_scores([task.name], manifest.class_names)]
+    left = [task for task in tasks if not _read_scores(run, [task.name], manifest, task.fold)]
     experiment = Experiment(manifest, examples, hashes, run, cache)
     for _ in train_tasks(left, experiment, at_once, progress=progress):
         _write_report(recipe, manifest, all_folds, chosen, hashes, run)
@@ -235,7 +235,7 @@ def _write_report(
 ) -> Report:
     """Report on everything in the run folder that is done."""
     names = {fold.name: [_run_name(recipe, fold, seed) for seed in recipe.seeds] for fold in all_folds}
-    scores = {fold: run.read_scores(names[fold], manifest.class_names) for fold in names}
+    scores = {fold.name: _read_scores(run, names[fold.name], manifest, fold) for fold in all_folds}
     done = [fold for fold in all_folds if scores[fold.name]]
     protocol = get_protocol(recipe.protocol)
     report = Report(
@@ -253,6 +253,12 @@ def _write_report(
     run.write_json("report.json", report.to_dict())
     plot_confusion(report.summary.pooled, run.path / "plots" / "confusion.png", title=f"{recipe.name}, {protocol.name}")
     return report
+
+
+def _read_scores(run: RunFolder, names: Sequence[str], manifest: Manifest, fold: Fold) -> dict[str, Scores]:
+    """Score those runs of a fold that are done; their predictions must be about its test part."""
+    clips = list(zip(manifest.names, manifest.column("label"), strict=True))
+    return run.read_scores(names, manifest.class_names, [clips[index] for index in fold.test])
 
 
 def derive_report(base: Report, folder: Path, tables: Mapping[str, pd.DataFrame], title: str) -> Report:

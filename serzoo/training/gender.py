@@ -31,6 +31,7 @@ from serzoo.errors import AudioError, ConfigError, DataError, FeatureError, Weig
 from serzoo.features.reference import extract
 from serzoo.features.segments import cut_segments
 from serzoo.features.spec import EmbeddingSpec, FeatureSpec
+from serzoo.files import local_path
 from serzoo.labels import FEMALE, MALE, male_probability
 from serzoo.metrics import Scores, Summary, summarise
 from serzoo.models.simple import SIMPLE_CLASSIFIERS, SIMPLE_SUFFIX, Splits, complete_arguments
@@ -191,7 +192,7 @@ def save_gender_classifier(
     Raises:
         ConfigError: another ending, or something else than a card is in the card's place.
     """
-    target = Path(path).expanduser()
+    target = local_path(path)
     if _takes_vectors(model):
         model.save(target)
         return None
@@ -245,7 +246,7 @@ def load_gender_classifier(source: SimpleClassifier | str | Path) -> SimpleClass
 
 def gender_classifier_file(source: str) -> Path:
     """Return the file of a trained classifier of genders, as :func:`load_gender_classifier` finds it."""
-    return pretrained_file(source)[1] if _is_name(source) else simple_file(Path(source).expanduser())
+    return pretrained_file(source)[1] if _is_name(source) else simple_file(local_path(source))
 
 
 def find_gender_classifier(gender: object) -> SimpleClassifier | None:
@@ -507,7 +508,7 @@ def _is_name(source: object) -> bool:
     """Return whether ``source`` is a pretrained classifier's name, or could be nothing else."""
     if not isinstance(source, str):
         return False
-    path = Path(source).expanduser()
+    path = local_path(source)
     return source in list_pretrained() or not (path.suffix == SIMPLE_SUFFIX or path.name != source or path.exists())
 
 

@@ -21,7 +21,7 @@ from serzoo.data.leakage import check_leakage, hash_contents
 from serzoo.data.manifest import Manifest
 from serzoo.data.splits import Fold, get_protocol
 from serzoo.errors import DataError, SerzooError, unknown_name
-from serzoo.files import write_whole
+from serzoo.files import local_path, write_whole
 from serzoo.labels import FEMALE, MALE
 from serzoo.metrics import Scores, summarise
 from serzoo.models import MODELS
@@ -232,7 +232,7 @@ def cross_validate_systems(
         name, reason = next(iter(refused.items()))
         raise DataError(f"{name} cannot be made: {reason}")
     made = {name: SYSTEMS[name] for name in SYSTEMS if name in (systems or SYSTEMS) and name not in refused}
-    folder = Path(run_folder or Path("runs") / f"{recipe.name}-gender").expanduser()
+    folder = local_path(run_folder or Path("runs") / f"{recipe.name}-gender")
     trained = {
         training: cross_validate(
             _variant(recipe, training),

@@ -19,6 +19,7 @@ from serzoo.config import GOLDEN, ModelConfig, Recipe, read_recipe
 from serzoo.data.corpora import CORPORA
 from serzoo.data.splits import get_protocol
 from serzoo.errors import ConfigError, DataError, SerzooWarning, WeightsError
+from serzoo.files import local_path
 from serzoo.labels import MALE, UNKNOWN
 from serzoo.metrics import Scores, Summary, summarise
 from serzoo.models import MODELS
@@ -26,10 +27,11 @@ from serzoo.models.base import SERModel
 from serzoo.training.calibration import MAJORITY, calibrate
 from serzoo.training.everything import EVERYTHING
 from serzoo.training.heard import read_heard
-from serzoo.training.run_folder import PREDICTIONS, class_indices, damaged, read_predictions
+from serzoo.training.run_folder import PREDICTIONS
+from serzoo.training.stored_run import StoredRun, differences
 from serzoo.weights.cards import Calibration, EmotionCard
 from serzoo.weights.networks import write_weights
-from serzoo.weights.store import card_path, fixed_output, installed_version, local_path, save_with_card
+from serzoo.weights.store import card_path, fixed_output, installed_version, save_with_card
 from serzoo.zoo import answer_fixed_input, full_arguments, load, model_file
 
 _FIXED_INPUT = {
@@ -137,29 +139,22 @@ def read_held_out(folder: Path) -> HeldOut:
     """Read what a cross-validation's run folder says of its test parts.
 
     Raises:
-        DataError: the folder has no report of networks' predictions, or is damaged.
+        DataError: the folder has no report of networks' predictions, or they contradict it.
     """
-    try:
-        report = json.loads((folder / "report.json").read_bytes())
-        runs, n_folds = report["run_names"], report["n_folds"]
-        class_names = tuple(report["scores"]["pooled"]["class_names"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise DataError(
-            f"{folder} has no report.json of a cross-validation; give the run folder of serzoo cv."
-        ) from None
-    recipe = read_recipe(folder / "recipe.yaml")
+    stored = StoredRun.open(folder)
+    for problem in differences(stored, str(folder)):
+        raise DataError(f"{problem}; no set can be made of it.")
+    recipe, class_names = read_recipe(folder / "recipe.yaml"), stored.class_names
     protocol = get_protocol(recipe.protocol)
     kind = "speaker-independent" if protocol.speaker_independent else "speaker-DEPENDENT"
-    runs_of_folds = [[_read_run(folder / run, class_names) for run in names] for names in runs]
+    runs_of_folds = [[_read_run(stored, name) for name in names] for names in stored.folds.values()]
     read = [run for fold in runs_of_folds for run in fold]
-    if not read:
-        raise DataError(f"{folder} has no fold that is done; let serzoo cv go on.")
+    done = f"{len(stored.folds)} of {stored.report['n_folds']} folds"
     lengths = [sum(len(run.targets) for run in fold) for fold in runs_of_folds]
     tested_on = "+".join(_corpora([recipe])) if protocol.tests_on_both else recipe.test_corpus or recipe.corpus
     return HeldOut(
         recipe=recipe,
-        protocol=f"{recipe.protocol} ({kind}) of {recipe.name}, {len(runs)} of {n_folds} folds, "
-        f"selection {recipe.training.selection}",
+        protocol=f"{recipe.protocol} ({kind}) of {recipe.name}, {done}, selection {recipe.training.selection}",
         folds=tuple(
             tuple(Scores.from_predictions(run.targets, run.predictions, class_names) for run in fold)
             for fold in runs_of_folds
@@ -168,7 +163,7 @@ def read_held_out(folder: Path) -> HeldOut:
         probabilities=np.concatenate([run.probabilities for run in read]),
         targets=np.concatenate([run.targets for run in read]),
         clips=np.array([f"{tested_on}/{clip}" for run in read for clip in run.clips]),
-        fold_numbers=np.repeat(np.arange(len(runs)), lengths),
+        fold_numbers=np.repeat(np.arange(len(lengths)), lengths),
     )
 
 
@@ -186,25 +181,17 @@ class _Run(NamedTuple):
     probabilities: np.ndarray
 
 
-def _read_run(folder: Path, class_names: Sequence[str]) -> _Run:
+def _read_run(stored: StoredRun, name: str) -> _Run:
     """Return what a run says of its test part.
 
     Raises:
-        DataError: there is no table of predictions, or its classes are not those with the largest probabilities, so
-            that scores and calibration would be of different answers.
+        DataError: it has predictions alone.
     """
-    table, path = read_predictions(folder), folder / PREDICTIONS
-    columns = [f"p_{name}" for name in class_names]
-    if not {"clip", *columns} <= set(table):
-        raise DataError(f"{path} lacks the probabilities of some class, or the clips; train that fold again.")
-    try:
-        probabilities = table[columns].to_numpy(np.float64)
-    except ValueError:
-        raise damaged(path, "a probability is no number") from None
-    targets, predictions = class_indices(table, path, class_names)
-    of_predictions = probabilities[np.arange(len(predictions)), predictions]
-    if not (of_predictions == probabilities.max(axis=1)).all():  # six digits round alike, so that a tie is one exactly
-        raise damaged(path, "a prediction is not the most probable class")
+    table, columns = stored.tables[name], [f"p_{label}" for label in stored.class_names]
+    if not set(columns) <= set(table):
+        raise DataError(f"{stored.path / name / PREDICTIONS} has no probabilities; train that fold again.")
+    probabilities = table[columns].to_numpy(np.float64)
+    targets, predictions = stored.indices(name)
     return _Run(table["clip"].tolist(), targets, predictions, probabilities / probabilities.sum(axis=1, keepdims=True))
 
 

@@ -46,7 +46,7 @@ from serzoo.data.manifest import Manifest
 from serzoo.errors import ConfigError, DataError, SerzooError
 from serzoo.features.embeddings import source_fingerprint
 from serzoo.features.spec import EmbeddingSpec
-from serzoo.files import write_whole
+from serzoo.files import local_path, write_whole
 from serzoo.labels import DIMENSIONS
 from serzoo.metrics import Scores
 
@@ -84,7 +84,7 @@ class RunFolder:
         Raises:
             ConfigError: the folder holds a run of another recipe or of other recordings.
         """
-        run = cls(Path(path).expanduser())
+        run = cls(local_path(path))
         own = {"recipe.yaml": recipe.to_yaml(), "data.json": _json(data)}
         for name, text in own.items():
             kept = run.path / name
@@ -107,25 +107,35 @@ class RunFolder:
 
     def write_predictions(self, fold: str, table: pd.DataFrame) -> None:
         """Write a fold's predictions; their presence is what marks it as done."""
-        path = self.fold(fold) / PREDICTIONS
-        write_whole(path, table.to_csv(index=False, lineterminator="\n"))
-        _compressed(path).unlink(missing_ok=True)  # of a run folder that was kept
+        _write_frame(self.fold(fold) / PREDICTIONS, table)
 
-    def read_scores(self, folds: Iterable[str], class_names: Sequence[str]) -> dict[str, Scores]:
+    def read_scores(
+        self, folds: Iterable[str], class_names: Sequence[str], clips: list[tuple[str, str]] | None = None
+    ) -> dict[str, Scores]:
         """Score those of ``folds`` that are done from their predictions files.
 
+        Args:
+            folds: names of folders, one per fold and seed.
+            class_names: the classes, in order.
+            clips: name and label of each recording that they are tested on, in order; None if that is not known.
+
         Raises:
-            DataError: a file is damaged or of other classes.
+            DataError: a file is damaged, or of other classes or recordings.
         """
         paths = {fold: stored(self.fold(fold) / PREDICTIONS) for fold in folds}
-        return {fold: score_predictions(path, class_names) for fold, path in paths.items() if path.exists()}
+        return {fold: score_predictions(path, class_names, clips) for fold, path in paths.items() if path.exists()}
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Write rows of one form as CSV."""
     import pandas as pd
 
-    write_whole(path, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+    _write_frame(path, pd.DataFrame(rows))
+
+
+def _write_frame(path: Path, table: pd.DataFrame) -> None:
+    write_whole(path, table.to_csv(index=False, lineterminator="\n"))
+    _compressed(path).unlink(missing_ok=True)  # of a run folder that was kept
 
 
 def stored(path: Path) -> Path:
@@ -169,14 +179,21 @@ def read_predictions(folder: Path) -> pd.DataFrame:
     return read_table(folder / PREDICTIONS, texts)
 
 
-def score_predictions(path: Path, class_names: Sequence[str]) -> Scores:
+def score_predictions(path: Path, class_names: Sequence[str], clips: list[tuple[str, str]] | None = None) -> Scores:
     """Compute the scores from a predictions file (columns ``label`` and ``prediction``), compressed or not.
 
+    Args:
+        path: the file.
+        class_names: the classes, in order.
+        clips: name and label of each recording that it must be about, in order; None for whatever it is about.
+
     Raises:
-        DataError: the file lacks a column or names another class.
+        DataError: the file lacks a column, names another class, or is about other recordings.
     """
     table = read_table(path, str)
     targets, predictions = class_indices(table, path, class_names)
+    if clips is not None and ("clip" not in table or list(zip(table["clip"], table["label"], strict=True)) != clips):
+        raise damaged(path, "not the fold's test recordings")
     return Scores.from_predictions(targets, predictions, class_names)
 
 

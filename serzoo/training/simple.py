@@ -32,7 +32,7 @@ from serzoo.errors import (
     WeightsError,
 )
 from serzoo.features.spec import FeatureSpec, spec_from_dict
-from serzoo.files import write_whole
+from serzoo.files import local_path, write_whole
 from serzoo.labels import check_class_names
 from serzoo.models.simple import (
     SIMPLE_CLASSIFIERS,
@@ -105,7 +105,7 @@ class SimpleClassifier:
         """
         import skops.io
 
-        target = Path(path).expanduser()
+        target = local_path(path)
         if target.suffix != SIMPLE_SUFFIX:
             raise ConfigError(f"{path} does not end in .skops, the format of simple classifiers; name it so.")
         content = io.BytesIO(skops.io.dumps(self.estimator, compression=zipfile.ZIP_DEFLATED))
@@ -313,7 +313,7 @@ def load_simple(source: str | Path) -> SimpleClassifier:
         WeightsError: there is no such file, or it is damaged or none of serzoo's.
         MissingExtraError: the classifier's library is not installed.
     """
-    path = simple_file(Path(source).expanduser())
+    path = simple_file(local_path(source))
     try:
         card = _read_card(path)
         settings = complete_arguments(card["classifier"], card["arguments"])

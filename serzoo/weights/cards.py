@@ -91,6 +91,11 @@ class Card:
     def __post_init__(self) -> None:
         check_name(self.name)
         _require(bool(_SHA256.fullmatch(self.sha256)), "sha256", self.sha256, "64 hexadecimal digits")
+        for name in ("summary", "corpus", "source", "licence", "protocol"):
+            text = getattr(self, name)
+            _require(text.isprintable(), name, text, "one line of printable characters")
+        for label in self.class_names:
+            _require(label.isprintable(), "a class name", label, "one line of printable characters")
         is_url = self.url is None or is_address(self.url)
         _require(is_url, "url", self.url, "an address that begins with https://")
         _require(0 <= self.bytes <= MAX_BYTES, "bytes", self.bytes, f"in 0..{MAX_BYTES}")

@@ -15,6 +15,7 @@ import numpy as np
 
 from serzoo.errors import WeightsError
 from serzoo.features.spec import FeatureSpec
+from serzoo.files import local_path
 from serzoo.models.base import EMBEDDING, SERModel
 from serzoo.models.tbdm import TBDMNet
 from serzoo.models.timnet import TIMNet
@@ -241,7 +242,7 @@ def _check_n_classes(path: str | Path, found: int, wanted: int) -> None:
 
 
 def _existing(path: str | Path) -> Path:
-    file = Path(path).expanduser()
+    file = local_path(path)
     if not file.is_file():
         raise WeightsError(f"Weight file {path} does not exist; give the path of a file.")
     return file

@@ -7,11 +7,15 @@ import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 from serzoo.errors import WeightsError
 from serzoo.files import moved_into_place
 from serzoo.weights.cards import SUFFIX, Card, is_address, is_local, read_card
+
+if TYPE_CHECKING:
+    import requests
 
 HUB = "https://huggingface.co/{user}/{repository}/resolve/{revision}/{name}" + SUFFIX
 """Where the card of ``hf://user/repository/name@revision`` is."""
@@ -25,6 +29,7 @@ _CARD_NAME = re.compile(r"[\w+-][\w.+-]*" + re.escape(SUFFIX), re.ASCII)
 _TIMEOUT = 10  # seconds without a byte
 _MAX_CARD = 1_000_000  # bytes
 _CHUNK = 2**16
+_MAX_MOVES = 5
 
 
 def is_remote(source: object) -> bool:
@@ -53,7 +58,9 @@ def fetch_set(source: str) -> tuple[Card, Path]:
     """
     url = card_address(source)
     card = _fetch_card(url)
-    return card, fetch_file(card, card.url or urljoin(url, card.file))
+    place = card.url or urljoin(url, card.file)
+    _check_step(url, place)
+    return card, fetch_file(card, place)
 
 
 def card_address(source: str) -> str:
@@ -141,13 +148,7 @@ def _download(url: str, path: Path, n_bytes: int) -> None:
         WeightsError: it is longer than ``n_bytes``, or comes from an address that nothing may be fetched from.
         requests.RequestException: nobody answers, or with an error, or stops half-way.
     """
-    import requests
-
-    whole = {"Accept-Encoding": "identity"}  # what is packed may be a thousand times as long
-    with requests.get(url, stream=True, timeout=_TIMEOUT, headers=whole) as answer, path.open("wb") as file:
-        for passed in (*answer.history, answer):
-            if not is_address(passed.url) or (is_local(passed.url) and not is_local(url)):
-                raise WeightsError(f"{url} leads to {passed.url:.200}, which is not https; ask who offers it.")
+    with _opened(url) as answer, path.open("wb") as file:
         answer.raise_for_status()
         left = n_bytes
         for chunk in answer.iter_content(_CHUNK):
@@ -155,3 +156,27 @@ def _download(url: str, path: Path, n_bytes: int) -> None:
             if left < 0:
                 raise WeightsError(f"{url} gives more than {n_bytes} bytes, which was not kept; ask who offers it.")
             file.write(chunk)
+
+
+@contextlib.contextmanager
+def _opened(url: str) -> Iterator[requests.Response]:
+    """Yield the answer to ``url``; no address that it is moved to is asked before it is found to be allowed."""
+    import requests
+
+    whole = {"Accept-Encoding": "identity"}  # what is packed may be a thousand times as long
+    address = url
+    with requests.Session() as session:
+        for _ in range(_MAX_MOVES + 1):
+            with session.get(address, stream=True, timeout=_TIMEOUT, headers=whole, allow_redirects=False) as answer:
+                if not answer.is_redirect:
+                    yield answer
+                    return
+                address = urljoin(address, answer.headers["Location"])
+                _check_step(url, address)
+    raise WeightsError(f"{url} is moved more than {_MAX_MOVES} times; ask who offers it.")
+
+
+def _check_step(url: str, address: str) -> None:
+    """Raise WeightsError unless ``url`` may lead to ``address``: by https, or from this machine to itself."""
+    if not is_address(address) or (is_local(address) and not is_local(url)):
+        raise WeightsError(f"{url} leads to {address:.200}, which is not https; ask who offers it.")

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from serzoo.errors import ConfigError, SerzooError, UnknownNameError, WeightsError, unknown_name
-from serzoo.files import moved_into_place
+from serzoo.files import local_path, moved_into_place
 from serzoo.weights import fetch
 from serzoo.weights.cards import KINDS, SUFFIX, Card, card_text, check_name, read_card
 
@@ -92,18 +92,6 @@ def no_such_set(what: str, name: object, known: Sequence[str]) -> UnknownNameErr
         f"Unknown {what} {str(name)!r:.200}; none comes with this serzoo: give the folder or the address of one "
         "(hf://user/repository/NAME), or train a model (serzoo train)."
     )
-
-
-def local_path(source: str | Path) -> Path:
-    """Return a path with the home folder in place of ``~``.
-
-    Raises:
-        WeightsError: nobody has that home folder.
-    """
-    try:
-        return Path(source).expanduser()
-    except RuntimeError:
-        raise WeightsError(f"{str(source)!r:.200} begins with no user's home folder; write the path out.") from None
 
 
 def is_pretrained(source: str | Path) -> bool:

@@ -2,21 +2,25 @@
 
 import gzip
 import json
+import re
 import shutil
 
 import h5py
 import numpy as np
-import pandas as pd
 import pytest
 
 import serzoo
-from serzoo.config import ModelConfig, Recipe, TrainingConfig
+from serzoo.config import ModelConfig, Recipe, TrainingConfig, read_recipe
+from serzoo.data.leakage import LeakageReport
+from serzoo.data.splits import get_protocol
 from serzoo.data.synthetic import write_corpus
 from serzoo.errors import ConfigError, DataError, SerzooError, SerzooWarning, WeightsError
 from serzoo.features.spec import MFCCSpec
+from serzoo.metrics import summarise
 from serzoo.training.cross_validate import cross_validate
 from serzoo.training.everything import EVERYTHING
 from serzoo.training.packaging import package, read_held_out
+from serzoo.training.run_folder import read_predictions, score_predictions
 from serzoo.weights.cards import read_card
 
 NAME = "timnet.ravdess_v1"
@@ -51,17 +55,42 @@ def folder(trained, tmp_path):
 
 def scored(folder):
     """Return the path and the content of each fold's predictions."""
-    return {path: pd.read_csv(path) for path in sorted(folder.glob("fold*/predictions.csv"))}
+    return {path: read_predictions(path.parent) for path in sorted(folder.glob("fold*/predictions.csv"))}
+
+
+def settle(folder, n_folds=2):
+    """Make a run folder's report that of its recipe, its predictions and its first folds; the others are deleted."""
+    path, recipe = folder / "report.json", read_recipe(folder / "recipe.yaml")
+    report = json.loads(path.read_text())
+    names = report["fold_names"][:n_folds]
+    for name in report["fold_names"][n_folds:]:
+        shutil.rmtree(folder / name)
+    classes = report["scores"]["pooled"]["class_names"]
+    scores = [[score_predictions(folder / name / "predictions.csv", classes)] for name in names]
+    overlaps = [overlap for overlap in report["leakage"]["overlaps"] if overlap["fold"] in names]
+    leakage = LeakageReport.from_dict({**report["leakage"], "overlaps": overlaps}).to_dict()
+    own = {
+        "recipe": recipe.to_dict(),
+        "protocol": get_protocol(recipe.protocol).name,
+        "selection": recipe.training.selection,
+        "fold_names": names,
+        "run_names": [[name] for name in names],
+        "scores": summarise(scores).to_dict(),
+        "leakage": leakage,
+    }
+    path.write_text(json.dumps({**report, **own}))
+    (folder / "leakage.json").write_text(json.dumps(leakage))
 
 
 def change(folder, *pairs):
-    """Replace texts in a run folder's recipe."""
+    """Replace texts in a run folder's recipe, and with it in its report."""
     path = folder / "recipe.yaml"
     text = path.read_text()
     for old, new in pairs:
         assert text.count(old) == 1, old
         text = text.replace(old, new)
     path.write_text(text)
+    settle(folder)
 
 
 def make(folder, out, **changes):
@@ -109,7 +138,7 @@ def test_the_card_says_where_all_of_it_is_from(folder, tmp_path):
 
 
 def test_what_all_recordings_were_is_said(folder, tmp_path):
-    shutil.copytree(folder / FOLD, folder / EVERYTHING)
+    shutil.copytree(folder / FOLD, folder / EVERYTHING, ignore=shutil.ignore_patterns("predictions.csv"))
     card = package(folder / EVERYTHING, NAME, [folder], tmp_path / "out")
     assert read_card(card).trained_on == "all 24 recordings of ravdess"
 
@@ -121,6 +150,7 @@ def test_probabilities_are_calibrated_on_held_out_predictions(folder, tmp_path):
         table["p_angry"], table["p_calm"] = 0.9, 0.1
         table["label"], table["prediction"] = ["angry", "angry", "angry", "calm"] * 2, "angry"
         table.to_csv(path, index=False)
+    settle(folder)
     found = read_card(make(folder, tmp_path / "out", threshold=0.7)).calibration
     assert found.temperature == pytest.approx(1.9, abs=0.1), "2 without the six classes that have next to nothing"
     assert found.error_before == pytest.approx(0.15, abs=1e-6)
@@ -154,9 +184,11 @@ def directions(folder, tmp_path):
             ("test_corpus: null", f"test_corpus: {target}"),
         )
         report = json.loads((path / "report.json").read_text())
-        (path / "report.json").write_text(json.dumps(report | {"run_names": report["run_names"][:1], "n_folds": 1}))
-    table = pd.read_csv(other / FOLD / "predictions.csv")
+        (path / "report.json").write_text(json.dumps(report | {"n_folds": 1}))
+    table = read_predictions(other / FOLD)
     table.iloc[1:].to_csv(other / FOLD / "predictions.csv", index=False)
+    for path in (folder, other):
+        settle(path, n_folds=1)
     return folder, other
 
 
@@ -171,7 +203,7 @@ def test_corpora_are_joined_with_their_licences(directions, tmp_path):
 
 def test_a_model_of_both_corpora_is_scored_by_both_directions(directions, tmp_path):
     folder, _ = directions
-    shutil.copytree(folder / FOLD, folder / EVERYTHING)
+    shutil.copytree(folder / FOLD, folder / EVERYTHING, ignore=shutil.ignore_patterns("predictions.csv"))
     path = package(folder / EVERYTHING, "timnet.ravdess_emodb_v1", directions, tmp_path / "out")
     card = read_card(path)
     assert card.trained_on == "all 24 recordings of ravdess and emodb that have its classes"
@@ -197,8 +229,7 @@ def test_scores_of_one_fold_are_refused(directions):
 
 
 def test_scores_on_known_speakers_are_warned_of(folder, tmp_path):
-    path = folder / "recipe.yaml"
-    path.write_text(path.read_text().replace("protocol: loso-v1", "protocol: random10-seed46-v1"))
+    change(folder, ("protocol: loso-v1", "protocol: random10-seed46-v1"))
     with pytest.warns(SerzooWarning, match="random10-seed46-v1 tests on speakers of the training, so confidences will"):
         card = read_card(make(folder, tmp_path / "out"))
     assert card.protocol.startswith("random10-seed46-v1 (speaker-DEPENDENT) of tiny")
@@ -281,10 +312,26 @@ def test_what_starts_from_other_networks_needs_words(folder, tmp_path):
 
 def test_scores_that_are_none_are_refused(folder, tmp_path):
     assert "No cross-validation says what" in refused(folder, ConfigError, scores=[])
-    assert "has no report.json of a cross-validation" in refused(folder, DataError, scores=[tmp_path])
+    assert "report.json cannot be read" in refused(folder, DataError, scores=[tmp_path / "nothing"])
     for path, table in scored(folder).items():
         table.drop(columns="p_sad").to_csv(path, index=False)
-    assert "lacks the probabilities of some class" in refused(folder, DataError)
+    assert "lacks the probabilities of some class; no set can be made of it." in refused(folder, DataError)
+    for path, table in scored(folder).items():
+        table.drop(columns=[column for column in table if column.startswith("p_")]).to_csv(path, index=False)
+    assert "predictions.csv has no probabilities" in refused(folder, DataError)
+
+
+def test_scores_that_predictions_contradict_are_refused(folder):
+    path, table = next(iter(scored(folder).items()))
+    table.iloc[1:].to_csv(path, index=False)
+    assert re.search(r"fold01.*: UAR: report\.json says .*; no set can be made", refused(folder, DataError))
+
+
+@pytest.mark.parametrize("names", [5, None, [1, 2], [[1]], [["fold01-speaker-01"], ["fold01-speaker-01"]]])
+def test_a_damaged_report_is_refused(folder, names):
+    path = folder / "report.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"run_names": names}))
+    assert "report.json is damaged: run_names is" in refused(folder, DataError)
 
 
 def test_predictions_that_are_not_the_most_probable_class_are_refused(folder, tmp_path):
@@ -293,14 +340,16 @@ def test_predictions_that_are_not_the_most_probable_class_are_refused(folder, tm
     names = [column for column in table if column.startswith("p_")]
     table.loc[0, names] = 1 / len(names)  # a tie, in which any class may be the answer
     table.to_csv(path, index=False)
+    settle(folder)
     make(folder, tmp_path / "out")
     table = kept
     table.loc[0, "prediction"] = "sad" if table.loc[0, "prediction"] != "sad" else "calm"
     table.to_csv(path, index=False)
-    assert "is damaged or of another run (a prediction is not the most probable class)" in refused(folder, DataError)
+    settle(folder)
+    assert "a prediction is not the most probable class; no set can be made of it." in refused(folder, DataError)
     table["p_sad"] = "much"
     table.to_csv(path, index=False)
-    assert "(a probability is no number)" in refused(folder, DataError)
+    assert "(not only numbers in the column p_sad)" in refused(folder, DataError)
 
 
 def test_a_missing_fold_and_a_threshold_out_of_range_are_refused(folder):

@@ -130,8 +130,13 @@ def test_a_state_of_other_settings_is_refused(examples, tmp_path):
         fit(small_model(examples), examples, training=other, run_folder=tmp_path, progress=False)
 
 
-def test_a_damaged_state_is_named(examples, tmp_path):
-    (tmp_path / "state.npz").write_bytes(b"PK\x03\x04 not really")
+@pytest.mark.parametrize("damage", ["not really", "empty", "no meta", "no keys"])
+def test_a_damaged_state_is_named(examples, tmp_path, damage):
+    path = tmp_path / "state.npz"
+    if damage.startswith("no "):
+        np.savez(path, **({"meta": "{}"} if damage == "no keys" else {"other": 1}))
+    if damage in {"not really", "empty"}:
+        path.write_bytes(b"PK\x03\x04 not really" if damage == "not really" else b"")
     with pytest.raises(DataError, match=r"state\.npz: damaged training state"):
         fit(small_model(examples), examples, training=TRAINING, run_folder=tmp_path, progress=False)
 
@@ -580,6 +585,23 @@ def test_the_report_is_about_all_folds_that_are_done(synthetic_root, cache, tmp_
     assert report.chosen == ("fold01-speaker-01",)
     assert report.fold_names == ("fold01-speaker-01", "fold03-speaker-03")
     assert len(report.summary.folds) == len(json.loads((tmp_path / "report.json").read_text())["scores"]["folds"]) == 2
+
+
+@pytest.mark.parametrize("damage", ["a row less", "another fold's"])
+def test_predictions_of_other_clips_are_no_finished_fold(synthetic_root, cache, tmp_path, damage):
+    common = {"data_root": synthetic_root, "run_folder": tmp_path, "folds": [1, 2], "cache": cache, "progress": False}
+    report = cross_validate(recipe(), **common)
+    before = (tmp_path / "report.json").read_bytes()
+    first, second = (tmp_path / name / "predictions.csv" for name in report.chosen)
+    kept = (
+        second.read_text() if damage == "another fold's" else first.read_text().rpartition("\n")[0].rpartition("\n")[0]
+    )
+    first.write_text(kept)
+    with pytest.raises(
+        DataError, match=r"not the fold's test recordings\); delete its folder to train that fold again"
+    ):
+        cross_validate(recipe(), **common)
+    assert (tmp_path / "report.json").read_bytes() == before
 
 
 def test_a_run_folder_of_other_recordings_is_refused(synthetic_root, cache, tmp_path):

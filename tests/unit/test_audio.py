@@ -1,3 +1,4 @@
+import os
 import struct
 
 import librosa
@@ -80,6 +81,15 @@ def test_probe_reads_the_header(tmp_path):
 
 
 LFS_STUB = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+
+
+@pytest.mark.parametrize("function", [audio.probe, audio.read, audio.content_hash])
+def test_a_name_that_is_not_utf_8(tmp_path, function):
+    path = tmp_path / os.fsdecode(b"b\xe9d.wav")
+    path.write_bytes(wav_bytes(tmp_path))
+    with pytest.raises(AudioError, match=r"b\\udce9d\.wav' has a name that is not UTF-8; rename it\.$") as caught:
+        function(path)
+    assert str(caught.value).isascii()
 
 
 @pytest.mark.parametrize(

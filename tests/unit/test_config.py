@@ -115,7 +115,7 @@ def test_unknown_recipe(name: str) -> None:
 
 
 def test_a_recipe_without_a_name() -> None:
-    with pytest.raises(UnknownNameError, match="^Unknown config ''. Known: .* more.$"):
+    with pytest.raises(UnknownNameError, match=r"^Unknown config ''\. Known: .* more\.$"):
         load_recipe("")
 
 

@@ -1,5 +1,6 @@
 """Pretrained sets from folders, addresses and the hub: fetched once, checked, and refused in one line."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -213,7 +214,7 @@ def test_what_is_no_place_of_a_set_is_refused(source):
 
 @pytest.mark.parametrize("source", ["~nobody-of-this-name/x", "~nobody-of-this-name/x.yaml", "~nobody-of-this-name"])
 def test_nobodys_home_folder_is_refused(run, source):
-    assert refused(source).startswith(f"{source!r} begins with no user's home folder; write the path out.")
+    assert refused(source, SerzooError).startswith(f"{source!r} begins with no user's home folder; write the path out.")
     code, _, err = run("predict", "-m", source, "x.wav")
     assert (code, err.count("\n")) == (2, 1)
 
@@ -254,8 +255,22 @@ def test_what_is_moved_is_fetched_from_there_unless_it_leads_elsewhere(server, f
     assert serzoo.load(f"{server.url}/old/{CARD}").card.name == NAME
     elsewhere = server.url.replace("127.0.0.1", "127.1")  # the same, but by no name that is known to be
     server.moved = {f"/away/{CARD}": f"{elsewhere}/{CARD}"}
+    server.asked.clear()
     message = refused(f"{server.url}/away/{CARD}")
     assert message.startswith(f"{server.url}/away/{CARD} leads to {elsewhere}/{CARD}, which is not https; ask who")
+    assert server.asked == [f"/away/{CARD}"], "and is not asked"
+    server.moved = {f"/round/{CARD}": f"/round/{CARD}"}
+    assert "is moved more than 5 times" in refused(f"{server.url}/round/{CARD}")
+
+
+def test_a_card_from_elsewhere_does_not_ask_this_machine(server, folder, cache):
+    change_card(folder, url=f"{server.url}/shut-down")
+    address = f"https://example.com/{CARD}"
+    kept_card = cache / "pretrained" / hashlib.sha256(address.encode()).hexdigest()[:16] / CARD
+    kept_card.parent.mkdir(parents=True)
+    shutil.copy(folder / CARD, kept_card)
+    assert refused(address).startswith(f"{address} leads to {server.url}/shut-down, which is not https")
+    assert server.asked == []
 
 
 @pytest.mark.parametrize("file", [CARD, WEIGHTS])
@@ -407,6 +422,12 @@ def test_what_is_no_hdf5_is_refused(folder):
         ({"model": {"name": "timnet", "arguments": {"class_names": ["a"]}}}, "describes no network ("),
         ({"feature_spec": {"kind": "smell"}}, "describes no network (Unknown"),
         ({"class_names": ["sad"]}, "describes no network ("),
+        (
+            {"summary": "nice\nModel: another"},
+            "summary is 'nice\\nModel: another'; it must be one line of printable char",
+        ),
+        ({"licence": "\x1b[2Jfree"}, "licence is '\\x1b[2Jfree'; it must be one line of printable characters"),
+        ({"class_names": ["sad", "\x07"]}, "a class name is '\\x07'; it must be one line of printable characters"),
         ({"kind": "gender"}, "is no card of a pretrained set (card, model: Unknown key 'model'."),
     ],
 )

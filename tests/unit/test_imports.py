@@ -18,8 +18,8 @@ import serzoo
 PACKAGE = Path(serzoo.__file__).parent
 
 LEVELS = (
-    {"errors", "files", "memory"},
-    {"labels", "registry", "strict_data", "strict_yaml"},
+    {"errors", "memory"},
+    {"files", "labels", "registry", "strict_data", "strict_yaml"},
     {"features", "layers", "metrics"},
     {"config"},
     {"data", "models"},

@@ -3,24 +3,26 @@
 import gzip
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from serzoo.config import load_recipe
+from serzoo.data.leakage import LeakageReport, Overlap
 from serzoo.errors import ConfigError, DataError, SerzooError
 from serzoo.ledger.check import not_checked, page_of, problems
 from serzoo.ledger.compare import compare_runs
 from serzoo.ledger.entries import read_ledger
 from serzoo.ledger.keep import keep
 from serzoo.ledger.page import make_page
-from serzoo.ledger.runs import StoredRun, differences, run_folders
 from serzoo.metrics import summarise
 from serzoo.report.published import PUBLISHED, published_gender_systems
 from serzoo.training.gender_systems import SYSTEMS
-from serzoo.training.run_folder import RunFolder, read_predictions, score_predictions
+from serzoo.training.run_folder import RunFolder, read_predictions, score_predictions, write_table
 from serzoo.training.statistics import COVERAGE
+from serzoo.training.stored_run import StoredRun, differences, run_folders
 
 CLASSES = ("angry", "happy", "sad")
 SPEAKERS = tuple(f"{number:02d}" for number in range(1, 13))
@@ -83,17 +85,9 @@ def make_run(path, n_folds=2, n_seeds=1, accuracy=0.7, seed=0, model="timnet", i
             (path / name / "model.keras").write_text("weights")
             (path / name / "heard.txt").write_text("hashes")
         scores.append([score_predictions(path / name / "predictions.csv", CLASSES) for name in runs])
-    overlaps = [
-        {
-            "fold": runs[0],
-            "seen": "train",
-            "scored": "test",
-            "speakers": [] if independent else ["01"],
-            "scored_speakers": list(SPEAKERS),
-        }
-        for runs in names
-    ]
-    leakage = {"summary": "what is shared", "speaker_independent": independent, "overlaps": overlaps}
+    heard = () if independent else ("01",)
+    overlaps = [Overlap(runs[0], "train", "test", heard, SPEAKERS, ("dogs",), ("dogs", "kids"), ()) for runs in names]
+    leakage = LeakageReport(tuple(overlaps), 72, 0).to_dict()
     report = {
         "recipe": base,
         "protocol": base["protocol"],
@@ -279,7 +273,7 @@ def test_run_folders_and_rows_belong_together(results):
 
 def test_another_recipe_or_leakage_is_found(results):
     change(results / "first" / "recipe.yaml", "epochs: 500", "epochs: 400")
-    change(results / "first" / "leakage.json", "what is shared", "nothing")
+    change(results / "first" / "leakage.json", "texts shared: 1", "texts shared: 0")
     assert problems(results) == [
         "first: recipe.yaml is not the recipe of report.json",
         "first: leakage.json is not the leakage of report.json",
@@ -396,9 +390,85 @@ def test_speaker_independence_is_not_taken_on_trust(results):
     report = json.loads(path.read_text())
     report["leakage"]["speaker_independent"] = True
     path.write_text(json.dumps(report))
-    assert problems(results) == [
-        "first: report.json says speaker-independent, but has test speakers that are in training"
-    ]
+    assert problems(results) == ["first: leakage: speaker_independent is True, by its overlaps False"]
+
+
+def say(path, change):
+    """Let a run's report and its leakage say something else."""
+    report = json.loads((path / "report.json").read_text())
+    change(report)
+    (path / "report.json").write_text(json.dumps(report))
+    (path / "leakage.json").write_text(json.dumps(report["leakage"]))
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda report: report.update(n_folds=1), "n_folds is 1, but 2 are done; run serzoo cv again."),
+        (
+            lambda report: report["leakage"].update(summary="no leak at all"),
+            "leakage: summary is 'no leak at all', by its overlaps 'speaker-independent: 0 of 12 test speakers are in",
+        ),
+        (
+            lambda report: report["leakage"].update(n_unknown_speakers=3),
+            "leakage: speaker_independent is True, by its overlaps None",
+        ),
+        (lambda report: report["leakage"].update(speaker_independent=1), "leakage.speaker_independent is 1;"),
+        (
+            lambda report: report["leakage"].update(duplicates=[["a", "b"]]),
+            "leakage: duplicates is [['a', 'b']], by its overlaps []",
+        ),
+    ],
+    ids=["folds", "summary", "unknown", "no truth value", "duplicates"],
+)
+def test_leaks_and_folds_are_not_taken_on_trust(results, change, line):
+    say(results / "study" / "a", change)
+    found = problems(results)
+    assert line in found[0], found
+
+
+def test_test_clips_of_unknown_speakers_are_counted(results):
+    path = results / "study" / "a" / "fold01" / "predictions.csv"
+    change(path, ",01,", ",,")
+    assert "study/a: leakage: n_unknown_speakers is 0, 1 are tested on" in problems(results)
+
+
+def test_another_seeds_test_speakers_are_found(tmp_path):
+    run = make_run(tmp_path / "run", n_seeds=2)
+    path = run / "fold01-seed47" / "predictions.csv"
+    path.write_text(path.read_text().replace(",12,", ",13,"))
+    line = "run fold01-seed47: speaker 12 is in the predictions or in the leakage of report.json alone"
+    assert list(differences(StoredRun.open(run), "run")) == [line]
+
+
+@pytest.mark.parametrize(
+    ("columns", "line"),
+    [
+        ({"p_angry": 0.2, "p_happy": 0.3, "p_sad": 0.5}, "first fold01: a prediction is not the most probable class"),
+        ({"p_angry": 0.2, "p_sad": 0.5}, "first fold01: predictions.csv lacks the probabilities of some class"),
+        ({"p_angry": 0.4, "p_happy": 0.4, "p_sad": 0.4}, None),
+    ],
+)
+def test_predictions_are_the_most_probable_classes(results, columns, line):
+    path = results / "first" / "fold01" / "predictions.csv"
+    pd.read_csv(path, dtype=str).assign(**columns).to_csv(path, index=False)
+    assert problems(results) == ([line] if line else [])
+
+
+@pytest.mark.parametrize("typed", ["---", "-- a claim", "++ a claim", "@@ -1 +1 @@", "a claim"])
+def test_every_line_that_was_typed_into_the_page_is_found(results, typed):
+    page = page_of(results)
+    page.write_text(f"{page.read_text()}{typed}\n")
+    assert problems(results) == [f"results.md: it says {typed}"]
+
+
+def test_the_folder_may_be_the_current_one(results, monkeypatch):
+    page = make_page(results)
+    monkeypatch.chdir(results)
+    assert make_page(Path()) == page
+    assert problems(Path()) == []
+    monkeypatch.chdir(results / "first")
+    assert problems(Path("..")) == []
 
 
 # Reading a ledger -----------------------------------------------------------------------------------------------------
@@ -539,6 +609,22 @@ def test_only_an_earlier_copy_is_replaced(results, tmp_path):
     (kept / "ledger.yaml").unlink()
     with pytest.raises(DataError, match=r"kept holds the run first, which .*run does not"):
         keep(run, kept, overwrite=True)
+    for other, message in (
+        (
+            make_run(tmp_path / "other", model="svc"),
+            r"second is a run with another recipe\.yaml than .*other; it is not",
+        ),
+        (
+            make_run(tmp_path / "shorter", n_folds=1),
+            r"second holds fold02, which .*shorter does not; it is not replaced",
+        ),
+    ):
+        with pytest.raises(DataError, match=message):
+            keep(other, kept / "second", overwrite=True)
+    (kept / "second" / "data.json").write_text("{}")
+    with pytest.raises(DataError, match=r"second is a run with another data\.json than"):
+        keep(run, kept / "second", overwrite=True)
+    shutil.copy(run / "data.json", kept / "second")
     (kept / "first" / "mine").symlink_to(results)
     with pytest.raises(DataError, match=r"first holds mine, which"):
         keep(run, kept / "first", overwrite=True)
@@ -568,6 +654,16 @@ def test_what_cannot_be_kept_is_one_line(results, tmp_path):
     assert not (tmp_path / "kept").exists()
 
 
+def test_a_stale_compressed_table_is_not_kept(tmp_path):
+    run = make_run(tmp_path / "run")
+    for name in ("predictions.csv", "history.csv"):
+        (run / "fold01" / f"{name}.gz").write_bytes(gzip.compress((run / "fold02" / name).read_bytes() + b"x"))
+    keep(run, tmp_path / "kept")
+    for name in ("predictions.csv", "history.csv"):
+        kept = gzip.decompress((tmp_path / "kept" / "fold01" / f"{name}.gz").read_bytes())
+        assert kept == (run / "fold01" / name).read_bytes()
+
+
 # Compressed tables ----------------------------------------------------------------------------------------------------
 
 
@@ -576,6 +672,8 @@ def test_new_predictions_replace_compressed_ones(tmp_path):
     RunFolder(tmp_path / "kept").write_predictions("fold01", predictions(0, 5, 1.0))
     assert not (tmp_path / "kept" / "fold01" / "predictions.csv.gz").exists()
     assert score_predictions(tmp_path / "kept" / "fold01" / "predictions.csv", CLASSES).war == 1.0
+    write_table(tmp_path / "kept" / "fold01" / "history.csv", [{"epoch": 1}])
+    assert not (tmp_path / "kept" / "fold01" / "history.csv.gz").exists()
 
 
 @pytest.mark.parametrize(

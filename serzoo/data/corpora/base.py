@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from serzoo.data.manifest import COLUMNS, Manifest, natural_key
 from serzoo.errors import DataError, SerzooWarning
+from serzoo.files import local_path
 from serzoo.labels import DIMENSIONS
 from serzoo.registry import Registry
 
@@ -214,7 +215,7 @@ def check_folder(root: str | Path) -> Path:
     """
     if not str(root):
         raise DataError("No folder is named (the path is empty); give the folder that holds the recordings.")
-    folder = Path(root).expanduser()
+    folder = local_path(root)
     if not folder.is_dir():
         found = "is a file" if folder.exists() else "does not exist"
         raise DataError(f"Folder {folder} {found}; give the folder that holds the recordings.")

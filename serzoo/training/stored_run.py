@@ -1,4 +1,4 @@
-"""Run folders as the ledger reads them: what the report says, and the same computed anew from the predictions."""
+"""Run folders read again: what the report says, and the same computed anew from the predictions."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from serzoo.config import read_recipe, recipe_from_dict
+from serzoo.data.leakage import LeakageReport
 from serzoo.data.splits import get_protocol
 from serzoo.errors import DataError, SerzooError
+from serzoo.files import local_path
 from serzoo.metrics import HEADLINE, Scores, Summary, summarise
 from serzoo.models.simple import SIMPLE_CLASSIFIERS
 from serzoo.training.run_folder import PREDICTIONS, class_indices, damaged, read_predictions, read_table, stored
@@ -50,7 +52,7 @@ class StoredRun:
         Raises:
             DataError: the folder has no report, or it is damaged.
         """
-        path = Path(path).expanduser()
+        path = local_path(path)
         below = [] if (path / REPORT).exists() else run_folders(path)
         if below:
             names = ", ".join(folder.relative_to(path).as_posix() for folder in below)
@@ -190,8 +192,10 @@ def _misfits(report: Mapping[str, Any]) -> Iterator[str]:
     for key, value in (("target", recipe.get("target", "label")), ("test_corpus", recipe.get("test_corpus") or "")):
         if not isinstance(value, str):
             yield f"recipe.{key} is {value!r:.60}"
-    if report["leakage"].get("speaker_independent") not in (True, False, None):
+    if not any(report["leakage"].get("speaker_independent") is known for known in (True, False, None)):
         yield f"leakage.speaker_independent is {report['leakage']['speaker_independent']!r:.60}"
+    if report["n_folds"] < len(folds):
+        yield f"n_folds is {report['n_folds']}, but {len(folds)} are done"
     if not isinstance(heard, dict):
         yield f"heard is {heard!r:.60}"
 
@@ -236,6 +240,8 @@ def differences(run: StoredRun, name: str) -> Iterator[str]:
         return
     try:
         yield from _other_scores(run.summary.to_dict(), run, name)
+        yield from _other_answers(run, name)
+        yield from _other_leaks(run, name)
         yield from _other_speakers(run, name)
     except DataError as error:
         yield f"{name}: {error}"
@@ -270,16 +276,41 @@ def _other_scores(computed: Mapping[str, Any], run: StoredRun, name: str) -> Ite
         yield from _unequal(f"{name} {part}", reported[part], computed[part])
 
 
+def _other_answers(run: StoredRun, name: str) -> Iterator[str]:
+    """Yield a line for each run whose predictions are not the most probable classes, where probabilities are kept."""
+    columns = [f"p_{label}" for label in run.class_names]
+    for fold, table in run.tables.items():
+        if not any(str(column).startswith("p_") for column in table):
+            continue
+        if not set(columns) <= set(table):
+            yield f"{name} {fold}: {PREDICTIONS} lacks the probabilities of some class"
+            continue
+        probabilities, (_, answers) = table[columns].to_numpy(), run.indices(fold)
+        of_answers = probabilities[np.arange(len(answers)), answers]
+        if not (of_answers == probabilities.max(axis=1)).all():  # six digits round alike, so that a tie is one exactly
+            yield f"{name} {fold}: a prediction is not the most probable class"
+
+
+def _other_leaks(run: StoredRun, name: str) -> Iterator[str]:
+    """Yield lines about what the report concludes otherwise from the overlaps of its folds' parts."""
+    reported = run.report["leakage"]
+    concluded = json.loads(json.dumps(LeakageReport.from_dict(reported).to_dict()))
+    for key in sorted({*reported, *concluded}):
+        if reported.get(key) != concluded.get(key):
+            yield f"{name}: leakage: {key} is {reported.get(key)!r:.60}, by its overlaps {concluded.get(key)!r:.60}"
+    unknown = {clip for table in run.tables.values() for clip in table["clip"][table["speaker"] == ""]}
+    if len(unknown) > reported["n_unknown_speakers"]:
+        yield f"{name}: leakage: n_unknown_speakers is {reported['n_unknown_speakers']}, {len(unknown)} are tested on"
+
+
 def _other_speakers(run: StoredRun, name: str) -> Iterator[str]:
-    """Yield a line for each fold whose test speakers are not those that were looked for in its training part."""
+    """Yield a line for each run whose test speakers are not those that were looked for in its training part."""
     overlaps = [one for one in run.report["leakage"]["overlaps"] if (one["seen"], one["scored"]) == ("train", "test")]
-    if run.speaker_independent and any(one["speakers"] for one in overlaps):
-        yield f"{name}: {REPORT} says speaker-independent, but has test speakers that are in training"
     looked_for = {one["fold"]: set(one["scored_speakers"]) for one in overlaps}
-    for fold, runs in run.folds.items():
-        odd = set(run.tables[runs[0]]["speaker"]).difference({""}) ^ looked_for[fold]
+    for fold, own in ((fold, own) for fold, runs in run.folds.items() for own in runs):
+        odd = set(run.tables[own]["speaker"]).difference({""}) ^ looked_for[fold]
         if odd:
-            yield f"{name} {fold}: speaker {min(odd)} is in the predictions or in the leakage of {REPORT} alone"
+            yield f"{name} {own}: speaker {min(odd)} is in the predictions or in the leakage of {REPORT} alone"
 
 
 def _unequal(where: str, reported: Mapping[str, Any], computed: Mapping[str, Any]) -> Iterator[str]:
