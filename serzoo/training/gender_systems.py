@@ -30,7 +30,7 @@ from serzoo.report.published import Published, published_gender_systems
 from serzoo.training.cross_validate import Report, choose_folds, cross_validate, derive_report, recipe_folds
 from serzoo.training.evaluate import softmax
 from serzoo.training.gender import GENDERS, decided, told_genders
-from serzoo.training.run_folder import RunFolder, read_predictions
+from serzoo.training.run_folder import PREDICTIONS, RunFolder, damaged, read_predictions
 from serzoo.training.simple import check_simple
 from serzoo.training.stages import build_model, check_stages
 from serzoo.zoo import builder_arguments
@@ -415,7 +415,7 @@ def _report(
     for fold, parts in scored.items():
         kept = np.isin(folds[fold].test, parts.test)
         for run in base.runs[fold]:
-            answers = [_predictions(report, run, folds[fold], genders.manifest) for report in trained]
+            answers = [_predictions(report, run, genders.manifest) for report in trained]
             if len(trained) == 1:
                 tables[run] = answers[0][kept]
             else:
@@ -443,22 +443,19 @@ def _tested(fold: Fold, system: System, genders: _Genders) -> Fold | None:
     return replace(fold, test=test) if len(test) else None
 
 
-def _predictions(report: Report, run: str, fold: Fold, manifest: Manifest) -> pd.DataFrame:
-    """Return a run's predictions, a row per clip of the fold's test part, in order.
+def _predictions(report: Report, run: str, manifest: Manifest) -> pd.DataFrame:
+    """Return a run's predictions, which the cross-validation has found to be those of the fold's test part, in order.
 
     Raises:
-        DataError: the file holds something else.
+        DataError: they are without speakers or probabilities.
     """
     from pandas.api.types import is_numeric_dtype
 
-    table, names = read_predictions(report.folder / run), manifest.names
+    table = read_predictions(report.folder / run)
     columns = [f"p_{name}" for name in manifest.class_names]
-    whole = {"clip", "speaker", *columns} <= set(table.columns) and all(map(is_numeric_dtype, table[columns].dtypes))
-    if not whole or table["clip"].tolist() != [names[index] for index in fold.test]:
-        raise DataError(
-            f"{report.folder / run / 'predictions.csv'} is damaged or of another run; delete its folder to train that "
-            "fold again."
-        )
+    whole = {"speaker", *columns} <= set(table.columns) and all(map(is_numeric_dtype, table[columns].dtypes))
+    if not whole:
+        raise damaged(report.folder / run / PREDICTIONS, "not the probabilities of its classes")
     return table
 
 
