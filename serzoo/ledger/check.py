@@ -81,8 +81,8 @@ def _of_page(folder: Path, page: Path, open_run: Opener) -> Iterator[str]:
     except (SerzooError, OSError, UnicodeDecodeError) as error:
         yield f"{page}: {error}"
         return
-    _head = 2  # the names of two files, which look like lines that were taken out and put in
-    for line in list(unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=0))[_head:]:
+    _, _, *lines = list(unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=0)) or ["---", "+++"]
+    for line in lines:  # without the two names of files, by their place: a line of the page may begin as they do
         if not line.startswith("@@"):
             yield f"{page.name}: {'it says' if line[0] == '-' else 'it would say'} {line[1:]}"
     if old != new and old.splitlines() == new.splitlines():
