@@ -28,7 +28,7 @@ from serzoo.training.calibration import MAJORITY, calibrate
 from serzoo.training.everything import EVERYTHING
 from serzoo.training.heard import read_heard
 from serzoo.training.run_folder import PREDICTIONS
-from serzoo.training.stored_run import StoredRun, differences
+from serzoo.training.stored_run import StoredRun, differences, read_json
 from serzoo.weights.cards import Calibration, EmotionCard
 from serzoo.weights.networks import write_weights
 from serzoo.weights.store import card_path, fixed_output, installed_version, save_with_card
@@ -386,8 +386,8 @@ def _trained_on(path: Path, recipe: Recipe | None) -> str:
     """Say what a model file's run folder tells of the recordings that the weights have heard."""
     heard, run = read_heard(path), path.parent.parent
     try:
-        n_files = json.loads((run / "data.json").read_bytes())["n_recordings"]
-    except (OSError, ValueError, KeyError, TypeError):
+        n_files = read_json(run / "data.json")["n_recordings"]
+    except (DataError, KeyError):
         heard = None
     if heard is None or recipe is None:
         raise ConfigError(f"{path} is not in a run folder, so say what it has heard (--trained-on TEXT).")
