@@ -45,8 +45,8 @@ Genders: TypeAlias = "Gender | Sequence[Gender] | Path | SimpleClassifier"
 """What predictions take as gender: one for all recordings, one for each, or a classifier that tells them by the voice.
 
 Such a classifier is given by name (:func:`serzoo.list_pretrained`), as a ``.skops`` file, as the folder of a run's fold
-(a ``Path``, or text with a slash), or loaded by :func:`serzoo.training.gender.load_gender_classifier`, which saves time
-where predictions are many.
+(a ``Path``, or text with a slash), or loaded by
+:func:`serzoo.training.gender_classifier.load_gender_classifier`, which saves time where predictions are many.
 """
 
 
@@ -397,7 +397,7 @@ class Classifier:
             if gender is not None:
                 raise ConfigError(f"{self.model.name} does not take the speaker's gender; leave gender out.")
             return [None] * len(names)
-        from serzoo.training.gender import find_gender_classifier
+        from serzoo.training.gender_classifier import find_gender_classifier
 
         judge = find_gender_classifier(gender)
         if judge is not None:
@@ -490,7 +490,7 @@ def _hear(
     """Return a recording as the model will hear it; its gender, if somebody is to tell it, is heard on the way."""
     if gender is None or isinstance(gender, float):
         return listen(name, waveform, sample_rate, spec, windows, gender)
-    from serzoo.training.gender import hear_gender
+    from serzoo.training.gender_classifier import hear_gender
 
     clip = listen(name, waveform, sample_rate, spec, windows, None)
     male = hear_gender(gender, waveform, sample_rate, name)

@@ -337,12 +337,8 @@ def classify_genders(
     """Train a classifier of speakers' genders and score it on speakers it has not heard."""
     from serzoo.data import load_corpus
     from serzoo.data.vectors import embedding_spec
-    from serzoo.training.gender import (
-        cross_validate_gender,
-        save_gender_classifier,
-        score_gender,
-        train_gender_classifier,
-    )
+    from serzoo.training.gender import cross_validate_gender, score_gender, train_gender_classifier
+    from serzoo.training.gender_classifier import save_gender_classifier
     from serzoo.weights.store import card_path
 
     if save is not None and (model is not None or save.suffix != ".skops"):

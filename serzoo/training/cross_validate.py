@@ -24,7 +24,8 @@ from serzoo.models.base import check_features_shape
 from serzoo.models.simple import SIMPLE_CLASSIFIERS
 from serzoo.report.plots import plot_confusion
 from serzoo.training.folds import Experiment, Task, gender_settings, weight_files
-from serzoo.training.gender import check_told, decided
+from serzoo.training.gender import check_told
+from serzoo.training.gender_classifier import decided
 from serzoo.training.heard import count_heard
 from serzoo.training.parallel import check_at_once, train_tasks
 from serzoo.training.run_folder import RunFolder, describe_data

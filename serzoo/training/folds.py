@@ -21,7 +21,8 @@ from serzoo.report.plots import plot_embedding, plot_history
 from serzoo.training.compiling import Workbench
 from serzoo.training.evaluate import embed, predict_probabilities
 from serzoo.training.fit import History
-from serzoo.training.gender import gender_classifier_file, told_genders
+from serzoo.training.gender import told_genders
+from serzoo.training.gender_classifier import gender_classifier_file
 from serzoo.training.heard import write_heard
 from serzoo.training.run_folder import RunFolder, environment, write_table
 from serzoo.training.simple import SIMPLE_MODEL_FILE, train_simple

@@ -1,4 +1,4 @@
-"""Tell women's voices from men's: train, score and use a simple classifier of the speaker's gender.
+"""Tell women's voices from men's: train and score simple classifiers of the speaker's gender.
 
 Systems that take the gender of a speaker, or choose a model by it, need somebody to tell them. Whoever does should not
 have heard the speaker: everything here splits recordings by speakers.
@@ -8,65 +8,43 @@ Source: Striletchi, Striletchi and Stan, "TBDM-Net", 2024, section 3.5 and table
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 
-from serzoo import __version__
 from serzoo.config import BINARY, GOLDEN, GenderConfig
-from serzoo.data import audio
 from serzoo.data.cache import FeatureCache
-from serzoo.data.corpora import CORPORA
 from serzoo.data.examples import Examples, load_examples
-from serzoo.data.listening import recordings_in
-from serzoo.data.manifest import COLUMNS, Manifest, in_natural_order
+from serzoo.data.manifest import Manifest, in_natural_order
 from serzoo.data.splits import Fold
 from serzoo.data.vectors import embedding_spec
-from serzoo.errors import AudioError, ConfigError, DataError, FeatureError, WeightsError
-from serzoo.features.reference import extract
-from serzoo.features.segments import cut_segments
-from serzoo.features.spec import EmbeddingSpec, FeatureSpec
-from serzoo.files import local_path
-from serzoo.labels import FEMALE, MALE, male_probability
+from serzoo.errors import DataError
+from serzoo.features.spec import FeatureSpec
+from serzoo.labels import male_probability
 from serzoo.metrics import Scores, Summary, summarise
-from serzoo.models.simple import SIMPLE_CLASSIFIERS, SIMPLE_SUFFIX, Splits, complete_arguments
+from serzoo.models.simple import SIMPLE_CLASSIFIERS, Splits, complete_arguments
+from serzoo.training.gender_classifier import (
+    GENDERS,
+    decided,
+    gender_probabilities,
+    load_gender_classifier,
+    male_probabilities,
+)
 from serzoo.training.simple import (
     SimpleClassifier,
     check_simple,
     check_training_part,
-    load_simple,
-    simple_file,
     speaker_splits,
     train_simple,
 )
-from serzoo.weights.cards import GenderCard, expect
-from serzoo.weights.store import (
-    check_output,
-    fixed_output,
-    installed_version,
-    list_pretrained,
-    pretrained_file,
-    save_with_card,
-    set_name,
-)
-
-GENDERS = (FEMALE, MALE)
-"""The classes, in order; the second one's probability is what every function here calls P(male)."""
 
 DEFAULT_ARGUMENTS: Mapping[str, object] = MappingProxyType({"scale": True, "calibrate": True})
 """Unlike in recipes: these probabilities are handed on as such, and gamma 0.001 is right for scaled values."""
 
 _PARTS = 5
-_FIXED_INPUT = {
-    "label": "neutral", "speaker": "01", "gender": FEMALE, "text": "01", "take": 0, "seed": 0, "sample_rate": 48_000,
-}  # fmt: skip
-_PACKAGES = ("numpy", "scipy", "librosa", "soxr", "scikit-learn", "skops")
-_PACKAGES_OF = {"hf": ("torch", "transformers"), "onnx": ("onnxruntime",), "xgboost": ("xgboost", "xgboost-cpu")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,152 +152,6 @@ def train_gender_classifier(
     return _train(task, examples, spec, classifier, settings, seed)
 
 
-def save_gender_classifier(
-    model: SimpleClassifier, path: str | Path, manifest: Manifest, report: GenderReport
-) -> Path | None:
-    """Write a classifier of genders, and beside it the card that says what it is.
-
-    Args:
-        model: trained on all recordings of the manifest.
-        path: a name that ends in ``.skops``; the card's is the same with the ending ``.yaml``. Old ones are replaced.
-        manifest: the recordings.
-        report: of the cross-validation of the same classifier on them.
-
-    Returns:
-        Where the card is; None for a classifier of vectors that were computed elsewhere. It has no card, since it
-        cannot hear the fixed input.
-
-    Raises:
-        ConfigError: another ending, or something else than a card is in the card's place.
-    """
-    target = local_path(path)
-    if _takes_vectors(model):
-        model.save(target)
-        return None
-    spec = model.feature_spec
-    corpus = CORPORA.get(manifest.corpus) if manifest.corpus in CORPORA else None
-    output = fixed_output(_FIXED_INPUT, partial(_answer, model))
-
-    def card(n_bytes: int, sha256: str) -> GenderCard:
-        return GenderCard(
-            name=set_name(target),
-            summary=f"tells women's voices from men's, {model.name} on {getattr(spec, 'source', spec.kind)} features",
-            bytes=n_bytes,
-            sha256=sha256,
-            corpus=manifest.corpus,
-            source=corpus.source if corpus else "",
-            licence=corpus.licence if corpus else "",
-            protocol=f"{len(report.folds)} speaker-disjoint folds, seed {report.seed}; this one has heard all speakers",
-            scores=_card_scores(report.summary),
-            class_names=model.class_names,
-            feature_spec=spec.to_dict(),
-            versions=_versions(model),
-            input=_FIXED_INPUT,
-            output=output,
-        )
-
-    return save_with_card(target, model.save, card)
-
-
-def load_gender_classifier(source: SimpleClassifier | str | Path) -> SimpleClassifier:
-    """Load a classifier of genders.
-
-    Args:
-        source: the name of a pretrained one (:func:`serzoo.list_pretrained`), which takes precedence over a file or
-            folder that is called so; a ``.skops`` file; the folder of a run's fold; or one that is loaded already.
-
-    Raises:
-        UnknownNameError: no pretrained set, file or folder has this name.
-        WeightsError: it is damaged, a pretrained one is not what its card says, or it tells something else than
-            genders.
-    """
-    if _is_name(source):
-        return _load_pretrained(str(source))
-    model = source if isinstance(source, SimpleClassifier) else load_simple(source)
-    if model.class_names != GENDERS:
-        raise WeightsError(
-            f"{model.name if model is source else source} tells {', '.join(model.class_names):.200}, "
-            f"not {' and '.join(GENDERS)}; give a classifier that was trained on genders (serzoo gender)."
-        )
-    return model
-
-
-def gender_classifier_file(source: str) -> Path:
-    """Return the file of a trained classifier of genders, as :func:`load_gender_classifier` finds it."""
-    return pretrained_file(source)[1] if _is_name(source) else simple_file(local_path(source))
-
-
-def find_gender_classifier(gender: object) -> SimpleClassifier | None:
-    """Load the classifier that stands in a gender's place, or return None where there is none.
-
-    Args:
-        gender: a path, a loaded classifier, or text: a path with a folder in it, a ``.skops`` file or a pretrained
-            classifier's name. What is nearly such a name, and no gender, is taken for a slip.
-
-    Raises:
-        SerzooError: as :func:`load_gender_classifier`.
-    """
-    if isinstance(gender, str):
-        is_path = Path(gender).name != gender or gender.endswith(SIMPLE_SUFFIX)
-        is_source = is_path or bool(difflib.get_close_matches(gender, list_pretrained("gender")))
-        return load_gender_classifier(gender) if is_source else None
-    return load_gender_classifier(gender) if isinstance(gender, Path | SimpleClassifier) else None
-
-
-def hear_gender(model: SimpleClassifier, waveform: np.ndarray, sample_rate: int, name: str = "array") -> float:
-    """Return P(male) of one recording, in 0..1, as :func:`gender_probabilities` does of its file.
-
-    Args:
-        model: a classifier of genders.
-        waveform: one channel, (n_samples,), floats, full scale at -1 and 1.
-        sample_rate: in Hz.
-        name: what errors call the recording.
-
-    Raises:
-        AudioError: the recording is too short for the classifier's features.
-        ConfigError: the classifier takes vectors that were computed elsewhere, and hears nothing.
-        SerzooError: the network that computes its features cannot be used.
-    """
-    spec = model.feature_spec
-    if _takes_vectors(model):
-        raise ConfigError(
-            "The classifier of genders takes vectors from a table, which this recording is not in; give one that was "
-            "trained on features of recordings, such as mfcc."
-        )
-    try:
-        features = extract(audio.resample(waveform, sample_rate, spec.sample_rate), spec)
-    except FeatureError as error:
-        raise AudioError(f"{name}: {error}") from None
-    parts = features[None] if spec.segment_frames is None else cut_segments(features, spec.segment_frames)
-    clip = Examples(parts, np.zeros(1, np.int64), GENDERS, segment_counts=np.array([len(parts)]))
-    return float(_male(model, clip)[0])
-
-
-def gender_probabilities(
-    model: SimpleClassifier | str | Path,
-    recordings: Manifest | str | Path | Iterable[str | Path],
-    *,
-    cache: FeatureCache | None = None,
-    progress: bool = False,
-) -> np.ndarray:
-    """Return P(male) of each recording, (N,) float32, in 0..1.
-
-    Args:
-        model: a classifier of genders, its name, file or folder; see :func:`load_gender_classifier`.
-        recordings: a manifest, whose genders are not looked at, or audio files and folders.
-        cache: where features are kept; None for the default folder.
-        progress: show a progress bar.
-
-    Raises:
-        UnknownNameError, WeightsError: no classifier of genders.
-        AudioError: a recording cannot be read.
-        DataError: no recordings.
-    """
-    loaded = load_gender_classifier(model)
-    manifest = recordings if isinstance(recordings, Manifest) else _unlabelled(recordings)
-    return _male(loaded, load_examples(manifest, loaded.feature_spec, cache=cache, progress=progress))
-
-
 def score_gender(
     model: SimpleClassifier | str | Path,
     manifest: Manifest,
@@ -372,7 +204,7 @@ def cross_validate_gender(
     male = np.empty(len(task), np.float32)
     for fold in folds:
         model = _train(task.select(fold.train), examples.select(fold.train), spec, classifier, settings, seed)
-        male[fold.test] = _male(model, examples.select(fold.test))
+        male[fold.test] = male_probabilities(model, examples.select(fold.test))
     return GenderReport(
         folds=tuple(folds),
         test_speakers=tuple(tuple(in_natural_order(speakers[fold.test])) for fold in folds),
@@ -422,11 +254,11 @@ def fold_genders(
     male = np.full(len(manifest), np.nan, np.float32)
     for known, unknown in splits:
         model = _train(task.select(known), training.select(known), spec, classifier, settings, seed)
-        male[fold.train[unknown]] = _male(model, training.select(unknown))
+        male[fold.train[unknown]] = male_probabilities(model, training.select(unknown))
     model = _train(task, training, spec, classifier, settings, seed)
     for part in (fold.test, fold.validation):
         if part is not None:
-            male[part] = _male(model, examples.select(part))
+            male[part] = male_probabilities(model, examples.select(part))
     speakers = manifest.column("speaker")
     heard = in_natural_order(set(speakers[fold.test]) & set(speakers[fold.train]))
     return FoldGenders(male, tuple(heard))
@@ -499,58 +331,6 @@ def _check_speakers(task: Manifest, fold: str, needed: int) -> None:
             )
 
 
-def decided(male: np.ndarray) -> np.ndarray:
-    """Return which probabilities mean male: those above one half."""
-    return male > 0.5
-
-
-def _is_name(source: object) -> bool:
-    """Return whether ``source`` is a pretrained classifier's name, or could be nothing else."""
-    if not isinstance(source, str):
-        return False
-    path = local_path(source)
-    return source in list_pretrained() or not (path.suffix == SIMPLE_SUFFIX or path.name != source or path.exists())
-
-
-def _load_pretrained(name: str) -> SimpleClassifier:
-    card, path = pretrained_file(name)
-    card = expect(card, GenderCard)
-    model = load_gender_classifier(path)
-    check_output(card, partial(_answer, model))
-    return model
-
-
-def _answer(model: SimpleClassifier, waveform: np.ndarray, sample_rate: int) -> tuple[float, float]:
-    """Return the probabilities of :data:`GENDERS` for a recording."""
-    male = hear_gender(model, waveform, sample_rate)
-    return 1 - male, male
-
-
-def _takes_vectors(model: SimpleClassifier) -> bool:
-    """Return whether a classifier looks its features up in a table instead of computing them."""
-    spec = model.feature_spec
-    return isinstance(spec, EmbeddingSpec) and spec.source_kind == "vectors"
-
-
-def _card_scores(summary: Summary) -> dict[str, object]:
-    pooled = summary.pooled
-    return {
-        "accuracy": round(pooled.war, 6),
-        "uar": round(pooled.uar, 6),
-        "n": pooled.n,
-        "accuracy_of_folds": [round(run.war, 6) for (run,) in summary.folds],
-    }
-
-
-def _versions(model: SimpleClassifier) -> dict[str, str]:
-    """Return the versions of the packages that a classifier's answers depend on."""
-    spec = model.feature_spec
-    source = spec.source_kind if isinstance(spec, EmbeddingSpec) else ""
-    names = [*_PACKAGES, *_PACKAGES_OF.get(source, ()), *_PACKAGES_OF.get(model.name, ())]
-    known = {name: installed_version(name) for name in names}
-    return {"serzoo": __version__, **{name: version for name, version in known.items() if version}}
-
-
 def _settings(classifier: str, arguments: Mapping[str, object]) -> dict[str, object]:
     """Return all arguments of a classifier; a wrong one shows before a recording is read."""
     return complete_arguments(classifier, {**DEFAULT_ARGUMENTS, **arguments})
@@ -565,10 +345,6 @@ def _train(
     seed: int,
 ) -> SimpleClassifier:
     return train_simple(classifier, settings, examples, spec, speakers=task.column("speaker"), seed=seed)
-
-
-def _male(model: SimpleClassifier, examples: Examples) -> np.ndarray:
-    return model.predict_probabilities(examples)[:, GENDERS.index(MALE)].astype(np.float32)
 
 
 def _score(targets: np.ndarray, male: np.ndarray) -> Scores:
@@ -616,16 +392,6 @@ def _gender_name(gender: str, path: Path) -> str:
     if probability not in (0.0, 1.0):
         raise DataError(f"{path}: the speaker's gender is {gender!r}; a classifier learns from 'male' or 'female'.")
     return GENDERS[int(probability)]
-
-
-def _unlabelled(recordings: str | Path | Iterable[str | Path]) -> Manifest:
-    """Return audio files, and those in folders, as a manifest without genders, whose labels mean nothing."""
-    import pandas as pd
-
-    sources = [recordings] if isinstance(recordings, str | Path) else recordings
-    paths = [str(path) for source in sources for path in recordings_in(source)]
-    columns = {**dict.fromkeys(COLUMNS, ""), "path": paths, "label": FEMALE}
-    return Manifest(pd.DataFrame(columns, index=range(len(paths))), GENDERS, "the list of recordings")
 
 
 def _accuracy(scores: Scores) -> str:

@@ -29,7 +29,8 @@ from serzoo.models.simple import SIMPLE_CLASSIFIERS
 from serzoo.report.published import Published, published_gender_systems
 from serzoo.training.cross_validate import Report, choose_folds, cross_validate, derive_report, recipe_folds
 from serzoo.training.evaluate import softmax
-from serzoo.training.gender import GENDERS, decided, told_genders
+from serzoo.training.gender import told_genders
+from serzoo.training.gender_classifier import GENDERS, decided
 from serzoo.training.run_folder import PREDICTIONS, RunFolder, damaged, read_predictions
 from serzoo.training.simple import check_simple
 from serzoo.training.stages import build_model, check_stages

@@ -22,15 +22,13 @@ from serzoo.features.spec import MFCCSpec
 from serzoo.training import gender
 from serzoo.training.cross_validate import cross_validate
 from serzoo.training.gender import (
-    GENDERS,
     cross_validate_gender,
     fold_genders,
     gender_manifest,
-    gender_probabilities,
-    load_gender_classifier,
     score_gender,
     train_gender_classifier,
 )
+from serzoo.training.gender_classifier import GENDERS, gender_probabilities, load_gender_classifier
 from serzoo.training.simple import load_simple, train_simple
 
 SPEC = MFCCSpec(sample_rate=16_000, n_samples=16_000, n_mfcc=13)

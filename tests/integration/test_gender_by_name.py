@@ -17,8 +17,9 @@ from serzoo.data.cache import FeatureCache
 from serzoo.data.synthetic import write_corpus
 from serzoo.errors import AudioError, ConfigError, DataError, UnknownNameError, WeightsError
 from serzoo.features.spec import EmbeddingSpec, LogMelSpec, MFCCSpec
-from serzoo.training import gender
-from serzoo.training.gender import gender_probabilities, load_gender_classifier, train_gender_classifier
+from serzoo.training import gender, gender_classifier
+from serzoo.training.gender import train_gender_classifier
+from serzoo.training.gender_classifier import gender_probabilities, load_gender_classifier
 from serzoo.training.simple import load_simple
 from serzoo.weights import store
 from serzoo.weights.cards import read_card
@@ -254,7 +255,7 @@ def test_a_classifier_whose_card_cannot_be_made_is_not_left_behind(run, root, tm
     def fail(_):
         raise WeightsError("no versions today")
 
-    monkeypatch.setattr(gender, "_versions", fail)
+    monkeypatch.setattr(gender_classifier, "_versions", fail)
     code, _, err = gender_command(run, root, "--save", tmp_path / "new.skops")
     assert (code, err) == (2, "error: no versions today\n")
     assert list(tmp_path.iterdir()) == []

@@ -16,7 +16,8 @@ from serzoo.errors import ConfigError, DataError, UnknownNameError, WeightsError
 from serzoo.features.spec import MFCCSpec
 from serzoo.training import parallel
 from serzoo.training.cross_validate import cross_validate, recipe_folds
-from serzoo.training.gender import gender_probabilities, told_genders
+from serzoo.training.gender import told_genders
+from serzoo.training.gender_classifier import gender_probabilities
 from serzoo.training.gender_systems import LOGITS, SYSTEMS, cross_validate_systems
 from serzoo.training.run_folder import read_predictions
 

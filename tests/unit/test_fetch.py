@@ -528,7 +528,7 @@ def test_a_set_that_tells_genders_is_no_model():
 
 
 def test_a_set_that_tells_emotions_tells_no_genders(folder, monkeypatch):
-    from serzoo.training.gender import load_gender_classifier
+    from serzoo.training.gender_classifier import load_gender_classifier
 
     monkeypatch.setattr(store, "FILES", folder)
     with pytest.raises(SerzooError, match=r"^timnet\.tiny_v1 tells emotions; load it with serzoo\.load\.$"):

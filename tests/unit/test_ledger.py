@@ -280,7 +280,9 @@ def test_another_recipe_or_leakage_is_found(results):
     ]
 
 
-@pytest.mark.parametrize("damage", ["", "[]", "[" * 100_000, '{"recipe": 1}', '{"recipe": {"model": []}}'], ids=str.__len__)
+@pytest.mark.parametrize(
+    "damage", ["", "[]", "[" * 100_000, '{"recipe": 1}', '{"recipe": {"model": []}}'], ids=str.__len__
+)
 def test_a_damaged_report_is_one_line(results, damage):
     (results / "first" / "report.json").write_text(damage)
     (line,) = problems(results)

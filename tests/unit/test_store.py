@@ -19,7 +19,7 @@ from serzoo.data.corpora import CORPORA
 from serzoo.errors import ConfigError, UnknownNameError, WeightsError
 from serzoo.features.spec import spec_from_dict
 from serzoo.models.simple import trusted_types
-from serzoo.training.gender import GENDERS, load_gender_classifier
+from serzoo.training.gender_classifier import GENDERS, load_gender_classifier
 from serzoo.weights import cards, store
 from serzoo.weights.cards import GenderCard
 
