@@ -5,7 +5,9 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.metrics import recall_score
 
 from serzoo.data.splits import INNER
 from serzoo.ledger.check import problems
@@ -76,6 +78,14 @@ def test_average_of_the_seeds_follows_from_their_predictions():
     targets = [classes.index(label) for label in tables[0]["label"]]
     averaged = Scores.from_predictions(np.array(targets), answers, classes)
     assert f"averaged probabilities have {100 * averaged.uar:.2f} UAR" in EXPERIMENTS
+
+
+def test_scores_of_each_of_two_pooled_corpora_follow_from_the_predictions():
+    run = DOCS / "results" / "dense_tcn-pooled-ravdess-emodb"
+    table = pd.concat([read_predictions(fold) for fold in run.glob("fold0*")])
+    of_corpora = table.groupby(table["speaker"].str.partition("/")[0])
+    uar = {name: 100 * recall_score(clips["label"], clips["prediction"], average="macro") for name, clips in of_corpora}
+    assert f"{uar['ravdess']:.2f} on RAVDESS's clips and\n{uar['emodb']:.2f} on EMO-DB's" in EXPERIMENTS
 
 
 def recomputed(run):

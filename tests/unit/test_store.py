@@ -116,7 +116,7 @@ def test_a_name_is_one_wherever_it_is_used(tmp_path, monkeypatch):
     [
         ("gender-ravdes", "Did you mean 'gender-ravdess'? "),
         ("xyz", ""),
-        ("timnet.ravdess_v", "Did you mean 'timnet.ravdess_v1'? "),
+        ("timnet.ravdess_v", "Did you mean 'timnet.ravdess_v2'? "),
     ],
 )
 def test_an_unknown_name_comes_with_the_nearest(name, hint):
