@@ -96,7 +96,7 @@ def measure_latency(options: argparse.Namespace, scratch: Path) -> dict[str, Tim
     import soxr
 
     from serzoo.data import audio
-    from serzoo.features.reference import extract
+    from serzoo.features.extract import extract
     from serzoo.features.threads import single_threaded_blas
 
     path = options.clip or make_up(scratch / "clip", 1)[0]
@@ -167,8 +167,8 @@ def measure_exports(options: argparse.Namespace, scratch: Path) -> dict[str, Tim
     """Return milliseconds, one per round, of every form's answer to a waveform and to its features."""
     import keras
 
+    from serzoo.features.extract import extract
     from serzoo.features.frontend import front_end
-    from serzoo.features.reference import extract
 
     subject = classifier()
     spec = subject.feature_spec
@@ -192,7 +192,7 @@ def exported(subject: Any, folder: Path, form: str) -> tuple[Callable[..., Any],
     import tensorflow as tf
 
     import serzoo
-    from serzoo.export import litert
+    from serzoo.exporters import litert
 
     serzoo.export(subject, folder, format=form)
     if form == "litert":

@@ -153,9 +153,9 @@ def keras_model(options: argparse.Namespace) -> Any:
     import keras
     import stock_models
 
-    from serzoo.config import BFLOAT16, TrainingConfig
     from serzoo.models.tbdm import TBDMNet
     from serzoo.models.timnet import TIMNet
+    from serzoo.settings import BFLOAT16, TrainingConfig
     from serzoo.training import compiling
 
     settings = {

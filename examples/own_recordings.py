@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import serzoo
-from serzoo.config import ModelConfig
+from serzoo.settings import ModelConfig
 
 
 def main(clips: Path, run: Path, epochs: int = 100) -> None:

@@ -12,11 +12,12 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from serzoo import data
     from serzoo.classifier import Classifier
-    from serzoo.config import Recipe, TrainingConfig, load_recipe
     from serzoo.errors import SerzooError
-    from serzoo.export import export
+    from serzoo.experiments.cross_validate import cross_validate
+    from serzoo.exporters import export
     from serzoo.features.spec import LogMelSpec, MFCCSpec
-    from serzoo.training.cross_validate import cross_validate
+    from serzoo.recipes import Recipe, load_recipe
+    from serzoo.settings import TrainingConfig
     from serzoo.training.evaluate import evaluate
     from serzoo.training.fit import fit
     from serzoo.weights.store import list_pretrained
@@ -26,19 +27,19 @@ _HOMES = {
     "Classifier": "serzoo.classifier",
     "LogMelSpec": "serzoo.features.spec",
     "MFCCSpec": "serzoo.features.spec",
-    "Recipe": "serzoo.config",
+    "Recipe": "serzoo.recipes",
     "SerzooError": "serzoo.errors",
-    "TrainingConfig": "serzoo.config",
+    "TrainingConfig": "serzoo.recipes",
     "build": "serzoo.zoo",
-    "cross_validate": "serzoo.training.cross_validate",
+    "cross_validate": "serzoo.experiments.cross_validate",
     "describe": "serzoo.zoo",
     "evaluate": "serzoo.training.evaluate",
-    "export": "serzoo.export",
+    "export": "serzoo.exporters",
     "fit": "serzoo.training.fit",
     "list_models": "serzoo.zoo",
     "list_pretrained": "serzoo.weights.store",
     "load": "serzoo.zoo",
-    "load_recipe": "serzoo.config",
+    "load_recipe": "serzoo.recipes",
 }
 
 __all__ = [

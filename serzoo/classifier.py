@@ -21,8 +21,8 @@ import keras
 import numpy as np
 
 from serzoo.data import audio
+from serzoo.data.clips import Clip, Windows, make_clip, recordings_in
 from serzoo.data.examples import network_inputs
-from serzoo.data.listening import Clip, Windows, listen, recordings_in
 from serzoo.errors import AudioError, ConfigError, DataError, SerzooWarning, WeightsError
 from serzoo.features.segments import pool_segments
 from serzoo.features.spec import FeatureSpec
@@ -33,7 +33,7 @@ from serzoo.layers.temperature import at_temperature
 from serzoo.models.base import SERModel, check_choice, check_count, check_features_shape
 
 if TYPE_CHECKING:
-    from serzoo.training.simple import SimpleClassifier
+    from serzoo.classical.model import ClassicalClassifier
     from serzoo.weights.cards import EmotionCard
 
 _WORKERS = min(4, os.cpu_count() or 1)
@@ -41,12 +41,12 @@ _WORKERS = min(4, os.cpu_count() or 1)
 Gender = str | float | None
 """A speaker's gender for models that take it: ``"male"``, ``"female"`` or the probability of male, in 0..1."""
 
-Genders: TypeAlias = "Gender | Sequence[Gender] | Path | SimpleClassifier"
+Genders: TypeAlias = "Gender | Sequence[Gender] | Path | ClassicalClassifier"
 """What predictions take as gender: one for all recordings, one for each, or a classifier that tells them by the voice.
 
 Such a classifier is given by name (:func:`serzoo.list_pretrained`), as a ``.skops`` file, as the folder of a run's fold
 (a ``Path``, or text with a slash), or loaded by
-:func:`serzoo.training.gender_classifier.load_gender_classifier`, which saves time where predictions are many.
+:func:`serzoo.classical.gender_classifier.load_gender_classifier`, which saves time where predictions are many.
 """
 
 
@@ -246,7 +246,7 @@ class Classifier:
 
         Args:
             source: a file that libsndfile decodes, a folder that is searched with its subfolders for
-                :data:`~serzoo.data.listening.SUFFIXES`, a list of both, or one channel of samples, (n_samples,),
+                :data:`~serzoo.data.clips.SUFFIXES`, a list of both, or one channel of samples, (n_samples,),
                 floats in -1..1.
             sample_rate: of samples, in Hz; files say theirs.
             gender: the speaker's, for a model that takes it: one for all recordings, one for each, or a classifier of
@@ -263,7 +263,7 @@ class Classifier:
 
         Raises:
             AudioError: a recording that cannot be read, is silent, or is shorter than
-                :data:`~serzoo.data.listening.MIN_SECONDS`; :meth:`predict_files` can go on without it.
+                :data:`~serzoo.data.clips.MIN_SECONDS`; :meth:`predict_files` can go on without it.
             DataError: the model takes a gender and it is missing or out of range.
             UnknownNameError, WeightsError: no classifier of genders, or a damaged one.
             ConfigError: a gender for a model without, windows where they mean nothing, or a threshold out of range.
@@ -304,15 +304,15 @@ class Classifier:
 
         Raises:
             AudioError: not one channel of finite floats, silent, or shorter than
-                :data:`~serzoo.data.listening.MIN_SECONDS`.
+                :data:`~serzoo.data.clips.MIN_SECONDS`.
             SerzooError: a wrong gender or threshold, or windows where they mean nothing; as in :meth:`predict`.
         """
         self._check_options(windows, threshold, batch_size)
         (told,) = self._genders(gender, ["array"])
         samples = audio.check_waveform(waveform, sample_rate, "array")
         with single_threaded_blas():
-            clip = _hear("array", samples, sample_rate, told, self.feature_spec, windows)
-        return self._judge([clip], self._needed(threshold), batch_size)[0]
+            clip = _prepare("array", samples, sample_rate, told, self.feature_spec, windows)
+        return self._predict_clips([clip], self._needed(threshold), batch_size)[0]
 
     def predict_files(
         self,
@@ -346,7 +346,7 @@ class Classifier:
         predictions: list[Prediction] = []
         with single_threaded_blas(), closing(_in_batches(attempt, paths, genders, batch_size)) as batches:
             for outcomes in batches:
-                predictions += self._judge(_clips(outcomes, on_error), self._needed(threshold), batch_size)
+                predictions += self._predict_clips(_clips(outcomes, on_error), self._needed(threshold), batch_size)
         return predictions
 
     def save(self, path: str | Path) -> Path:
@@ -391,13 +391,13 @@ class Classifier:
 
     def _genders(
         self, gender: Genders, names: Sequence[str | Path]
-    ) -> Sequence[float | None] | Sequence[SimpleClassifier]:
+    ) -> Sequence[float | None] | Sequence[ClassicalClassifier]:
         """Return each recording's probability of a male speaker, or who tells it; None where the model takes none."""
         if not self.model.takes_gender:
             if gender is not None:
                 raise ConfigError(f"{self.model.name} does not take the speaker's gender; leave gender out.")
             return [None] * len(names)
-        from serzoo.training.gender_classifier import find_gender_classifier
+        from serzoo.classical.gender_classifier import find_gender_classifier
 
         judge = find_gender_classifier(gender)
         if judge is not None:
@@ -411,7 +411,7 @@ class Classifier:
         pairs = zip(given.ravel(), names, strict=True)
         return [male_probability(each, f"{name}: the speaker's") for each, name in pairs]
 
-    def _judge(self, clips: Sequence[Clip], threshold: float, batch_size: int) -> list[Prediction]:
+    def _predict_clips(self, clips: Sequence[Clip], threshold: float, batch_size: int) -> list[Prediction]:
         """Run the model on all parts of all clips and put together those of each."""
         if not clips:
             return []
@@ -420,14 +420,14 @@ class Classifier:
         genders = [np.full(len(clip.features), clip.gender or 0.0, np.float32) for clip in clips]
         if self.feature_spec.n_frames is not None:
             groups, genders = [np.concatenate(groups)], [np.concatenate(genders)]
-        outputs = [self._ask(*group, batch_size) for group in zip(groups, genders, strict=True)]
+        outputs = [self._forward(*group, batch_size) for group in zip(groups, genders, strict=True)]
         probabilities = np.concatenate(outputs).astype(np.float64)
         if not np.isfinite(probabilities).all():
             raise WeightsError(f"{self.model.name} answers with NaN: its training diverged or its weights are damaged.")
         parts = np.split(probabilities, np.cumsum([len(clip.features) for clip in clips])[:-1])
         return [self._prediction(clip, part, threshold) for clip, part in zip(clips, parts, strict=True)]
 
-    def _ask(self, features: np.ndarray, genders: np.ndarray, batch_size: int) -> np.ndarray:
+    def _forward(self, features: np.ndarray, genders: np.ndarray, batch_size: int) -> np.ndarray:
         """Return the network's probabilities, (n, n_classes), asked for ``batch_size`` rows at a time."""
         # network.predict makes a tf.data pipeline per call, which takes ten times as long as the network for one clip
         rows = [slice(start, start + batch_size) for start in range(0, len(features), batch_size)]
@@ -470,30 +470,30 @@ def _in_batches(
 
 
 def _attempt(
-    path: Path, gender: float | SimpleClassifier | None, spec: FeatureSpec, windows: Windows
+    path: Path, gender: float | ClassicalClassifier | None, spec: FeatureSpec, windows: Windows
 ) -> Clip | AudioError:
     try:
         waveform, sample_rate = audio.read(path)
-        return _hear(str(path), waveform, sample_rate, gender, spec, windows)
+        return _prepare(str(path), waveform, sample_rate, gender, spec, windows)
     except AudioError as error:
         return error
 
 
-def _hear(
+def _prepare(
     name: str,
     waveform: np.ndarray,
     sample_rate: int,
-    gender: float | SimpleClassifier | None,
+    gender: float | ClassicalClassifier | None,
     spec: FeatureSpec,
     windows: Windows,
 ) -> Clip:
     """Return a recording as the model will hear it; its gender, if somebody is to tell it, is heard on the way."""
     if gender is None or isinstance(gender, float):
-        return listen(name, waveform, sample_rate, spec, windows, gender)
-    from serzoo.training.gender_classifier import hear_gender
+        return make_clip(name, waveform, sample_rate, spec, windows, gender)
+    from serzoo.classical.gender_classifier import predict_gender
 
-    clip = listen(name, waveform, sample_rate, spec, windows, None)
-    male = hear_gender(gender, waveform, sample_rate, name)
+    clip = make_clip(name, waveform, sample_rate, spec, windows, None)
+    male = predict_gender(gender, waveform, sample_rate, name)
     own_rate = gender.feature_spec.sample_rate
     if sample_rate < own_rate:
         warning = f"recorded at {sample_rate} Hz, the classifier of genders hears at {own_rate} Hz and may be mistaken"

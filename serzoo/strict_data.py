@@ -147,3 +147,17 @@ def _entries(kind: Any, values: Sequence[Any], place: Place, choices: Mapping[ty
     """Yield the entries of a list as ``kind`` says; dataclasses among them have keys, and so places, of their own."""
     for number, value in enumerate(values, start=1):
         yield convert(kind, value, place.entry(number, value) if dataclasses.is_dataclass(kind) else place, choices)
+
+
+def check_types(settings: Any, choices: Mapping[type, Choice] = _NO_CHOICES) -> None:
+    """Hold settings that were made in Python to the types that a file is held to."""
+    for name, hint in field_types(type(settings)).items():
+        place = Place(type(settings).__name__, (name,))
+        object.__setattr__(settings, name, convert(hint, getattr(settings, name), place, choices))
+
+
+def require(settings: object, name: str, allowed: bool, what: str) -> None:
+    """Raise ConfigError, which names the field, its value and ``what`` is allowed, unless it is allowed."""
+    value = getattr(settings, name)
+    if not allowed:
+        raise ConfigError(f"{name} is {list(value) if isinstance(value, tuple) else value}; it must be {what}.")

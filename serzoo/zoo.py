@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from serzoo.classical.estimators import CLASSICAL_SUFFIX
 from serzoo.errors import ConfigError, FeatureError, SerzooError, UnknownNameError, WeightsError, unknown_name
 from serzoo.features.spec import spec_from_dict
 from serzoo.files import local_path
 from serzoo.labels import MALE
 from serzoo.models import MODELS
-from serzoo.models.simple import SIMPLE_SUFFIX
 
 if TYPE_CHECKING:
     from serzoo.classifier import Classifier
-    from serzoo.config import Recipe
     from serzoo.features.spec import FeatureSpec
     from serzoo.models.base import SERModel
+    from serzoo.recipes import Recipe
 
 WEIGHT_FILES = {".hdf5": "timnet", ".npz": "tbdm"}
 """The papers' own weight files that :func:`load` reads: ending, and model whose weights they are."""
@@ -133,7 +133,7 @@ def describe(name: str) -> dict[str, Any]:
     Raises:
         UnknownNameError: no such model.
     """
-    from serzoo.config import list_recipes, load_recipe
+    from serzoo.recipes import list_recipes, load_recipe
 
     entry = MODELS.get(name)
     recipes = [recipe for recipe in list_recipes() if load_recipe(recipe).model.name == name]
@@ -199,8 +199,8 @@ def load(
 def _load_pretrained(source: str | Path) -> Classifier:
     """Build a pretrained set's network, give it its weights, and see that it answers as its card says."""
     from serzoo.classifier import Classifier
+    from serzoo.weights.arrays import at_most, read_weights
     from serzoo.weights.cards import EmotionCard, expect
-    from serzoo.weights.networks import at_most, read_weights
     from serzoo.weights.store import check_output, pretrained_file
 
     card, path = pretrained_file(source)
@@ -230,7 +230,7 @@ def answer_fixed_input(classifier: Classifier, waveform: np.ndarray, sample_rate
 def _is_name(source: str | Path) -> bool:
     """Return whether ``source`` can be nothing but the name of a pretrained set: there is no file, and no ending."""
     path = Path(source)
-    endings = (".keras", SIMPLE_SUFFIX, *WEIGHT_FILES)
+    endings = (".keras", CLASSICAL_SUFFIX, *WEIGHT_FILES)
     return path.name == source and path.suffix not in endings and not local_path(path).exists()
 
 
@@ -252,7 +252,7 @@ def model_file(source: str | Path) -> Path:
         raise UnknownNameError(
             f"Model file {source!s:.200} does not exist, nor does any other beside it; check the path."
         )
-    if path.suffix == SIMPLE_SUFFIX:
+    if path.suffix == CLASSICAL_SUFFIX:
         raise _simple(path)
     if path.suffix not in (".keras", *WEIGHT_FILES):
         raise WeightsError(
@@ -263,14 +263,14 @@ def model_file(source: str | Path) -> Path:
 
 def _simple(path: Path) -> WeightsError:
     return WeightsError(
-        f"{path} is a simple classifier, not a network; read it with serzoo.training.simple.load_simple, "
+        f"{path} is a simple classifier, not a network; read it with serzoo.classical.model.load_classical, "
         "or serzoo gender if it tells genders."
     )
 
 
 def _model_in_folder(folder: Path) -> Path:
     path = folder / "model.keras"
-    simple = path.with_suffix(SIMPLE_SUFFIX)
+    simple = path.with_suffix(CLASSICAL_SUFFIX)
     if simple.is_file():
         raise _simple(simple)
     if not path.is_file():
@@ -284,8 +284,8 @@ def _from_recipe(
     name: str | Path | Recipe, path: Path, class_names: Sequence[str] | None, spec: FeatureSpec | None
 ) -> tuple[Sequence[str] | None, FeatureSpec]:
     """Return class names and features, taken from the recipe where they are not given."""
-    from serzoo.config import load_recipe
-    from serzoo.data.corpora import CORPORA
+    from serzoo.data.corpora.corpus import CORPORA
+    from serzoo.recipes import load_recipe
 
     recipe = load_recipe(name)
     held = WEIGHT_FILES.get(path.suffix)

@@ -67,11 +67,11 @@ def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import keras
 
     from serzoo.classifier import Classifier
-    from serzoo.config import ModelConfig
-    from serzoo.data import CORPORA
+    from serzoo.data.corpora.corpus import CORPORA
     from serzoo.features.spec import MFCCSpec
+    from serzoo.settings import ModelConfig
+    from serzoo.weights.arrays import write_weights
     from serzoo.weights.cards import Calibration, EmotionCard
-    from serzoo.weights.networks import write_weights
     from serzoo.weights.store import fixed_output, save_with_card
     from serzoo.zoo import answer_fixed_input, build
 

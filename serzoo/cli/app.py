@@ -15,7 +15,7 @@ from serzoo.errors import AudioError, ConfigError, WeightsError, unknown_name
 
 if TYPE_CHECKING:
     from serzoo.classifier import Prediction
-    from serzoo.data.corpora import Corpus
+    from serzoo.data.corpora.corpus import Corpus
     from serzoo.metrics import Scores
     from serzoo.weights.cards import Card
 
@@ -60,16 +60,16 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 @app.command("list")
 def list_everything() -> None:
     """List models, pretrained sets, corpora, protocols and configs."""
-    from serzoo.config import list_recipes
-    from serzoo.data.corpora import CORPORA
+    from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS
+    from serzoo.data.corpora.corpus import CORPORA
     from serzoo.data.splits import protocol_names
     from serzoo.models import MODELS
-    from serzoo.models.simple import SIMPLE_CLASSIFIERS
+    from serzoo.recipes import list_recipes
     from serzoo.weights.store import list_pretrained, pretrained_card
 
     cards = {name: pretrained_card(name) for name in list_pretrained()}
     _table("Models", {name: MODELS.get(name).summary for name in MODELS})
-    _table("Simple classifiers", {name: SIMPLE_CLASSIFIERS.get(name).summary for name in SIMPLE_CLASSIFIERS})
+    _table("Simple classifiers", {name: CLASSICAL_CLASSIFIERS.get(name).summary for name in CLASSICAL_CLASSIFIERS})
     _table("Pretrained", {name: _card_text(card) for name, card in cards.items()})
     _table("Corpora", {name: _corpus_text(CORPORA.get(name)) for name in CORPORA})
     _table("Protocols", protocol_names())
@@ -137,11 +137,10 @@ def extract_features(
     config: Config, data_root: DataRoot = None, test_data_root: TestDataRoot = None, quiet: Quiet = False
 ) -> None:
     """Fill the cache with the features that a config needs."""
-    from serzoo.config import load_recipe
-    from serzoo.data import load_manifest
     from serzoo.data.cache import FeatureCache
+    from serzoo.experiments.setup import load_manifest, prepare_recipe
 
-    recipe = load_recipe(config)
+    recipe = prepare_recipe(config)
     manifest = load_manifest(recipe, data_root, test_data_root)
     cache = FeatureCache()
     counts = cache.fill(manifest.paths, recipe.features, progress=not quiet)
@@ -183,16 +182,16 @@ def train_model(
     quiet: Quiet = False,
 ) -> None:
     """Train on one fold of a config's protocol, once, score its test part and keep the model."""
-    from serzoo.models.simple import SIMPLE_CLASSIFIERS
+    from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS
 
     if everything:
-        _train_on_everything(config, data_root, test_data_root, fold, run_folder, change, quiet)
+        _train_all(config, data_root, test_data_root, fold, run_folder, change, quiet)
         return
     changes = ["repeats=1", *(change or [])]
     report = _cross_validate(
         config, data_root, test_data_root, [1 if fold is None else fold], run_folder, changes, quiet
     )
-    ending = "skops" if report.recipe.model.name in SIMPLE_CLASSIFIERS else "keras"
+    ending = "skops" if report.recipe.model.name in CLASSICAL_CLASSIFIERS else "keras"
     model = report.folder / report.chosen[0] / f"model.{ending}"
     if not model.exists():
         raise WeightsError(
@@ -201,7 +200,7 @@ def train_model(
     typer.echo(f"Model: {model}")
 
 
-def _train_on_everything(
+def _train_all(
     config: str,
     data_root: Path | None,
     test_data_root: Path | None,
@@ -214,9 +213,9 @@ def _train_on_everything(
     if fold is not None:
         raise ConfigError(f"--all trains on all recordings, --fold {fold} leaves some out; choose one.")
     import_tensorflow_quietly()
-    from serzoo.training.everything import train_on_everything
+    from serzoo.experiments.train_all import train_all
 
-    model = train_on_everything(
+    model = train_all(
         config,
         data_root=data_root,
         test_data_root=test_data_root,
@@ -239,7 +238,9 @@ def cross_validate_config(
         str | None,
         typer.Option(help="Compare ways to use the speaker's gender: all, or names such as split:M,split:F."),
     ] = None,
-    weigh: Annotated[str, typer.Option(help="What post-hoc probabilities weigh: posteriors or logits.")] = "posteriors",
+    weighting: Annotated[
+        str, typer.Option(help="What the post-hoc systems weight by gender: posteriors or logits.")
+    ] = "posteriors",
     at_once: Annotated[
         int | None,
         typer.Option(
@@ -253,12 +254,12 @@ def cross_validate_config(
         _cross_validate(config, data_root, test_data_root, _numbers(folds), run_folder, change, quiet, at_once)
         return
     import_tensorflow_quietly()
-    from serzoo.training.gender_systems import cross_validate_systems
+    from serzoo.experiments.gender_systems import cross_validate_systems
 
     found = cross_validate_systems(
         config,
         None if gender == "all" else [name.strip() for name in gender.split(",")],
-        weighting=weigh,
+        weighting=weighting,
         data_root=data_root,
         test_data_root=test_data_root,
         run_folder=run_folder,
@@ -289,7 +290,7 @@ def study_frozen_representations(
     """Cross-validate classifiers on frozen representations of corpora, and print the table."""
     import_tensorflow_quietly()
     from serzoo.data.vectors import embedding_spec
-    from serzoo.training.study import NETWORK, study_frozen
+    from serzoo.experiments.studies import NETWORK, study_frozen
 
     scalings = {"no": (False,), "yes": (True,), "both": (False, True)}
     if scale not in scalings:
@@ -337,8 +338,12 @@ def classify_genders(
     """Train a classifier of speakers' genders and score it on speakers it has not heard."""
     from serzoo.data import load_corpus
     from serzoo.data.vectors import embedding_spec
-    from serzoo.training.gender import cross_validate_gender, score_gender, train_gender_classifier
-    from serzoo.training.gender_classifier import save_gender_classifier
+    from serzoo.training.train_gender import (
+        cross_validate_gender,
+        save_gender_classifier,
+        score_gender,
+        train_gender_classifier,
+    )
     from serzoo.weights.store import card_path
 
     if save is not None and (model is not None or save.suffix != ".skops"):
@@ -459,7 +464,7 @@ def package_weights(
 ) -> None:
     """Make a pretrained set of a model: its weights, and a card with scores, calibration and licence."""
     import_tensorflow_quietly()
-    from serzoo.training.packaging import package
+    from serzoo.experiments.packaging import package
     from serzoo.weights.cards import read_card
 
     texts = {"summary": summary, "trained_on": trained_on, "licence": licence}
@@ -476,7 +481,7 @@ def export_model(
     overwrite: Annotated[bool, typer.Option(help="Replace the folder.")] = False,
 ) -> None:
     """Export a model that takes a waveform and answers with a label, and check it by reloading."""
-    from serzoo.export import export
+    from serzoo.exporters import export
 
     typer.echo(export(_load(model, config), folder, format=export_format, overwrite=overwrite))
 
@@ -497,8 +502,8 @@ def report_results(
     if all do, it names the files that nothing can be compared with.
     """
     from serzoo.files import write_whole
-    from serzoo.ledger.check import not_checked, problems
-    from serzoo.ledger.page import make_page
+    from serzoo.results.check import not_checked, problems
+    from serzoo.results.page import make_page
 
     if check:
         found = problems(folder, output)
@@ -523,8 +528,8 @@ def compare_two_runs(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say whether two runs differ: the second minus the first, interval and p over speakers."""
-    from serzoo.ledger.compare import compare_runs
-    from serzoo.training.stored_run import StoredRun
+    from serzoo.experiments.compare_runs import compare_runs
+    from serzoo.experiments.stored_run import StoredRun
 
     found = compare_runs(StoredRun.open(first), StoredRun.open(second), shared_folds=shared_folds)
     typer.echo(_json(found.to_dict()) if as_json else str(found))
@@ -539,7 +544,7 @@ def keep_run(
     ] = False,
 ) -> None:
     """Copy of a run what its results can be checked from: settings, reports, compressed predictions; no models."""
-    from serzoo.ledger.keep import keep
+    from serzoo.results.keep import keep
 
     files = keep(run_folder, target, overwrite=overwrite)
     typer.echo(f"{target}: {len(files)} files, {sum(path.stat().st_size for path in files) / 1e3:.0f} kB")
@@ -600,7 +605,7 @@ def _cross_validate(
 ) -> Any:
     """Run the folds, print the report and return it."""
     import_tensorflow_quietly()
-    from serzoo.training.cross_validate import cross_validate
+    from serzoo.experiments.cross_validate import cross_validate
 
     report = cross_validate(
         config,
@@ -646,7 +651,7 @@ def _numbers(text: str | None) -> list[int] | None:
 
 def _summary(config: str) -> str:
     """Return a built-in config's summary; to read all configs whole takes longer than all else that is listed."""
-    from serzoo.config import config_folder, load_recipe
+    from serzoo.recipes import config_folder, load_recipe
     from serzoo.strict_yaml import parse
 
     path = config_folder() / f"{config}.yaml"

@@ -20,7 +20,7 @@ import soundfile
 
 from serzoo.data import audio
 from serzoo.errors import AudioError, DataError, FeatureError
-from serzoo.features import reference
+from serzoo.features.extract import extract
 from serzoo.features.spec import FeatureSpec
 from serzoo.features.threads import single_threaded_blas
 from serzoo.files import local_path
@@ -127,7 +127,7 @@ class FeatureCache:
                 return np.load(io.BytesIO(kept), allow_pickle=False)
         waveform, _ = audio.read(path, spec.sample_rate)
         try:
-            computed = reference.extract(waveform, spec)
+            computed = extract(waveform, spec)
         except FeatureError as error:
             raise AudioError(f"{path}: {error}") from None
         buffer = io.BytesIO()

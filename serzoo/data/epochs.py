@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from serzoo.config import SpecAugmentConfig
+from serzoo.settings import SpecAugmentConfig
 
 _MASKS, _MIXTURE = 1, 2
 """Random streams apart from that of the order."""

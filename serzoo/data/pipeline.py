@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from serzoo.config import SpecAugmentConfig, TrainingConfig, WaveformAugmentConfig
 from serzoo.data import audio
 from serzoo.data.epochs import epoch_masks, epoch_mixture, epoch_order
 from serzoo.data.examples import Examples, mixed, network_inputs, network_targets
 from serzoo.data.manifest import Manifest
 from serzoo.errors import ConfigError, MissingExtraError
-from serzoo.features.reference import extract, fit_length
+from serzoo.features.extract import extract
+from serzoo.features.reference import fit_length
+from serzoo.settings import SpecAugmentConfig, TrainingConfig, WaveformAugmentConfig
 
 if TYPE_CHECKING:
     from serzoo.features.spec import FeatureSpec

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 
-from serzoo.data.corpora.base import AUDIO_SUFFIXES, CORPORA, Corpus, Recording, Scan, check_folder
+from serzoo.data.corpora.corpus import AUDIO_SUFFIXES, CORPORA, Corpus, Recording, Scan, check_folder
 from serzoo.data.manifest import COLUMNS, Manifest, rating
 from serzoo.errors import DataError, SerzooWarning
 from serzoo.files import local_path, write_whole

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from serzoo.data.corpora.base import CORPORA, Corpus, Recording
+from serzoo.data.corpora.corpus import CORPORA, Corpus, Recording
 from serzoo.data.corpora.ravdess import Ravdess
 from serzoo.data.manifest import Manifest
 from serzoo.errors import DataError, unknown_name
@@ -325,7 +325,7 @@ def _per_sample(track: np.ndarray, sample_rate: int) -> np.ndarray:
 # Corpora --------------------------------------------------------------------------------------------------------------
 
 
-class Clip(NamedTuple):
+class SyntheticClip(NamedTuple):
     """A clip of a made-up corpus: its path below the root without suffix, what it is, and which take of it."""
 
     name: str
@@ -412,7 +412,7 @@ def load(folder: str | Path | None = None, n_speakers: int = 8, takes: int = 4, 
 
 def plan_corpus(
     corpus: str, n_speakers: int = 4, n_texts: int = 2, takes: int = 1, class_names: Sequence[str] | None = None
-) -> list[Clip]:
+) -> list[SyntheticClip]:
     """Return which clips :func:`write_corpus` writes under which names.
 
     Args:
@@ -442,7 +442,9 @@ def plan_corpus(
         if not 1 <= wanted <= there:
             raise DataError(f"A synthetic {corpus} has 1 to {there} {what}, not {wanted}.")
     return [
-        Clip(layout.name(layout.codes[label], speaker, text, take), Recording(label, speaker, gender, text), take)
+        SyntheticClip(
+            layout.name(layout.codes[label], speaker, text, take), Recording(label, speaker, gender, text), take
+        )
         for speaker, gender in list(layout.speakers.items())[:n_speakers]
         for label in labels
         for text in layout.texts[:n_texts]
@@ -450,7 +452,7 @@ def plan_corpus(
     ]
 
 
-def _write_clip(clip: Clip, path: Path, seed: int, sample_rate: int) -> None:
+def _write_clip(clip: SyntheticClip, path: Path, seed: int, sample_rate: int) -> None:
     import soundfile
 
     who = clip.recording
@@ -459,7 +461,7 @@ def _write_clip(clip: Clip, path: Path, seed: int, sample_rate: int) -> None:
     soundfile.write(path, waveform, sample_rate, subtype="PCM_16")
 
 
-def _write_iemocap_labels(clips: Sequence[Clip], folder: Path) -> None:
+def _write_iemocap_labels(clips: Sequence[SyntheticClip], folder: Path) -> None:
     """Write the label file of each dialog, as IEMOCAP's ``EmoEvaluation`` folders have them."""
     lines: dict[Path, list[str]] = {}
     for clip in clips:

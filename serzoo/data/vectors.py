@@ -12,7 +12,8 @@ import numpy as np
 
 from serzoo.data.manifest import Manifest
 from serzoo.errors import FeatureError, unknown_name
-from serzoo.features.embeddings import check_width, measure_network, source_file
+from serzoo.features.embeddings import check_width, measure_network
+from serzoo.features.model_files import source_file
 from serzoo.features.spec import SIGNAL_SOURCES, EmbeddingSpec
 
 NAME_COLUMN = "clip"

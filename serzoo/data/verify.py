@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from serzoo.data.audio import AudioInfo, probe, read
-from serzoo.data.corpora.base import CORPORA, Corpus, MisnamedFileError, Recording, Scan
+from serzoo.data.corpora.corpus import CORPORA, Corpus, MisnamedFileError, Recording, Scan
 from serzoo.errors import AudioError
 from serzoo.files import local_path
 

@@ -18,7 +18,7 @@ import numpy as np
 import soundfile
 
 from serzoo.data.audio import probe, read
-from serzoo.data.corpora.base import CORPORA, Recording, build_manifest, check_folder
+from serzoo.data.corpora.corpus import CORPORA, Recording, build_manifest, check_folder
 from serzoo.data.sources import read_table, to_csv
 from serzoo.errors import DataError, SerzooWarning
 from serzoo.files import local_path, moved_into_place

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache, partial
 
 import numpy as np
 
 from serzoo.errors import FeatureError
-from serzoo.features.spec import EmbeddingSpec, FeatureSpec, LogMelSpec, MFCCSpec, STFTSpec
+from serzoo.features.spec import FeatureSpec, LogMelSpec, MFCCSpec, STFTSpec
 
 LOG_MEL_FLOOR = float(np.finfo(float).eps)
 """The least power of a log-mel band, so that a band without any is worth -36.04."""
@@ -210,49 +209,6 @@ def magnitude_stft(waveform: np.ndarray, spec: STFTSpec) -> np.ndarray:
     )
     magnitudes = np.abs(spectra[: spec.n_bins]).T
     return np.maximum(magnitudes, MAGNITUDE_FLOOR).astype(np.float32)[..., np.newaxis]
-
-
-def embedding(waveform: np.ndarray, spec: EmbeddingSpec) -> np.ndarray:
-    """Compute a recording's vector, see :func:`serzoo.features.embeddings.embed`, as its only frame.
-
-    Args:
-        waveform: (n,) float32 at ``spec.sample_rate``, full scale at -1 and 1.
-        spec: the vector.
-
-    Returns:
-        (1, spec.width) float32.
-
-    Raises:
-        SerzooError: as :func:`serzoo.features.embeddings.embed` does.
-    """
-    from serzoo.features.embeddings import embed  # which imports this module
-
-    return embed(waveform, spec)[np.newaxis]
-
-
-EXTRACTORS: dict[str, Callable[..., np.ndarray]] = {
-    MFCCSpec.kind: mfcc,
-    LogMelSpec.kind: log_mel,
-    STFTSpec.kind: magnitude_stft,
-    EmbeddingSpec.kind: embedding,
-}
-"""The function that defines each kind of feature."""
-
-
-def extract(waveform: np.ndarray, spec: FeatureSpec) -> np.ndarray:
-    """Compute the features that ``spec`` describes.
-
-    Args:
-        waveform: (n,) float32 at ``spec.sample_rate``, full scale at -1 and 1.
-        spec: the features.
-
-    Returns:
-        (n_frames, *spec.frame_shape) float32.
-
-    Raises:
-        FeatureError: the waveform is not one channel, or too short.
-    """
-    return EXTRACTORS[spec.kind](waveform, spec)
 
 
 def one_channel(waveform: np.ndarray, spec: FeatureSpec) -> np.ndarray:

@@ -10,6 +10,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from typing import ClassVar
 
 from serzoo.errors import ConfigError, unknown_name
+from serzoo.features.model_files import source_fingerprint
 
 FEATURE_VERSION = 1
 """Raised whenever the code computes other values for the same spec; part of every cache key."""
@@ -368,9 +369,7 @@ class EmbeddingSpec(FeatureSpec):
 
     def _deciding(self) -> dict[str, object]:
         """Return the spec with the model's content in place of its path."""
-        from serzoo.features.embeddings import fingerprint  # which imports this module
-
-        return {**self.to_dict(), "source": [self.source_kind, fingerprint(self)]}
+        return {**self.to_dict(), "source": [self.source_kind, source_fingerprint(self.source)]}
 
     def _check_signal(self) -> None:
         """Raise unless nothing but the kind is said of a signal feature, and width and rate are its own."""

@@ -7,8 +7,8 @@ from typing import Any
 import keras
 
 
-@keras.saving.register_keras_serializable("serzoo")
-class FloorLevel(keras.layers.Layer):
+@keras.saving.register_keras_serializable("serzoo", "FloorLevel")  # its name in saved models
+class ClipDynamicRange(keras.layers.Layer):
     """Raises what is far below a clip's own loudest value, so that silence is one level and digital zero none.
 
     Takes log-mel spectrograms, (batch, n_frames, n_bands), and returns the same shape. It looks at each clip alone.

@@ -9,8 +9,8 @@ import keras
 from keras import ops
 
 
-@keras.saving.register_keras_serializable("serzoo")
-class OpinionPool(keras.layers.Layer):
+@keras.saving.register_keras_serializable("serzoo", "OpinionPool")  # its name in saved models
+class LogitsAverage(keras.layers.Layer):
     """The mean of several networks' logits: the normalised geometric mean of their probabilities.
 
     The cross-entropy of that mean alone would train the networks to be right together, and they would stop as soon as

@@ -9,8 +9,8 @@ import keras
 
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.augmentation import SpectrogramAugment
-from serzoo.layers.loudness import FloorLevel
-from serzoo.layers.members import OpinionPool
+from serzoo.layers.loudness import ClipDynamicRange
+from serzoo.layers.members import LogitsAverage
 from serzoo.layers.pooling import AttentiveStatistics
 from serzoo.models.base import EMBEDDING, SERModel, check_amount, check_choice, check_count, check_fraction
 
@@ -36,7 +36,7 @@ class DenseTCN(SERModel):
     In training every clip is changed as another speaker or channel would have (:class:`SpectrogramAugment`).
 
     Several members are as many such networks side by side, whose logits are averaged. Each hears changes of its own and
-    is trained by a loss of its own (:class:`OpinionPool`).
+    is trained by a loss of its own (:class:`LogitsAverage`).
 
     Takes log-mel frames, (batch, n_frames, n_features, n_channels), of which it hears the first channel: differences
     over time are left to the convolutions. Returns class probabilities, (batch, n_classes).
@@ -116,7 +116,7 @@ class DenseTCN(SERModel):
         check_choice("classifier_activation", classifier_activation, ("softmax", None))
 
         inputs = keras.Input((n_frames, n_features, n_channels), name="features")
-        bands = FloorLevel(_RANGE, name="floor")(inputs[..., 0])
+        bands = ClipDynamicRange(_RANGE, name="floor")(inputs[..., 0])
         prefixes = [""] if members == 1 else [f"member_{number}_" for number in range(1, members + 1)]
         pooled = [_pooled(bands, settings, prefix) for prefix in prefixes]
         embedding = pooled[0] if members == 1 else keras.layers.Concatenate(name=EMBEDDING)(pooled)
@@ -126,7 +126,7 @@ class DenseTCN(SERModel):
         else:
             shares = zip(prefixes, keras.ops.split(dropped, members, axis=-1), strict=True)
             logits = [keras.layers.Dense(n_classes, name=f"{prefix}classifier")(share) for prefix, share in shares]
-            outputs = OpinionPool(classifier_activation, name="classifier")(logits)
+            outputs = LogitsAverage(classifier_activation, name="classifier")(logits)
         super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
         self.settings = settings
         numbers = range(1, n_blocks + 1)

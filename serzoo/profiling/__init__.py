@@ -22,8 +22,8 @@ from serzoo.files import local_path
 
 if TYPE_CHECKING:
     from serzoo.classifier import Classifier
-    from serzoo.config import Recipe
     from serzoo.models.base import SERModel
+    from serzoo.recipes import Recipe
 
 
 @dataclass(frozen=True)
@@ -274,7 +274,7 @@ def profile(
 
 def _job(model: str | Path | Recipe | SERModel | Classifier, changes: Mapping[str, object]) -> dict[str, Any]:
     """Return as plain data what the other process is to build; it is light unless a model is given."""
-    from serzoo.config import Recipe
+    from serzoo.recipes import Recipe
 
     if isinstance(model, Recipe):
         return _recipe_job(model, changes)
@@ -290,15 +290,15 @@ def _job(model: str | Path | Recipe | SERModel | Classifier, changes: Mapping[st
 
 def _named_recipe(model: str | Path) -> Recipe | None:
     """Return the recipe that a name stands for, a model's name included; None for a file or folder of a model."""
-    from serzoo.config import list_recipes, load_recipe
+    from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS
     from serzoo.models import MODELS
-    from serzoo.models.simple import SIMPLE_CLASSIFIERS
     from serzoo.profiling.measuring import first_recipe
+    from serzoo.recipes import list_recipes, load_recipe
 
     name = str(model)
     if name in MODELS:
         return first_recipe(name)
-    if name in SIMPLE_CLASSIFIERS:
+    if name in CLASSICAL_CLASSIFIERS:
         raise _not_a_network(name)
     if name in list_recipes() or name.endswith((".yaml", ".yml")):
         return load_recipe(model)
@@ -319,10 +319,11 @@ def _keras_file(source: str | Path) -> Path:
 
 
 def _recipe_job(recipe: Recipe, changes: Mapping[str, object]) -> dict[str, Any]:
+    from serzoo.experiments.setup import prepare_recipe
     from serzoo.models import MODELS
     from serzoo.profiling.measuring import class_names_of
 
-    recipe = recipe.override(changes) if changes else recipe
+    recipe = prepare_recipe(recipe, changes)
     if recipe.model.name not in MODELS:
         raise _not_a_network(recipe.model.name)
     if not class_names_of(recipe):

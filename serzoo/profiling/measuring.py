@@ -26,9 +26,10 @@ from serzoo.errors import ConfigError, SerzooError
 from serzoo.profiling.hlo import count_products
 
 if TYPE_CHECKING:
-    from serzoo.config import Recipe, TrainingConfig
     from serzoo.features.spec import FeatureSpec
     from serzoo.models.base import SERModel
+    from serzoo.recipes import Recipe
+    from serzoo.settings import TrainingConfig
 
 ADAM_TRAFFIC = 6
 """How often each weight's size travels in a step at least: the weight and Adam's two moments, read and written."""
@@ -50,7 +51,7 @@ def first_recipe(name: str) -> Recipe:
     Raises:
         ConfigError: there is none.
     """
-    from serzoo.config import list_recipes, load_recipe
+    from serzoo.recipes import list_recipes, load_recipe
 
     for recipe in map(load_recipe, list_recipes()):
         if recipe.model.name == name and class_names_of(recipe):
@@ -60,7 +61,7 @@ def first_recipe(name: str) -> Recipe:
 
 def class_names_of(recipe: Recipe) -> Sequence[str]:
     """Return the names of the classes, empty where only the recordings tell."""
-    from serzoo.data.corpora import CORPORA
+    from serzoo.data.corpora.corpus import CORPORA
 
     of_corpus = CORPORA.get(recipe.corpus).class_names if recipe.target == "label" else ()
     return recipe.class_names or of_corpus
@@ -167,8 +168,8 @@ def _steps(
 
 def _subject(job: Mapping[str, Any]) -> tuple[SERModel, str, TrainingConfig]:
     """Return the model, the name of its recipe and the training settings, of which no other than jit is the job's."""
-    from serzoo.config import recipe_from_dict
     from serzoo.models import MODELS
+    from serzoo.recipes import recipe_from_dict
     from serzoo.zoo import build, load
 
     if "recipe" in job:

@@ -8,11 +8,11 @@ from typing import Any
 
 import keras
 
-from serzoo.config import FLOAT32, OptimizerConfig, TrainingConfig
 from serzoo.errors import ConfigError
 from serzoo.layers.temporal import blocks_among
 from serzoo.memory import keep_freed_memory
 from serzoo.models.base import SERModel
+from serzoo.settings import FLOAT32, OptimizerConfig, TrainingConfig
 
 
 def compile_network(network: keras.Model, model: SERModel, training: TrainingConfig) -> None:
@@ -49,11 +49,11 @@ def set_precision(model: SERModel, precision: str) -> None:
         block.product_dtype = None if precision == FLOAT32 else precision
 
 
-class Workbench:
+class ModelPool:
     """A compiled network that trainings of models alike take turns in.
 
     XLA compiles a training step for as long as several epochs take, and what it made is never given back. Folds that
-    each compile their own pay for it one by one, in memory too; on the workbench they differ in their weights alone.
+    each compile their own pay for it one by one, in memory too; on the model_pool they differ in their weights alone.
     """
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class Workbench:
         self._variables: list[Any] = []
         self._embedding: keras.Model | None = None
 
-    def lend(self, model: SERModel, training: TrainingConfig) -> SERModel:
+    def compiled(self, model: SERModel, training: TrainingConfig) -> SERModel:
         """Return a compiled network with the weights and random states of ``model``, as if nobody had trained it.
 
         Args:

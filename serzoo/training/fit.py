@@ -14,18 +14,18 @@ import keras
 import numpy as np
 
 from serzoo.classifier import Classifier
-from serzoo.config import TrainingConfig
 from serzoo.data.cache import FeatureCache
 from serzoo.data.epochs import steps_per_epoch
 from serzoo.data.examples import Examples
 from serzoo.data.manifest import Manifest
 from serzoo.errors import ConfigError, WeightsError
 from serzoo.models.base import SERModel
+from serzoo.settings import TrainingConfig
 from serzoo.training.callbacks import Checkpoint, EpochScores, KeepBest, LearningRate, ProgressBar
-from serzoo.training.compiling import Workbench, compile_network
+from serzoo.training.compiling import ModelPool, compile_network
 from serzoo.training.evaluate import Data, as_examples
-from serzoo.training.moving_statistics import check_statistics_to_renew, renew_moving_statistics
 from serzoo.training.objectives import Objective, TrainingNetwork, cross_entropy
+from serzoo.training.precise_batch_norm import check_has_batch_norm, recompute_batch_norm
 
 _MONITORED = {
     "best-train-war": ("train", "train_war"),
@@ -74,7 +74,7 @@ def fit(
     cache: FeatureCache | None = None,
     progress: bool = True,
     title: str = "training",
-    workbench: Workbench | None = None,
+    model_pool: ModelPool | None = None,
 ) -> History:
     """Train ``model`` in place.
 
@@ -93,7 +93,7 @@ def fit(
         cache: where features of recordings are kept; None for the default folder.
         progress: show a progress bar.
         title: what the progress bar calls this training.
-        workbench: where trainings of models alike find their network compiled; with an objective it is not used.
+        model_pool: where trainings of models alike find their network compiled; with an objective it is not used.
 
     Returns:
         The loss and scores of each epoch and which epoch was kept.
@@ -118,11 +118,11 @@ def fit(
         raise ConfigError("training.class_weights weighs classes only, not dimensions; leave it out.")
     if training.mixup and objective is not None and objective.takes_dimensions:
         raise ConfigError("training.mixup mixes classes only, not dimensions, some of which are unknown; leave it out.")
-    with _compiled(model, training, objective, workbench) as (answering, network):
+    with _compiled(model, training, objective, model_pool) as (answering, network):
         folder = None if run_folder is None else Path(run_folder)
-        course = Course(answering, training, examples, held_out, folder, objective)
-        first_epoch = course.start(network)
-        callbacks = course.callbacks
+        session = FitSession(answering, training, examples, held_out, folder, objective)
+        first_epoch = session.start(network)
+        callbacks = session.callbacks
         if folder is not None:
             callbacks.append(keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False))
         bar = ProgressBar(title, training.epochs, first_epoch)
@@ -141,10 +141,10 @@ def fit(
                 )
             finally:
                 bar.stop()
-        return course.finish(network)
+        return session.finish(network)
 
 
-class Course:
+class FitSession:
     """What goes on beside the steps of a training: scores of epochs, the epoch to keep, the state to resume from.
 
     Args:
@@ -179,7 +179,7 @@ class Course:
         _check_parts(training.selection, part, held_out)
         scored = {"train": examples, **held_out} if part == "train" else held_out
         if training.precise_norm:
-            check_statistics_to_renew(model)
+            check_has_batch_norm(model)
         loss = cross_entropy if objective is None else objective.held_out_loss
         self.model, self.training, self.examples = model, training, examples
         self.schedule = LearningRate(training.learning_rate)
@@ -214,7 +214,7 @@ class Course:
         selected = self.state.epochs if self.keep_best is None else self._restore_best(network, self.keep_best)
         if self.training.precise_norm:
             seed, batch_size = self.training.seed, self.training.batch_size
-            renew_moving_statistics(self.model, self.examples, batch_size=batch_size, seed=seed)
+            recompute_batch_norm(self.model, self.examples, batch_size=batch_size, seed=seed)
         return History(tuple(self.state.records), selected)
 
     def _restore_best(self, network: keras.Model, keep_best: KeepBest) -> int:
@@ -230,15 +230,15 @@ class Course:
 
 @contextmanager
 def _compiled(
-    model: SERModel, training: TrainingConfig, objective: Objective | None, workbench: Workbench | None
+    model: SERModel, training: TrainingConfig, objective: Objective | None, model_pool: ModelPool | None
 ) -> Iterator[tuple[SERModel, keras.Model]]:
     """Give the model that answers and the network in training, compiled; in the end ``model`` has their weights."""
-    if workbench is None or objective is not None:
+    if model_pool is None or objective is not None:
         network = model if objective is None else TrainingNetwork(model, objective)
         compile_network(network, model, training)
         yield model, network
         return
-    lent = workbench.lend(model, training)
+    lent = model_pool.compiled(model, training)
     try:
         yield lent, lent
     finally:
@@ -289,7 +289,7 @@ def class_weights(examples: Examples) -> np.ndarray:
 def _fingerprint(
     model: SERModel, training: TrainingConfig, objective: Objective | None, parts: Iterable[Examples]
 ) -> str:
-    """Return a hash of everything that decides the course of a training and the epoch it keeps.
+    """Return a hash of everything that decides the session of a training and the epoch it keeps.
 
     Settings at their default are left out, so that one which a later version adds does not orphan a state; nor does one
     whose default a later version changes, so defaults stay.

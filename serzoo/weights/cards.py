@@ -13,11 +13,12 @@ from typing import Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
 
 from serzoo import strict_yaml
-from serzoo.config import ModelConfig
 from serzoo.errors import ConfigError, SerzooError, WeightsError
 from serzoo.features.spec import spec_from_dict
 from serzoo.labels import UNKNOWN
+from serzoo.settings import ModelConfig
 from serzoo.strict_data import Place, build
+from serzoo.weights.check_clips import is_check_clip
 
 SUFFIX = ".yaml"
 """A card is called as its set, with this ending."""
@@ -54,7 +55,7 @@ class Card:
         class_names: what it tells apart, in the order of its answers.
         feature_spec: what it takes; :func:`serzoo.features.spec.spec_from_dict` reads it.
         versions: of the packages that it was trained and tested with.
-        input: arguments of :func:`serzoo.data.synthetic.synthesize`, which make the fixed input.
+        input: names the check clip; see :mod:`serzoo.weights.check_clips`.
         output: the answer to it, a probability per class.
         url: where the file is, for a set whose card comes without it; None for one that has it beside its card.
 
@@ -99,7 +100,7 @@ class Card:
         is_url = self.url is None or is_address(self.url)
         _require(is_url, "url", self.url, "an address that begins with https://")
         _require(0 <= self.bytes <= MAX_BYTES, "bytes", self.bytes, f"in 0..{MAX_BYTES}")
-        _check_input(self.input)
+        _require(is_check_clip(self.input), "input", self.input, "one of the clips of serzoo.weights.check_clips")
         _check_features(self.feature_spec)
 
     @property
@@ -276,16 +277,6 @@ def card_text(card: Card) -> str:
     values = {"kind": card.kind, **asdict(card)}
     plain = json.loads(json.dumps({key: value for key, value in values.items() if value is not None}))
     return strict_yaml.dump(plain)
-
-
-def _check_input(arguments: Mapping[str, Any]) -> None:
-    """Raise WeightsError if the arguments of the fixed input would make a clip of another size than clips have."""
-    lowest, highest = _RATES
-    for name, value in arguments.items():
-        of_size = len(value) <= 100 if isinstance(value, str) else type(value) is int and 0 <= value < 2**32
-        _require(of_size, f"input.{name}", value, "a short text or a whole number from 0 on")
-    rate = arguments.get("sample_rate", lowest)
-    _require(type(rate) is int and lowest <= rate <= highest, "input.sample_rate", rate, f"in {lowest}..{highest} Hz")
 
 
 def _check_features(spec: Mapping[str, Any]) -> None:

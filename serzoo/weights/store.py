@@ -18,10 +18,11 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from serzoo.errors import ConfigError, SerzooError, UnknownNameError, WeightsError, unknown_name
+from serzoo.errors import ConfigError, UnknownNameError, WeightsError, unknown_name
 from serzoo.files import local_path, moved_into_place
 from serzoo.weights import fetch
 from serzoo.weights.cards import KINDS, SUFFIX, Card, card_text, check_name, read_card
+from serzoo.weights.check_clips import read_check_clip
 
 if typing.TYPE_CHECKING:
     import numpy as np
@@ -155,18 +156,12 @@ def check_output(card: Card, answer: Callable[[np.ndarray, int], Sequence[float]
 def fixed_output(
     arguments: Mapping[str, Any], answer: Callable[[np.ndarray, int], Sequence[float]]
 ) -> tuple[float, ...]:
-    """Return the answer to the synthetic clip that ``arguments`` make; see :class:`Card` and :func:`check_output`.
+    """Return the probabilities for the check clip that ``arguments`` name; see :mod:`serzoo.weights.check_clips`.
 
     Raises:
-        WeightsError: no clip can be made of the arguments.
+        WeightsError: they name no check clip.
     """
-    from serzoo.data.synthetic import synthesize
-
-    try:
-        waveform, sample_rate = synthesize(**arguments), arguments["sample_rate"]
-    except (SerzooError, TypeError, KeyError, ValueError, OverflowError) as error:
-        raise WeightsError(f"No fixed input can be made of the card's arguments ({error}); correct them.") from None
-    return tuple(map(float, answer(waveform, sample_rate)))
+    return tuple(map(float, answer(*read_check_clip(arguments))))
 
 
 def installed_version(package: str) -> str | None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serzoo.data.corpora.base import CORPORA, Corpus, MisnamedFileError, Recording
+from serzoo.data.corpora.corpus import CORPORA, Corpus, MisnamedFileError, Recording
 from serzoo.errors import DataError, SerzooWarning
 from serzoo.labels import CANONICAL_LABELS, FEMALE, MALE
 

@@ -10,7 +10,7 @@ import serzoo
 from serzoo.errors import ConfigError, DataError, UnknownNameError, WeightsError
 from serzoo.features.spec import MFCCSpec
 from serzoo.models import MODELS
-from serzoo.weights.networks import read_weights, write_weights
+from serzoo.weights.arrays import read_weights, write_weights
 
 SMALL = {
     "timnet": {"n_features": 6, "n_blocks": 3, "filters": 5},

@@ -11,9 +11,10 @@ import soundfile
 
 import serzoo
 from serzoo.classifier import Classifier
-from serzoo.data.corpora import CORPORA
+from serzoo.data.corpora.corpus import CORPORA
 from serzoo.data.synthetic import synthesize
-from serzoo.export import export, verify
+from serzoo.data.verify import verify
+from serzoo.exporters import export
 from serzoo.features.spec import spec_from_dict
 from serzoo.labels import UNKNOWN
 from serzoo.models import MODELS
@@ -184,7 +185,7 @@ def test_an_export_calibrates_what_segments_are_put_together_to(tiny_set, tmp_pa
 def asked(folder, format_, waveforms, **gender):
     """Return an export's probabilities for waveforms, (batch, n_samples)."""
     if format_ == "litert":
-        from serzoo.export import litert
+        from serzoo.exporters import litert
 
         return litert.runners(folder / litert.FILE)["serving_default"](waveforms, **gender)
     import tensorflow as tf

@@ -6,30 +6,26 @@ from functools import cache
 import pandas as pd
 import pytest
 
-from serzoo.config import (
-    AntiTransferConfig,
-    OptimizerConfig,
-    Recipe,
-    ReconstructionConfig,
-    TrainingConfig,
-    WaveformAugmentConfig,
-    config_folder,
-    list_recipes,
-    load_recipe,
-    read_recipe,
-)
-from serzoo.data import CORPORA
+from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS, complete_arguments, make_estimator
+from serzoo.data.corpora.corpus import CORPORA
 from serzoo.data.manifest import COLUMNS, Manifest
 from serzoo.data.splits import ACTOR_70_20_10_RAVDESS, cross_corpus, get_protocol
 from serzoo.features.spec import EmbeddingSpec, FeatureSpec, LogMelSpec, STFTSpec
 from serzoo.labels import SHARED_LABELS
 from serzoo.models import MODELS
-from serzoo.models.simple import SIMPLE_CLASSIFIERS, complete_arguments, make_estimator
+from serzoo.recipes import Recipe, config_folder, list_recipes, load_recipe, read_recipe
+from serzoo.settings import (
+    AntiTransferConfig,
+    OptimizerConfig,
+    ReconstructionConfig,
+    TrainingConfig,
+    WaveformAugmentConfig,
+)
 from serzoo.zoo import build
 
 EVERY_RECIPE = pytest.mark.parametrize("name", list_recipes())
 OF_NETWORKS = [name for name in list_recipes() if load_recipe(name).model.name in MODELS]
-OF_SIMPLE = [name for name in list_recipes() if load_recipe(name).model.name in SIMPLE_CLASSIFIERS]
+OF_SIMPLE = [name for name in list_recipes() if load_recipe(name).model.name in CLASSICAL_CLASSIFIERS]
 
 N_CLASSES = {"casia": 6, "emodb": 7, "emovo": 7, "iemocap": 4, "ravdess": 8, "savee": 7}
 N_SAMPLES = {
@@ -166,7 +162,7 @@ def test_simple_classifier_is_made_as_the_recipe_says(name: str) -> None:
     recipe = load_recipe(name)
     settings = complete_arguments(recipe.model.name, recipe.model.arguments)
     made = make_estimator(recipe.model.name, settings, recipe.training.seed)
-    assert type(made) is SIMPLE_CLASSIFIERS.get(recipe.model.name).load()
+    assert type(made) is CLASSICAL_CLASSIFIERS.get(recipe.model.name).load()
     assert {key: made.get_params()[key] for key in recipe.model.arguments} == recipe.model.arguments
 
 
@@ -390,5 +386,5 @@ def test_quickstart_recipe_chooses_and_tests_on_unknown_speakers() -> None:
 
 def test_every_model_has_a_recipe_and_every_recipe_a_model() -> None:
     named = {load_recipe(name).model.name for name in list_recipes()}
-    assert set(MODELS) <= named <= set(MODELS) | set(SIMPLE_CLASSIFIERS)
+    assert set(MODELS) <= named <= set(MODELS) | set(CLASSICAL_CLASSIFIERS)
     assert {path.suffix for path in config_folder().iterdir()} == {".yaml"}

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from serzoo.models.simple import SIMPLE_CLASSIFIERS
+from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS
 
 TINY_RECIPE = """
 name: tiny
@@ -40,7 +40,7 @@ def test_a_model_is_measured_and_printed_as_json(run, recipe_file):
         (["tbmd"], "Did you mean 'tbdm'?"),
         (["timnet", "--batch", "0"], "batch_size is 0; it must be an integer of at least 1."),
         (["timnet", "--set", "model.arguments.n_blocks"], "is not key=value"),
-        ([SIMPLE_CLASSIFIERS.names()[0]], "is a simple classifier, not a network"),
+        ([CLASSICAL_CLASSIFIERS.names()[0]], "is a simple classifier, not a network"),
     ],
 )
 def test_what_cannot_be_measured_is_one_line(run, arguments, message):

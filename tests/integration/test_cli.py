@@ -355,7 +355,7 @@ def test_an_interruption_says_how_to_go_on(run, monkeypatch):
     def interrupt():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("serzoo.config.list_recipes", interrupt)
+    monkeypatch.setattr("serzoo.recipes.list_recipes", interrupt)
     code, _, err = run("list")
     assert code == 130
     assert err.startswith("interrupted; a training goes on where it stopped")

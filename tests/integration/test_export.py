@@ -8,11 +8,12 @@ import pytest
 import soundfile
 import tensorflow as tf
 
-import serzoo.export
+import serzoo.exporters
 from serzoo.classifier import Classifier
+from serzoo.data.verify import verify
 from serzoo.errors import ConfigError, ExportError, UnknownNameError
-from serzoo.export import export, saved_model, verify
-from serzoo.features.reference import extract
+from serzoo.exporters import export, saved_model
+from serzoo.features.extract import extract
 from serzoo.features.spec import MFCCSpec
 from serzoo.models.timnet import TIMNet
 
@@ -147,7 +148,7 @@ def test_other_kinds_of_model(tmp_path, changes):
 
 def test_the_package_is_the_function(instant, classifier, tmp_path):
     assert serzoo.export(classifier.model, tmp_path / "model") == tmp_path / "model"
-    assert serzoo.export.export is export
+    assert serzoo.exporters.export is export
 
 
 # What must not be written ---------------------------------------------------------------------------------------------

@@ -10,26 +10,28 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from serzoo.classical.gender_classifier import GENDERS, gender_probabilities, load_gender_classifier
+from serzoo.classical.model import load_classical
 from serzoo.cli.app import app
-from serzoo.config import ModelConfig, Recipe, TrainingConfig
 from serzoo.data import load_corpus
 from serzoo.data.cache import FeatureCache
 from serzoo.data.examples import load_examples
 from serzoo.data.splits import Fold, get_protocol
 from serzoo.data.synthetic import write_corpus
 from serzoo.errors import AudioError, ConfigError, DataError, MissingExtraError, UnknownNameError, WeightsError
+from serzoo.experiments.cross_validate import cross_validate
 from serzoo.features.spec import MFCCSpec
-from serzoo.training import gender
-from serzoo.training.cross_validate import cross_validate
-from serzoo.training.gender import (
+from serzoo.recipes import Recipe
+from serzoo.settings import ModelConfig, TrainingConfig
+from serzoo.training import train_gender
+from serzoo.training.train_classical import train_classical
+from serzoo.training.train_gender import (
     cross_validate_gender,
     fold_genders,
     gender_manifest,
     score_gender,
     train_gender_classifier,
 )
-from serzoo.training.gender_classifier import GENDERS, gender_probabilities, load_gender_classifier
-from serzoo.training.simple import load_simple, train_simple
 
 SPEC = MFCCSpec(sample_rate=16_000, n_samples=16_000, n_mfcc=13)
 CLASSES = ("neutral", "angry", "sad")
@@ -66,13 +68,13 @@ def of_speakers(manifest, *speakers):
 @pytest.fixture
 def heard(monkeypatch):
     """The speakers and clips of each training, in order."""
-    trainings, train = [], gender.train_simple
+    trainings, train = [], train_gender.train_classical
 
     def remember(name, arguments, examples, spec, *, speakers, seed):
         trainings.append((set(speakers), {tuple(clip.ravel()) for clip in examples.features}))
         return train(name, arguments, examples, spec, speakers=speakers, seed=seed)
 
-    monkeypatch.setattr(gender, "train_simple", remember)
+    monkeypatch.setattr(train_gender, "train_classical", remember)
     return trainings
 
 
@@ -99,14 +101,14 @@ def test_a_recipe_of_a_simple_classifier_is_cross_validated(root, cache, tmp_pat
     assert "speaker-DEPENDENT), selection last-epoch.  2 of 3 folds only." in str(first)
     for fold in first.fold_names:
         written = {path.name for path in (tmp_path / "run" / fold).iterdir()}
-        assert written == {"model.skops", "predictions.csv", "environment.json", "heard.txt"}
+        assert written == {"model.skops", "predictions.csv", "environment.json", "provenance.txt"}
     for name in ("recipe.yaml", "data.json", "leakage.json", "report.json", "plots/confusion.png"):
         assert (tmp_path / "run" / name).stat().st_size > 0
     assert {path.name for path in (tmp_path / "run" / "plots").iterdir()} == {"confusion.png"}
     packages = json.loads((tmp_path / "run" / first.chosen[0] / "environment.json").read_text())["packages"]
     assert {"scikit-learn", "skops"} <= set(packages)
 
-    monkeypatch.setattr("serzoo.training.folds.train_simple", None)
+    monkeypatch.setattr("serzoo.experiments.folds.train_classical", None)
     assert cross_validate(settings, folds=[1, 2], **common).summary == first.summary
     monkeypatch.undo()
     whole = cross_validate(settings, **common)
@@ -122,16 +124,16 @@ def test_predictions_are_those_of_the_classifier_that_is_kept(root, manifest, ca
     chosen = manifest.with_classes(CLASSES)
     fold = get_protocol("loso-v1").folds(chosen)[2]
     examples = load_examples(chosen, SPEC, cache=cache)
-    by_hand = train_simple("random_forest", {"scale": True}, examples.select(fold.train), SPEC, seed=5)
+    by_hand = train_classical("random_forest", {"scale": True}, examples.select(fold.train), SPEC, seed=5)
     expected = by_hand.predict_probabilities(examples.select(fold.test))
-    kept = load_simple(tmp_path / report.chosen[0])
+    kept = load_classical(tmp_path / report.chosen[0])
     assert (kept.class_names, kept.feature_spec) == (CLASSES, SPEC)
     np.testing.assert_array_equal(kept.predict_probabilities(examples.select(fold.test)), expected)
     table = pd.read_csv(tmp_path / report.chosen[0] / "predictions.csv")
     np.testing.assert_allclose(table[[f"p_{name}" for name in CLASSES]], expected, atol=1e-6)
     assert table["prediction"].tolist() == [CLASSES[index] for index in expected.argmax(axis=1)]
     assert table["speaker"].unique().tolist() == [3]
-    assert len((tmp_path / report.chosen[0] / "heard.txt").read_text().split()) == len(fold.train)
+    assert len((tmp_path / report.chosen[0] / "provenance.txt").read_text().split()) == len(fold.train)
 
 
 def test_every_seed_is_one_of_the_classifier(root, cache, tmp_path):
@@ -257,7 +259,7 @@ def test_a_saved_classifier_of_genders_answers_as_before(root, manifest, cache, 
 
 def test_another_classifier_does_not_tell_genders(manifest, cache, tmp_path):
     examples = load_examples(manifest.with_classes(CLASSES), SPEC, cache=cache)
-    train_simple("svc", {}, examples, SPEC).save(tmp_path / "model.skops")
+    train_classical("svc", {}, examples, SPEC).save(tmp_path / "model.skops")
     with pytest.raises(WeightsError, match="tells neutral, angry, sad, not female and male"):
         load_gender_classifier(tmp_path)
 
@@ -273,7 +275,7 @@ def test_nobody_in_a_fold_is_judged_by_a_classifier_that_heard_them(manifest, ca
     fold = get_protocol("loso-v1").folds(manifest)[2]
     genders = fold_genders(manifest, SPEC, fold, cache=cache)
     speakers, men = manifest.column("speaker"), manifest.column("gender") == "male"
-    assert genders.heard == ()
+    assert genders.seen == ()
     assert genders.male.shape == (len(manifest),)
     assert np.mean((genders.male > 0.5) == men) > 0.9
     assert all("03" not in trained for trained, _ in heard)
@@ -294,8 +296,8 @@ def test_a_speaker_dependent_fold_says_whom_the_classifier_has_heard(manifest, c
     fold = Fold("fold01", train=shuffled[12:], test=shuffled[:4], validation=shuffled[4:8])
     genders = fold_genders(with_column(manifest, text=""), SPEC, fold, cache=cache)
     speakers = manifest.column("speaker")
-    assert genders.heard == tuple(sorted(set(speakers[fold.test]) & set(speakers[fold.train])))
-    assert len(genders.heard) > 1
+    assert genders.seen == tuple(sorted(set(speakers[fold.test]) & set(speakers[fold.train])))
+    assert len(genders.seen) > 1
     np.testing.assert_array_equal(np.flatnonzero(np.isnan(genders.male)), np.sort(shuffled[8:12]))
     clips = rows_of(fold, manifest, cache)
     assert all(trained.isdisjoint(clips["test"] + clips["validation"]) for _, trained in heard)
@@ -326,7 +328,7 @@ EVERY_USE = pytest.mark.parametrize(
 
 @EVERY_USE
 def test_one_gender_or_unknown_ones_are_refused_before_anything_is_computed(manifest, use, monkeypatch):
-    monkeypatch.setattr("serzoo.training.gender.load_examples", None)
+    monkeypatch.setattr("serzoo.training.train_gender.load_examples", None)
     cases = {
         "have the gender 'female', which makes a task with one class": women_of(manifest),
         "recordings of ravdess have no gender; fill that column": with_column(

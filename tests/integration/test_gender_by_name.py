@@ -11,16 +11,17 @@ import pytest
 import soundfile
 
 import serzoo
+from serzoo.classical import gender_classifier
+from serzoo.classical.gender_classifier import gender_probabilities, load_gender_classifier
+from serzoo.classical.model import load_classical
 from serzoo.classifier import Classifier, to_csv
 from serzoo.data import load_corpus
 from serzoo.data.cache import FeatureCache
 from serzoo.data.synthetic import write_corpus
 from serzoo.errors import AudioError, ConfigError, DataError, UnknownNameError, WeightsError
 from serzoo.features.spec import EmbeddingSpec, LogMelSpec, MFCCSpec
-from serzoo.training import gender, gender_classifier
-from serzoo.training.gender import train_gender_classifier
-from serzoo.training.gender_classifier import gender_probabilities, load_gender_classifier
-from serzoo.training.simple import load_simple
+from serzoo.training import train_gender
+from serzoo.training.train_gender import train_gender_classifier
 from serzoo.weights import store
 from serzoo.weights.cards import read_card
 
@@ -243,7 +244,7 @@ def test_a_saved_classifier_has_a_card_and_serves_in_the_store(run, root, tmp_pa
 
 
 def test_a_card_in_the_way_of_something_else_shows_before_training(run, root, tmp_path, monkeypatch):
-    monkeypatch.setattr(gender, "load_examples", None)
+    monkeypatch.setattr(train_gender, "load_examples", None)
     (tmp_path / "new.yaml").write_text("name: my-recipe\n")
     code, out, err = gender_command(run, root, "--save", tmp_path / "new.skops")
     assert (code, out) == (2, "")
@@ -268,5 +269,5 @@ def test_a_classifier_of_vectors_from_a_table_has_no_card(run, root, manifest, t
     code, out, err = gender_command(run, root, "--features", f"vectors:{table}", "--save", tmp_path / "new.skops")
     assert (code, err) == (0, "")
     assert out.splitlines()[-1].startswith("Card: none")
-    assert load_simple(tmp_path / "new.skops").width == 1
+    assert load_classical(tmp_path / "new.skops").width == 1
     assert not (tmp_path / "new.yaml").exists()

@@ -7,19 +7,20 @@ import shutil
 import numpy as np
 import pytest
 
-from serzoo.config import AntiTransferConfig, GenderConfig, InitialWeights, ModelConfig, Recipe, TrainingConfig
+from serzoo.classical.gender_classifier import gender_probabilities
 from serzoo.data import load_corpus
 from serzoo.data.cache import FeatureCache
 from serzoo.data.manifest import Manifest
 from serzoo.data.synthetic import write_corpus
 from serzoo.errors import ConfigError, DataError, UnknownNameError, WeightsError
+from serzoo.experiments import parallel
+from serzoo.experiments.cross_validate import cross_validate, recipe_folds
+from serzoo.experiments.gender_systems import LOGITS, SYSTEMS, cross_validate_systems
+from serzoo.experiments.run_folder import read_predictions
 from serzoo.features.spec import MFCCSpec
-from serzoo.training import parallel
-from serzoo.training.cross_validate import cross_validate, recipe_folds
-from serzoo.training.gender import told_genders
-from serzoo.training.gender_classifier import gender_probabilities
-from serzoo.training.gender_systems import LOGITS, SYSTEMS, cross_validate_systems
-from serzoo.training.run_folder import read_predictions
+from serzoo.recipes import Recipe
+from serzoo.settings import AntiTransferConfig, GenderConfig, InitialWeights, ModelConfig, TrainingConfig
+from serzoo.training.train_gender import gender_inputs
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 
@@ -99,7 +100,8 @@ def test_all_eleven_are_made_of_six_trainings_on_the_same_fold(found, manifest, 
 
 def test_only_the_named_speakers_train_a_model_of_one_gender(found, manifest, fold):
     heard = {
-        name: (found.folder / name / fold.name / "heard.txt").read_text().split() for name in ("full", "male", "female")
+        name: (found.folder / name / fold.name / "provenance.txt").read_text().split()
+        for name in ("full", "male", "female")
     }
     assert len(heard["male"]) == int((manifest.genders > 0.5)[fold.train].sum())
     assert not set(heard["male"]) & set(heard["female"])
@@ -122,7 +124,7 @@ def mixed(found, fold, male, weighting="posteriors"):
 def test_post_hoc_systems_weight_the_answers_of_both_models(found, manifest, fold, source):
     name = f"post-hoc:{source}".replace("golden", "golden-labels")
     table = read_predictions(found.reports[name].folder / fold.name)
-    male = told_genders(manifest, dataclasses.replace(GENDER, source=source), fold)[fold.test]
+    male = gender_inputs(manifest, dataclasses.replace(GENDER, source=source), fold)[fold.test]
     expected = mixed(found, fold.name, male)
     np.testing.assert_allclose(table[["p_neutral", "p_angry"]], expected, atol=1.1e-6)
     np.testing.assert_allclose(table["male"], male, atol=1e-6)
@@ -145,7 +147,7 @@ def test_pre_hoc_models_are_told_what_the_table_says(found, manifest, fold, sour
     recipe = found.reports[f"pre-hoc:{source}".replace("golden", "golden-labels")].recipe
     assert recipe.model.arguments["gender_columns"] == columns
     told = read_predictions(found.folder / source / fold.name)["male"]
-    np.testing.assert_allclose(told, told_genders(manifest, recipe.gender, fold)[fold.test], atol=1e-6)
+    np.testing.assert_allclose(told, gender_inputs(manifest, recipe.gender, fold)[fold.test], atol=1e-6)
     assert "male" not in read_predictions(found.folder / "full" / fold.name)
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from serzoo.cli import app
-from serzoo.config import list_recipes, load_recipe
+from serzoo.recipes import list_recipes, load_recipe
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +20,6 @@ def test_every_config_is_listed_with_its_summary(run, summaries):
 def test_a_summary_that_is_not_on_a_line_of_its_own_is_found(tmp_path, monkeypatch):
     name = list_recipes()[0]
     (tmp_path / f"{name}.yaml").write_text("{summary: 'inside'}")
-    monkeypatch.setattr("serzoo.config.config_folder", lambda: tmp_path)
-    monkeypatch.setattr("serzoo.config.load_recipe", lambda given: type("Recipe", (), {"summary": f"whole {given}"}))
+    monkeypatch.setattr("serzoo.recipes.config_folder", lambda: tmp_path)
+    monkeypatch.setattr("serzoo.recipes.load_recipe", lambda given: type("Recipe", (), {"summary": f"whole {given}"}))
     assert app._summary(name) == f"whole {name}"

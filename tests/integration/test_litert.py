@@ -12,9 +12,10 @@ import pytest
 
 import serzoo
 from serzoo.classifier import Classifier
+from serzoo.data.verify import verify
 from serzoo.errors import ExportError
-from serzoo.export import export, litert, verify
-from serzoo.features.reference import extract
+from serzoo.exporters import export, litert
+from serzoo.features.extract import extract
 from serzoo.features.spec import LogMelSpec, MFCCSpec
 from serzoo.models.acrnn import ACRNN
 from serzoo.models.timnet import TIMNet

@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 
 import serzoo
-from serzoo.config import ModelConfig, Recipe, TrainingConfig, read_recipe
 from serzoo.data.leakage import LeakageReport
 from serzoo.data.splits import get_protocol
 from serzoo.data.synthetic import write_corpus
 from serzoo.errors import ConfigError, DataError, SerzooError, SerzooWarning, WeightsError
+from serzoo.experiments.cross_validate import cross_validate
+from serzoo.experiments.packaging import package, read_held_out
+from serzoo.experiments.run_folder import read_predictions, score_predictions
+from serzoo.experiments.train_all import ALL_RECORDINGS
 from serzoo.features.spec import MFCCSpec
 from serzoo.metrics import summarise
-from serzoo.training.cross_validate import cross_validate
-from serzoo.training.everything import EVERYTHING
-from serzoo.training.packaging import package, read_held_out
-from serzoo.training.run_folder import read_predictions, score_predictions
+from serzoo.recipes import Recipe, read_recipe
+from serzoo.settings import ModelConfig, TrainingConfig
 from serzoo.weights.cards import read_card
 
 NAME = "timnet.ravdess_v1"
@@ -138,8 +139,8 @@ def test_the_card_says_where_all_of_it_is_from(folder, tmp_path):
 
 
 def test_what_all_recordings_were_is_said(folder, tmp_path):
-    shutil.copytree(folder / FOLD, folder / EVERYTHING, ignore=shutil.ignore_patterns("predictions.csv"))
-    card = package(folder / EVERYTHING, NAME, [folder], tmp_path / "out")
+    shutil.copytree(folder / FOLD, folder / ALL_RECORDINGS, ignore=shutil.ignore_patterns("predictions.csv"))
+    card = package(folder / ALL_RECORDINGS, NAME, [folder], tmp_path / "out")
     assert read_card(card).trained_on == "all 24 recordings of ravdess"
 
 
@@ -203,8 +204,8 @@ def test_corpora_are_joined_with_their_licences(directions, tmp_path):
 
 def test_a_model_of_both_corpora_is_scored_by_both_directions(directions, tmp_path):
     folder, _ = directions
-    shutil.copytree(folder / FOLD, folder / EVERYTHING, ignore=shutil.ignore_patterns("predictions.csv"))
-    path = package(folder / EVERYTHING, "timnet.ravdess_emodb_v1", directions, tmp_path / "out")
+    shutil.copytree(folder / FOLD, folder / ALL_RECORDINGS, ignore=shutil.ignore_patterns("predictions.csv"))
+    path = package(folder / ALL_RECORDINGS, "timnet.ravdess_emodb_v1", directions, tmp_path / "out")
     card = read_card(path)
     assert card.trained_on == "all 24 recordings of ravdess and emodb that have its classes"
     assert card.calibration.n == 15, "recordings of two corpora are not the same, whatever they are called"

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 import serzoo
-from serzoo.config import load_recipe
 from serzoo.errors import ConfigError, SerzooWarning, WeightsError
-from serzoo.training import parallel
-from serzoo.training.processes import quietly
+from serzoo.experiments import parallel
+from serzoo.experiments.processes import quietly
+from serzoo.recipes import load_recipe
 
 TINY = {
     "protocol": "random10-seed46-v1",
@@ -25,8 +25,8 @@ TINY = {
 def tasks(synthetic_root, monkeypatch, tmp_path):
     """The tasks and the experiment that a cross-validation would train, of ten folds."""
     seen = []
-    monkeypatch.setattr("serzoo.training.cross_validate.train_tasks", lambda *given, **_: seen.extend(given) or [])
-    monkeypatch.setattr("serzoo.training.cross_validate._write_report", lambda *_: None)
+    monkeypatch.setattr("serzoo.experiments.cross_validate.train_tasks", lambda *given, **_: seen.extend(given) or [])
+    monkeypatch.setattr("serzoo.experiments.cross_validate._write_report", lambda *_: None)
     serzoo.cross_validate("timnet-synthetic", data_root=synthetic_root, run_folder=tmp_path, changes=TINY)
     return seen[:2]
 

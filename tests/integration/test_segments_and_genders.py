@@ -12,16 +12,17 @@ import soundfile
 import tensorflow as tf
 
 import serzoo
-from serzoo.config import ModelConfig, OptimizerConfig, Recipe, TrainingConfig, WaveformAugmentConfig
 from serzoo.data import load_corpus
 from serzoo.data.cache import FeatureCache
 from serzoo.data.examples import Examples, load_examples
 from serzoo.data.splits import get_protocol, with_validation
 from serzoo.errors import AudioError, ConfigError, DataError, FeatureError, WeightsError
+from serzoo.experiments.cross_validate import cross_validate
 from serzoo.features.segments import pool_segments
 from serzoo.features.spec import LogMelSpec, MFCCSpec
+from serzoo.recipes import Recipe
+from serzoo.settings import ModelConfig, OptimizerConfig, TrainingConfig, WaveformAugmentConfig
 from serzoo.training import callbacks
-from serzoo.training.cross_validate import cross_validate
 from serzoo.training.evaluate import embed, evaluate, predict_probabilities
 from serzoo.training.fit import fit
 

@@ -14,32 +14,32 @@ import pytest
 import serzoo
 from serzoo import strict_yaml
 from serzoo.classifier import Classifier
-from serzoo.config import (
-    AntiTransferConfig,
-    InitialWeights,
-    ModelConfig,
-    OptimizerConfig,
-    Recipe,
-    ReconstructionConfig,
-    RHEmoConfig,
-    TrainingConfig,
-    load_recipe,
-)
-from serzoo.data import load_manifest
 from serzoo.data.cache import FeatureCache
 from serzoo.data.examples import Examples, load_examples
 from serzoo.data.synthetic import write_corpus
 from serzoo.errors import ConfigError, DataError, SerzooError, UnknownNameError, WeightsError
+from serzoo.experiments import stages
+from serzoo.experiments.cross_validate import cross_validate
+from serzoo.experiments.run_folder import RunFolder
+from serzoo.experiments.setup import load_manifest
+from serzoo.experiments.stages import build_model, take_weights
 from serzoo.features.spec import MFCCSpec, STFTSpec
 from serzoo.labels import DIMENSIONS
-from serzoo.training import callbacks, stages
-from serzoo.training.cross_validate import cross_validate
+from serzoo.recipes import Recipe, load_recipe
+from serzoo.settings import (
+    AntiTransferConfig,
+    InitialWeights,
+    ModelConfig,
+    OptimizerConfig,
+    ReconstructionConfig,
+    RHEmoConfig,
+    TrainingConfig,
+)
+from serzoo.training import callbacks
 from serzoo.training.evaluate import predict_probabilities
 from serzoo.training.fit import History, fit
 from serzoo.training.objectives import TrainingNetwork
-from serzoo.training.rh_emo import EmotionalReconstruction
-from serzoo.training.run_folder import RunFolder
-from serzoo.training.stages import build_model, take_weights
+from serzoo.training.rh_emo_stages import EmotionalReconstruction
 
 CLASSES = ("angry", "sad")
 SMALL = {"n_blocks": 3, "filters": 4, "dropout": 0.2, "backward": False}
@@ -248,7 +248,7 @@ def test_the_report_counts_the_test_recordings_that_the_other_network_knows(sing
     (source,) = pretrained[:1]
     own, theirs = (set(pd.read_csv(f"{fold}/predictions.csv")["clip"]) for fold in (single, source))
     report = json.loads((single.parent / "report.json").read_text())
-    assert report["heard"] == {source: len(own - theirs)}
+    assert report["seen"] == {source: len(own - theirs)}
     assert 0 < len(own - theirs) < len(own)
 
 

@@ -7,21 +7,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from serzoo.config import GenderConfig
+from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS
+from serzoo.classical.model import load_classical
 from serzoo.data import load_corpus
 from serzoo.data.cache import FeatureCache
 from serzoo.data.synthetic import write_corpus
 from serzoo.data.vectors import embedding_spec
 from serzoo.errors import ConfigError, SerzooError, SerzooWarning, UnknownNameError, WeightsError
+from serzoo.experiments import studies
+from serzoo.experiments.cross_validate import cross_validate
+from serzoo.experiments.run_folder import describe_data
+from serzoo.experiments.studies import NETWORK, Cell, study_frozen
 from serzoo.features import embeddings
-from serzoo.features.embeddings import fingerprint
+from serzoo.features.model_files import source_fingerprint
 from serzoo.features.spec import EmbeddingSpec
-from serzoo.models.simple import SIMPLE_CLASSIFIERS
-from serzoo.training import study as studies
-from serzoo.training.cross_validate import cross_validate
-from serzoo.training.run_folder import describe_data
-from serzoo.training.simple import load_simple
-from serzoo.training.study import NETWORK, Cell, study_frozen
+from serzoo.settings import GenderConfig
 from serzoo.zoo import load
 
 MEL = EmbeddingSpec(source="mel", width=80, sample_rate=22_050)
@@ -79,7 +79,7 @@ def test_a_run_folder_holds_embeddings_of_one_content(corpora, table, tmp_path):
     common = {"data_root": corpora["emodb"], "run_folder": tmp_path / "run", "progress": False}
     cross_validate(recipe, folds=[1], **common)
     kept = json.loads((tmp_path / "run" / "data.json").read_text())
-    assert kept["embeddings"] == {recipe.features.source: fingerprint(recipe.features)}
+    assert kept["embeddings"] == {recipe.features.source: source_fingerprint(recipe.features.source)}
     table(1)
     with pytest.raises(ConfigError, match=r"embeddings by another network or table \(see data\.json there\)") as caught:
         cross_validate(recipe, folds=[2], **common)
@@ -99,7 +99,7 @@ def test_what_tells_the_genders_is_content_too(corpora, table):
     recipe = Cell("emodb", MFCC, NETWORK, False).recipe("random2-seed1-v1", 0)
     told, spec = replace(recipe, gender=GenderConfig("binary", features=table(0).source)), table(0)
     hashes = [""] * len(manifest)
-    assert describe_data(manifest, hashes, {}, told)["embeddings"] == {spec.source: fingerprint(spec)}
+    assert describe_data(manifest, hashes, {}, told)["embeddings"] == {spec.source: source_fingerprint(spec.source)}
     golden = replace(recipe, gender=GenderConfig(features=spec.source))
     assert describe_data(manifest, hashes, {}, golden) == describe_data(manifest, hashes, {}, recipe)
 
@@ -133,7 +133,7 @@ def test_the_table_is_of_the_reports(study):
 
 def test_what_is_done_is_not_done_again(study, corpora, monkeypatch):
     folder, found = study
-    monkeypatch.setattr("serzoo.training.folds.train_simple", None)
+    monkeypatch.setattr("serzoo.experiments.folds.train_classical", None)
     again = study_frozen(
         corpora, [MFCC], ["svc"], protocol="random2-seed1-v1", run_folder=folder / "run",
         cache=FeatureCache(folder / "cache"), jobs=1, progress=False,
@@ -181,7 +181,7 @@ def test_scaling_is_part_of_the_network(corpora):
     assert (recipe.training.seed, recipe.training.epochs, recipe.features) == (3, 100, MFCC)
 
 
-@pytest.mark.parametrize("classifier", [NETWORK, *SIMPLE_CLASSIFIERS])
+@pytest.mark.parametrize("classifier", [NETWORK, *CLASSICAL_CLASSIFIERS])
 @pytest.mark.parametrize("scaled", [False, True])
 def test_every_classifier_has_a_recipe(classifier, scaled):
     cell = Cell("savee", MEL, classifier, scaled)
@@ -199,7 +199,7 @@ def test_on_the_command_line(corpora, tmp_path, run):
     assert [line.split(" | ")[1] for line in out.splitlines()[2:4]] == ["svc", "svc, scaled"]
     assert "mean" not in out.splitlines()[0]
     (first, _) = sorted((tmp_path / "run" / "emodb").iterdir())
-    assert load_simple(first / "fold01").class_names
+    assert load_classical(first / "fold01").class_names
     code, out, err = run(*common, "--classifier", "svc", "--set", "training.seed=3", "--json")
     assert list(json.loads(out)["rows"][0]) == ["features", "classifier", "emodb UAR", "emodb WAR"]
     for wrong, what in (

@@ -10,10 +10,10 @@ pytest.importorskip("tensorflow_io", reason="tensorflow-io is not installed (mak
 
 import tensorflow as tf
 
-from serzoo.config import SpecAugmentConfig, TrainingConfig
 from serzoo.data import pipeline
-from serzoo.data.corpora.base import Recording, build_manifest
+from serzoo.data.corpora.corpus import Recording, build_manifest
 from serzoo.features.spec import MFCCSpec
+from serzoo.settings import SpecAugmentConfig, TrainingConfig
 
 CLASSES = ("angry", "sad")
 TRAINING = TrainingConfig(batch_size=3, epochs=1)

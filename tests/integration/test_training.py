@@ -13,20 +13,22 @@ import pandas as pd
 import pytest
 
 import serzoo
-from serzoo.config import ModelConfig, OptimizerConfig, Recipe, TrainingConfig
-from serzoo.data import load_corpus, load_manifest
+from serzoo.data import load_corpus
 from serzoo.data.cache import FeatureCache
 from serzoo.data.examples import Examples
 from serzoo.errors import ConfigError, DataError, FeatureError, WeightsError
+from serzoo.experiments.cross_validate import cross_validate
+from serzoo.experiments.run_folder import score_predictions
+from serzoo.experiments.setup import load_manifest
 from serzoo.features.spec import MFCCSpec
 from serzoo.metrics import Scores
+from serzoo.recipes import Recipe
+from serzoo.settings import ModelConfig, OptimizerConfig, TrainingConfig
 from serzoo.training import callbacks, compiling
 from serzoo.training.callbacks import LearningRate
-from serzoo.training.cross_validate import cross_validate
 from serzoo.training.evaluate import evaluate, predict_probabilities
 from serzoo.training.fit import fit
 from serzoo.training.objectives import ANSWER, Objective, TrainingNetwork
-from serzoo.training.run_folder import score_predictions
 
 SPEC = MFCCSpec(sample_rate=16_000, n_samples=16_000, n_mfcc=13)
 SMALL = {"n_blocks": 2, "filters": 8}
@@ -448,7 +450,7 @@ def test_cross_validation_writes_a_run_folder_and_goes_on_from_it(synthetic_root
         assert "state.npz" not in written
         assert (run / "plots" / f"{fold}-curves.png").exists()
         assert (run / "plots" / f"{fold}-tsne.png").exists()
-    monkeypatch.delattr("serzoo.training.stages.fit")
+    monkeypatch.delattr("serzoo.experiments.stages.fit")
     again = cross_validate(recipe(), run_folder=run, folds=[1, 2], **common)
     assert again.summary == first.summary
     assert json.loads((run / "report.json").read_text())["protocol"] == "loso-v1"
@@ -494,7 +496,7 @@ def test_an_interrupted_fold_reports_the_seeds_that_are_done_and_goes_on_with_th
 
     run, repeated = tmp_path / "run", dataclasses.replace(recipe(), repeats=2)
     common = {"data_root": synthetic_root, "folds": [3], "cache": cache, "progress": False}
-    monkeypatch.setattr("serzoo.training.stages.fit", fit_once)
+    monkeypatch.setattr("serzoo.experiments.stages.fit", fit_once)
     with pytest.raises(KeyboardInterrupt):
         cross_validate(repeated, run_folder=run, **common)
     assert trained == [("fold03-speaker-03", 3)]
@@ -528,7 +530,7 @@ def test_scores_of_seeds_are_averaged_before_those_of_folds(synthetic_root, cach
         validated[settings["title"]] = settings["validation_data"].features
         return fit(*arguments, **settings)
 
-    monkeypatch.setattr("serzoo.training.stages.fit", remember)
+    monkeypatch.setattr("serzoo.experiments.stages.fit", remember)
     repeated = dataclasses.replace(recipe(selection="best-validation-uar"), repeats=2, class_names=CLASSES)
     common = {"data_root": synthetic_root, "run_folder": tmp_path, "cache": cache, "progress": False}
     report = cross_validate(repeated, folds=[1, 3], **common)
@@ -652,7 +654,7 @@ def test_training_on_one_corpus_and_testing_on_another(cache, tmp_path):
 INTERRUPTED = """
 import sys
 from serzoo.training import callbacks
-from serzoo.training.cross_validate import cross_validate
+from serzoo.experiments.cross_validate import cross_validate
 callbacks._SAVE_EVERY_SECONDS = 0.0
 cross_validate(sys.argv[1], data_root=sys.argv[2], run_folder=sys.argv[3], folds=[1], progress=False)
 """
@@ -715,7 +717,7 @@ def test_a_test_corpus_is_asked_for_only_where_it_is_needed(synthetic_root):
 
 
 def test_waveform_augmentation_trains_from_the_recordings(synthetic_root):
-    from serzoo.config import WaveformAugmentConfig
+    from serzoo.settings import WaveformAugmentConfig
 
     manifest = load_corpus("synthetic", synthetic_root)
     model = serzoo.build("timnet", class_names=manifest.class_names, feature_spec=SPEC, **SMALL)

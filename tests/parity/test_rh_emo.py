@@ -4,14 +4,14 @@ import keras
 import numpy as np
 import pytest
 
-from serzoo.config import TrainingConfig
 from serzoo.data.examples import Examples
 from serzoo.errors import ConfigError
 from serzoo.labels import DIMENSIONS
 from serzoo.models.qvgg16 import QVGG16
 from serzoo.models.rh_emo import RHEmo, RHEmoEncoder
+from serzoo.settings import TrainingConfig
 from serzoo.training.fit import fit
-from serzoo.training.rh_emo import EmotionalReconstruction
+from serzoo.training.rh_emo_stages import EmotionalReconstruction
 
 ROWS, COLUMNS = 40, 6
 SMALL = {"n_classes": 3, "n_frames_padded": ROWS, "n_features": COLUMNS, "head_width": 16}

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import serzoo
-from serzoo.config import OptimizerConfig, TrainingConfig
 from serzoo.data.examples import Examples
 from serzoo.errors import ConfigError, WeightsError
 from serzoo.features.spec import MFCCSpec, STFTSpec
+from serzoo.settings import OptimizerConfig, TrainingConfig
 from serzoo.training.anti_transfer import SIMILARITY, AntiTransfer, MapSimilarity, check_same_structure
 from serzoo.training.evaluate import predict_probabilities
 from serzoo.training.fit import fit

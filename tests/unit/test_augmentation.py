@@ -8,7 +8,7 @@ from keras import ops
 import serzoo
 from serzoo.errors import ConfigError
 from serzoo.layers.augmentation import SpectrogramAugment
-from serzoo.layers.loudness import FloorLevel
+from serzoo.layers.loudness import ClipDynamicRange
 from serzoo.layers.pooling import VARIANCE_FLOOR, AttentiveStatistics
 
 OFF = {
@@ -138,7 +138,7 @@ def test_the_layer_is_rebuilt_from_its_config():
 
 def test_silence_is_one_level_below_each_clips_own_maximum():
     clips = np.array([[[0.0, -3.0], [-50.0, -5.0]], [[10.0, 9.0], [4.9, -36.0]]], np.float32)
-    found = ops.convert_to_numpy(FloorLevel(5.0)(clips))
+    found = ops.convert_to_numpy(ClipDynamicRange(5.0)(clips))
     np.testing.assert_array_equal(found, [[[0, -3], [-5, -5]], [[10, 9], [5, 5]]])
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from serzoo.errors import DataError, WeightsError
+from serzoo.experiments.calibration import MAJORITY, calibrate, expected_calibration_error, fit_temperature
 from serzoo.layers.temperature import FLOOR, at_temperature
-from serzoo.training.calibration import MAJORITY, calibrate, expected_calibration_error, fit_temperature
 
 N = 20_000
 

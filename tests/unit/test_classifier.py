@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 import soundfile
 
-from serzoo.classifier import UNKNOWN, Classifier, Prediction, Segment, to_csv, to_json
-from serzoo.config import ModelConfig
+from serzoo.classifier import Classifier, Prediction, Segment, to_csv, to_json
 from serzoo.data import audio
 from serzoo.data.examples import Examples
 from serzoo.errors import AudioError, ConfigError, FeatureError, SerzooWarning, UnknownNameError, WeightsError
-from serzoo.features.reference import extract
+from serzoo.features.extract import extract
 from serzoo.features.spec import LogMelSpec, MFCCSpec
+from serzoo.labels import UNKNOWN
 from serzoo.models.timnet import TIMNet
+from serzoo.settings import ModelConfig
 from serzoo.training.evaluate import predict_probabilities
 from serzoo.weights.cards import Calibration, EmotionCard
 from serzoo.zoo import build, load

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 import serzoo
-from serzoo.config import OptimizerConfig, TrainingConfig
+from serzoo.settings import OptimizerConfig, TrainingConfig
 from serzoo.training import compiling
-from serzoo.training.compiling import Workbench
+from serzoo.training.compiling import ModelPool
 from serzoo.training.fit import fit
 
 CLASSES = ("angry", "happy", "sad")
@@ -27,7 +27,7 @@ def data(seed: int, n_clips: int = 20) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture
 def compiled(monkeypatch):
-    """The networks that were compiled for a workbench."""
+    """The networks that were compiled for a model_pool."""
     networks, compile_network = [], compiling.compile_network
 
     def remember(network, model, training):
@@ -42,12 +42,12 @@ def compiled(monkeypatch):
 def test_a_workbench_changes_no_digit(compiled, rule):
     training = TrainingConfig(epochs=3, batch_size=8, jit_compile=False, selection=rule)
     held_out = {"validation_data": data(9)} if rule.startswith("best") else {}
-    bench = Workbench()
+    bench = ModelPool()
     for seed in (1, 2, 3):
         alone, turn = built(seed), built(seed)
         histories = [
             fit(model, data(seed), training=training, progress=False, **held_out, **where)
-            for model, where in ((alone, {}), (turn, {"workbench": bench}))
+            for model, where in ((alone, {}), (turn, {"model_pool": bench}))
         ]
         assert histories[0] == histories[1]
         for ours, theirs in zip(turn.get_weights(), alone.get_weights(), strict=True):
@@ -57,9 +57,9 @@ def test_a_workbench_changes_no_digit(compiled, rule):
 
 
 def test_the_model_keeps_what_an_interrupted_training_learned(monkeypatch):
-    model, bench = built(1), Workbench()
+    model, bench = built(1), ModelPool()
     before = model.get_weights()
-    lent = bench.lend(model, TRAINING)
+    lent = bench.compiled(model, TRAINING)
 
     def interrupt(*arguments, **settings):
         lent.trainable_variables[0].assign_add(keras.ops.ones_like(lent.trainable_variables[0]))
@@ -67,7 +67,7 @@ def test_the_model_keeps_what_an_interrupted_training_learned(monkeypatch):
 
     monkeypatch.setattr(lent, "fit", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        fit(model, data(1), training=TRAINING, workbench=bench, progress=False)
+        fit(model, data(1), training=TRAINING, model_pool=bench, progress=False)
     learned = [not np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True)]
     assert any(learned)
     np.testing.assert_array_equal(model.trainable_variables[0], lent.trainable_variables[0])
@@ -83,10 +83,10 @@ def test_the_model_keeps_what_an_interrupted_training_learned(monkeypatch):
     ],
 )
 def test_another_model_or_setting_is_compiled_anew(compiled, arguments, training):
-    bench = Workbench()
-    first = bench.lend(built(1), TRAINING)
-    assert bench.lend(built(2), TrainingConfig(epochs=7, seed=5, jit_compile=False)) is first
-    other = bench.lend(built(3, **arguments), training)
+    bench = ModelPool()
+    first = bench.compiled(built(1), TRAINING)
+    assert bench.compiled(built(2), TrainingConfig(epochs=7, seed=5, jit_compile=False)) is first
+    other = bench.compiled(built(3, **arguments), training)
     assert other is not first
     assert len(compiled) == 2
     rate = training.optimizer.learning_rate
@@ -94,10 +94,10 @@ def test_another_model_or_setting_is_compiled_anew(compiled, arguments, training
 
 
 def test_what_is_lent_is_as_nobody_had_trained_it():
-    bench = Workbench()
-    fit(built(1), data(1), training=TRAINING, workbench=bench, progress=False)
+    bench = ModelPool()
+    fit(built(1), data(1), training=TRAINING, model_pool=bench, progress=False)
     model = built(2)
-    lent = bench.lend(model, TRAINING)
+    lent = bench.compiled(model, TRAINING)
     for ours, theirs in zip(lent.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert not lent.normalization.is_adapted

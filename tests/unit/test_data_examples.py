@@ -8,10 +8,10 @@ import soundfile
 
 from serzoo.data import audio
 from serzoo.data.cache import FeatureCache
-from serzoo.data.corpora.base import Recording, build_manifest
+from serzoo.data.corpora.corpus import Recording, build_manifest
 from serzoo.data.examples import Examples, load_examples, network_inputs
 from serzoo.errors import AudioError, ConfigError, DataError, FeatureError
-from serzoo.features.reference import extract
+from serzoo.features.extract import extract
 from serzoo.features.segments import cut_segments
 from serzoo.features.spec import LogMelSpec, MFCCSpec
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from serzoo.config import SELECTION_RULES
 from serzoo.data.splits import protocol_names
+from serzoo.settings import SELECTION_RULES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md")])

@@ -4,11 +4,11 @@ import keras
 import numpy as np
 import pytest
 
-from serzoo.config import load_recipe
 from serzoo.errors import ConfigError
 from serzoo.features.spec import EmbeddingSpec
 from serzoo.layers.normalization import FrameNormalization
 from serzoo.models.embedding_dnn import EmbeddingDNN
+from serzoo.recipes import load_recipe
 from serzoo.zoo import build
 
 

@@ -13,17 +13,18 @@ import numpy as np
 import pytest
 import soundfile
 
-from serzoo.config import recipe_from_dict
 from serzoo.data import audio
 from serzoo.data.cache import FeatureCache
-from serzoo.data.corpora.base import Recording, build_manifest
+from serzoo.data.corpora.corpus import Recording, build_manifest
 from serzoo.data.examples import load_examples
 from serzoo.data.vectors import embedding_spec
 from serzoo.errors import AudioError, ConfigError, FeatureError, MissingExtraError, UnknownNameError, WeightsError
 from serzoo.features import embeddings
-from serzoo.features.embeddings import embed, fingerprint, nemo_log_mels
-from serzoo.features.reference import extract
+from serzoo.features.embeddings import embed, nemo_log_mels
+from serzoo.features.extract import extract
+from serzoo.features.model_files import source_fingerprint
 from serzoo.features.spec import SOURCES, EmbeddingSpec, MFCCSpec, spec_from_dict
+from serzoo.recipes import recipe_from_dict
 
 MEL = EmbeddingSpec(source="mel", width=80, sample_rate=22_050)
 MFCC = EmbeddingSpec(source="mfcc", width=39, sample_rate=22_050)
@@ -290,10 +291,10 @@ def test_a_changed_model_is_loaded_again(saved, copy):
 
 
 def test_files_are_read_once_for_the_digest(hubert, monkeypatch):
-    fingerprint(hubert.spec)
+    source_fingerprint(hubert.spec.source)
     read = []
     monkeypatch.setattr("hashlib.file_digest", lambda *given: read.append(given))
-    fingerprint(hubert.spec)
+    source_fingerprint(hubert.spec.source)
     assert read == []
 
 
@@ -339,7 +340,7 @@ def test_missing_extra_for_transformers(hubert, monkeypatch, package):
     message = f"{package} is not installed, which runs this network: pip install serzoo[huggingface]"
     assert error_of(embed, noise(800), hubert.spec) == (MissingExtraError, message)
     hub = EmbeddingSpec(source="hf:some/model", width=16)
-    assert error_of(fingerprint, hub) == (MissingExtraError, message)
+    assert error_of(source_fingerprint, hub.source) == (MissingExtraError, message)
 
 
 def test_what_is_cached_needs_no_extra(hubert, tmp_path, monkeypatch):
@@ -530,7 +531,7 @@ def test_a_network_that_swallows_questions_is_not_waited_for(hub, manifest, monk
         "hf:some/model is no folder, and cannot be had from the Hugging Face Hub (TimeoutError); check the "
         "name and the network, or download the model elsewhere and give its folder."
     )
-    assert error_of(fingerprint, EmbeddingSpec(source="hf:some/model", width=16)) == (WeightsError, message)
+    assert error_of(source_fingerprint, "hf:some/model") == (WeightsError, message)
     assert asked == [("some/model", 0.05)]
     assert error_of(load_examples, manifest, EmbeddingSpec(source="hf:some/model", width=16))[1] == message
     assert len(asked) == 2  # not once for each thread that reads recordings
@@ -566,7 +567,7 @@ def test_a_hub_id_in_the_cache_is_its_commit(hub, hubert):
         (repository / "refs").mkdir(exist_ok=True)
         (repository / "refs" / "main").write_text(commit)
         spec = EmbeddingSpec(source="hf:some/model", width=16)
-        assert fingerprint(spec) == commit
+        assert source_fingerprint(spec.source) == commit
         np.testing.assert_allclose(embed(noise(800), spec), hubert.direct(noise(800)), atol=1e-5)
         digests.append(spec.digest())
     assert len(set(digests)) == 2

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from serzoo.config import SpecAugmentConfig
 from serzoo.data.epochs import epoch_masks, epoch_mixture, epoch_order, steps_per_epoch
+from serzoo.settings import SpecAugmentConfig
 
 MASKS = SpecAugmentConfig(time_masks=2, time_width=3, feature_masks=1, feature_width=2)
 

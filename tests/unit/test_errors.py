@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from serzoo.config import list_recipes, load_recipe
 from serzoo.errors import UnknownNameError, unknown_name
+from serzoo.recipes import list_recipes, load_recipe
 
 
 @pytest.mark.parametrize(

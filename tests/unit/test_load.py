@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from serzoo.classifier import Classifier
-from serzoo.data.corpora import CORPORA
+from serzoo.data.corpora.corpus import CORPORA
 from serzoo.errors import ConfigError, SerzooError, UnknownNameError
 from serzoo.features.spec import MFCCSpec
 from serzoo.models.timnet import TIMNet

@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 import serzoo
-from serzoo.layers.members import OpinionPool
+from serzoo.layers.members import LogitsAverage
 from serzoo.training.objectives import ANSWER, Objective, TrainingNetwork
 
 TARGETS = np.array([[1, 0, 0], [0.1, 0.8, 0.1], [0, 0.3, 0.7], [0, 0, 1]], np.float32)
@@ -22,7 +22,7 @@ def cross_entropy(targets, logits):
 
 @pytest.mark.parametrize("scale", [0.1, 3.0, 80.0])
 def test_the_loss_of_members_is_the_mean_of_their_own_losses(scale):
-    logits, pool = opinions(scale=scale), OpinionPool()
+    logits, pool = opinions(scale=scale), LogitsAverage()
     together = np.asarray(pool(logits, training=True))
     loss = float(keras.losses.CategoricalCrossentropy()(TARGETS, ops.convert_to_tensor(together)))
     if scale < 10:  # beyond, Keras clips the probabilities that it is given without their logits
@@ -35,13 +35,13 @@ def test_members_answer_by_the_geometric_mean_of_their_probabilities():
     logits = opinions()
     probabilities = np.stack([np.asarray(ops.softmax(opinion)) for opinion in logits])
     geometric = np.exp(np.log(probabilities).mean(0))
-    np.testing.assert_allclose(OpinionPool()(logits), geometric / geometric.sum(-1, keepdims=True), rtol=1e-4)
-    np.testing.assert_allclose(OpinionPool(None)(logits), np.mean(logits, axis=0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(LogitsAverage()(logits), geometric / geometric.sum(-1, keepdims=True), rtol=1e-4)
+    np.testing.assert_allclose(LogitsAverage(None)(logits), np.mean(logits, axis=0), rtol=1e-5, atol=1e-6)
 
 
 def test_members_that_agree_and_members_that_only_answer_add_no_loss():
     (one,) = opinions(1)
-    agreeing, answering, alone = OpinionPool(), OpinionPool(), OpinionPool()
+    agreeing, answering, alone = LogitsAverage(), LogitsAverage(), LogitsAverage()
     agreeing([one, one + 5.0], training=True)
     answering(opinions())
     alone([one], training=True)

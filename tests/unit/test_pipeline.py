@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import soundfile
 
-from serzoo.config import SpecAugmentConfig, TrainingConfig, WaveformAugmentConfig
 from serzoo.data import pipeline
 from serzoo.data.cache import FeatureCache
-from serzoo.data.corpora.base import Recording, build_manifest
+from serzoo.data.corpora.corpus import Recording, build_manifest
 from serzoo.data.epochs import epoch_mixture, epoch_order
 from serzoo.data.examples import Examples, load_examples
 from serzoo.errors import ConfigError, MissingExtraError
-from serzoo.features.reference import extract
+from serzoo.features.extract import extract
 from serzoo.features.spec import MFCCSpec
+from serzoo.settings import SpecAugmentConfig, TrainingConfig, WaveformAugmentConfig
 
 CLASSES = ("angry", "happy", "sad")
 SPEC = MFCCSpec(n_samples=4410)

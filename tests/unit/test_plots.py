@@ -4,8 +4,8 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from serzoo.report import plots
-from serzoo.report.plots import plot_embedding, plot_history
+from serzoo import plots
+from serzoo.plots import plot_embedding, plot_history
 from serzoo.training.fit import History
 
 

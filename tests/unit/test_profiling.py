@@ -152,23 +152,23 @@ def test_ceilings_are_measured(hurried) -> None:
 
 
 @pytest.fixture(scope="module")
-def told_genders():
+def gender_inputs():
     small = {"n_convs": 1, "filters": [2, 2], "projection": 4, "lstm_units": 2}
     return serzoo.build("acrnn", 4, feature_spec=LogMelSpec(segment_frames=20), **small)
 
 
-def test_a_model_that_is_told_genders_answers_and_trains(hurried, told_genders) -> None:
-    found = measuring._answers(measuring._backend(), told_genders, np.zeros((1, 20, 40, 3), np.float32), False)
+def test_a_model_that_is_told_genders_answers_and_trains(hurried, gender_inputs) -> None:
+    found = measuring._answers(measuring._backend(), gender_inputs, np.zeros((1, 20, 40, 3), np.float32), False)
     assert found["clip_seconds"] == pytest.approx(0.215, abs=0.01)
     assert min(found["answer_seconds"], found["waveform_seconds"], found["answer_memory"]) > 0
-    inputs, targets = measuring._training_step(told_genders, TrainingConfig(jit_compile=False), 20, 2)[1]
+    inputs, targets = measuring._training_step(gender_inputs, TrainingConfig(jit_compile=False), 20, 2)[1]
     assert {name: array.shape for name, array in inputs.items()} == {"features": (2, 20, 40, 3), "gender": (2, 1)}
     assert targets.shape == (2, 4)
 
 
 @pytest.mark.parametrize(("length", "frames"), [({}, 20), ({"n_frames": 30}, 30), ({"seconds": 0.2}, 19)])
-def test_clips_are_as_long_as_asked_for(told_genders, length, frames) -> None:
-    assert measuring._clip_frames(told_genders, {"n_frames": None, "seconds": None, **length}) == frames
+def test_clips_are_as_long_as_asked_for(gender_inputs, length, frames) -> None:
+    assert measuring._clip_frames(gender_inputs, {"n_frames": None, "seconds": None, **length}) == frames
 
 
 def test_clips_that_the_model_does_not_take_are_refused() -> None:

@@ -10,10 +10,10 @@ import pytest
 from sklearn.metrics import recall_score
 
 from serzoo.data.splits import INNER
-from serzoo.ledger.check import problems
+from serzoo.experiments.gender_systems import SYSTEMS
+from serzoo.experiments.run_folder import read_predictions, score_predictions
 from serzoo.metrics import HEADLINE, Scores, summarise
-from serzoo.training.gender_systems import SYSTEMS
-from serzoo.training.run_folder import read_predictions, score_predictions
+from serzoo.results.check import problems
 
 DOCS = Path(__file__).parents[2] / "docs"
 EXPERIMENTS = (DOCS / "experiments.md").read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serzoo.features.segments import cut_segments, pool_segments, segment_starts
-from serzoo.layers.segments import answer_by_segments
+from serzoo.layers.segment_pooling import answer_by_segments
 
 
 @pytest.mark.parametrize(

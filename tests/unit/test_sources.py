@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
 import serzoo.data.sources as sources
-from serzoo.data.corpora.base import CORPORA
+from serzoo.data.corpora.corpus import CORPORA
 from serzoo.data.manifest import COLUMNS
 from serzoo.data.sources import from_csv, from_folders, to_csv
 from serzoo.errors import DataError, SerzooWarning, UnknownNameError

@@ -9,8 +9,7 @@ import scipy.stats
 from hypothesis import given
 
 from serzoo.errors import DataError
-from serzoo.metrics import HEADLINE, Scores
-from serzoo.training.statistics import (
+from serzoo.experiments.statistics import (
     COVERAGE,
     FEW_SPEAKERS,
     Interval,
@@ -20,6 +19,7 @@ from serzoo.training.statistics import (
     marked,
     percent,
 )
+from serzoo.metrics import HEADLINE, Scores
 
 
 def one_class(right):

@@ -15,13 +15,14 @@ import skops.io
 
 import serzoo
 from serzoo import strict_yaml
-from serzoo.data.corpora import CORPORA
+from serzoo.classical.estimators import trusted_types
+from serzoo.classical.gender_classifier import GENDERS, load_gender_classifier
+from serzoo.data.corpora.corpus import CORPORA
 from serzoo.errors import ConfigError, UnknownNameError, WeightsError
 from serzoo.features.spec import spec_from_dict
-from serzoo.models.simple import trusted_types
-from serzoo.training.gender_classifier import GENDERS, load_gender_classifier
 from serzoo.weights import cards, store
 from serzoo.weights.cards import GenderCard
+from serzoo.weights.check_clips import GENDER_CLIP
 
 NAME = "gender-ravdess"
 CARD = GenderCard(
@@ -37,7 +38,7 @@ CARD = GenderCard(
     class_names=GENDERS,
     feature_spec={"kind": "mfcc"},
     versions={"numpy": np.__version__},
-    input={"label": "sad", "speaker": "1", "gender": "male", "text": "1", "sample_rate": 8000},
+    input=dict(GENDER_CLIP),
     output=(0.25, 0.75),
 )
 

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from serzoo.data import synthetic
-from serzoo.data.corpora import CORPORA
+from serzoo.data.corpora.corpus import CORPORA
 from serzoo.data.synthetic import PROSODIES, load, plan_corpus, synthesize, write_corpus
 from serzoo.errors import DataError, UnknownNameError
 from serzoo.labels import CANONICAL_LABELS, FEMALE, MALE

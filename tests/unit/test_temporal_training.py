@@ -4,13 +4,13 @@ import keras
 import numpy as np
 import pytest
 
-from serzoo.config import TrainingConfig
 from serzoo.errors import ConfigError
 from serzoo.layers import temporal
 from serzoo.layers.temporal import DilatedConvBlock, TemporalAwareBlock, blocks_among
 from serzoo.models.dense_tcn import DenseTCN
 from serzoo.models.timnet import TIMNet
-from serzoo.training.compiling import Workbench, compile_network
+from serzoo.settings import TrainingConfig
+from serzoo.training.compiling import ModelPool, compile_network
 
 N_FRAMES, N_CHANNELS = 13, 3
 
@@ -131,7 +131,9 @@ def test_precision_is_told_to_blocks_and_refused_without_any():
 
 
 def test_workbench_compiles_anew_for_another_precision():
-    bench, model = Workbench(), TIMNet(n_classes=2, n_features=3, n_blocks=1)
-    lent = [bench.lend(model, TrainingConfig(precision=precision)) for precision in ("float32", "bfloat16", "bfloat16")]
+    bench, model = ModelPool(), TIMNet(n_classes=2, n_features=3, n_blocks=1)
+    lent = [
+        bench.compiled(model, TrainingConfig(precision=precision)) for precision in ("float32", "bfloat16", "bfloat16")
+    ]
     assert lent[0] is not lent[1]
     assert lent[1] is lent[2]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from serzoo.data.corpora.base import CORPORA
+from serzoo.data.corpora.corpus import CORPORA
 from serzoo.data.sources import from_csv
 from serzoo.data.verify import Problem, VerifyReport, verify
 from serzoo.errors import DataError, UnknownNameError

@@ -12,6 +12,6 @@ from serzoo.data.corpora import (
     savee,  # noqa: F401
     tess,  # noqa: F401
 )
-from serzoo.data.corpora.base import CORPORA, Corpus, Recording
+from serzoo.data.corpora.corpus import CORPORA, Corpus, Recording
 
 __all__ = ["CORPORA", "Corpus", "Recording"]

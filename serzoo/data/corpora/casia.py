@@ -4,7 +4,7 @@ import re
 from pathlib import PurePath
 from typing import ClassVar
 
-from serzoo.data.corpora.base import CORPORA, Corpus, Recording
+from serzoo.data.corpora.corpus import CORPORA, Corpus, Recording
 from serzoo.labels import FEMALE, MALE
 
 # Two men and two women are certain (TIM-Net, table 1); which name is whose rests on one third-party project.

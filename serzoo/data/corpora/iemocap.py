@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 from types import MappingProxyType
 from typing import ClassVar
 
-from serzoo.data.corpora.base import CORPORA, Corpus, MisnamedFileError, Recording
+from serzoo.data.corpora.corpus import CORPORA, Corpus, MisnamedFileError, Recording
 from serzoo.errors import DataError
 from serzoo.labels import DIMENSIONS, FEMALE, MALE
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 from types import MappingProxyType
 
-from serzoo.data.corpora.base import CORPORA, Corpus, Recording, audio_files, warn
+from serzoo.data.corpora.corpus import CORPORA, Corpus, Recording, audio_files, warn
 from serzoo.data.manifest import in_natural_order
 from serzoo.errors import DataError
 from serzoo.labels import FEMALE, MALE

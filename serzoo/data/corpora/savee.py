@@ -4,7 +4,7 @@ import re
 from pathlib import PurePath
 from typing import ClassVar
 
-from serzoo.data.corpora.base import CORPORA, Corpus, Recording
+from serzoo.data.corpora.corpus import CORPORA, Corpus, Recording
 from serzoo.labels import MALE
 
 _SPEAKERS = ("DC", "JE", "JK", "KL")

@@ -1,0 +1,187 @@
+"""A trained classifier of speakers' genders: kept with its card, found again by name or file, and asked.
+
+:mod:`serzoo.training.train_gender` trains and scores them.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from serzoo.classical.estimators import CLASSICAL_SUFFIX
+from serzoo.classical.model import ClassicalClassifier, classical_file, load_classical
+from serzoo.data import audio
+from serzoo.data.cache import FeatureCache
+from serzoo.data.clips import recordings_in
+from serzoo.data.examples import Examples, load_examples
+from serzoo.data.manifest import COLUMNS, Manifest
+from serzoo.errors import AudioError, ConfigError, FeatureError, WeightsError
+from serzoo.features.extract import extract
+from serzoo.features.segments import cut_segments
+from serzoo.features.spec import EmbeddingSpec
+from serzoo.files import local_path
+from serzoo.labels import FEMALE, MALE
+from serzoo.weights.cards import GenderCard, expect
+from serzoo.weights.store import (
+    check_output,
+    list_pretrained,
+    pretrained_file,
+)
+
+if TYPE_CHECKING:
+    pass
+
+GENDERS = (FEMALE, MALE)
+"""The classes, in order; the second one's probability is what every function here calls P(male)."""
+
+
+def load_gender_classifier(source: ClassicalClassifier | str | Path) -> ClassicalClassifier:
+    """Load a classifier of genders.
+
+    Args:
+        source: the name of a pretrained one (:func:`serzoo.list_pretrained`), which takes precedence over a file or
+            folder that is called so; a ``.skops`` file; the folder of a run's fold; or one that is loaded already.
+
+    Raises:
+        UnknownNameError: no pretrained set, file or folder has this name.
+        WeightsError: it is damaged, a pretrained one is not what its card says, or it tells something else than
+            genders.
+    """
+    if _is_name(source):
+        return _load_pretrained(str(source))
+    model = source if isinstance(source, ClassicalClassifier) else load_classical(source)
+    if model.class_names != GENDERS:
+        raise WeightsError(
+            f"{model.name if model is source else source} tells {', '.join(model.class_names):.200}, "
+            f"not {' and '.join(GENDERS)}; give a classifier that was trained on genders (serzoo gender)."
+        )
+    return model
+
+
+def gender_classifier_file(source: str) -> Path:
+    """Return the file of a trained classifier of genders, as :func:`load_gender_classifier` finds it."""
+    return pretrained_file(source)[1] if _is_name(source) else classical_file(local_path(source))
+
+
+def find_gender_classifier(gender: object) -> ClassicalClassifier | None:
+    """Load the classifier that stands in a gender's place, or return None where there is none.
+
+    Args:
+        gender: a path, a loaded classifier, or text: a path with a folder in it, a ``.skops`` file or a pretrained
+            classifier's name. What is nearly such a name, and no gender, is taken for a slip.
+
+    Raises:
+        SerzooError: as :func:`load_gender_classifier`.
+    """
+    if isinstance(gender, str):
+        is_path = Path(gender).name != gender or gender.endswith(CLASSICAL_SUFFIX)
+        is_source = is_path or bool(difflib.get_close_matches(gender, list_pretrained("gender")))
+        return load_gender_classifier(gender) if is_source else None
+    return load_gender_classifier(gender) if isinstance(gender, Path | ClassicalClassifier) else None
+
+
+def predict_gender(model: ClassicalClassifier, waveform: np.ndarray, sample_rate: int, name: str = "array") -> float:
+    """Return P(male) of one recording, in 0..1, as :func:`gender_probabilities` does of its file.
+
+    Args:
+        model: a classifier of genders.
+        waveform: one channel, (n_samples,), floats, full scale at -1 and 1.
+        sample_rate: in Hz.
+        name: what errors call the recording.
+
+    Raises:
+        AudioError: the recording is too short for the classifier's features.
+        ConfigError: the classifier takes vectors that were computed elsewhere, and hears nothing.
+        SerzooError: the network that computes its features cannot be used.
+    """
+    spec = model.feature_spec
+    if takes_vectors(model):
+        raise ConfigError(
+            "The classifier of genders takes vectors from a table, which this recording is not in; give one that was "
+            "trained on features of recordings, such as mfcc."
+        )
+    try:
+        features = extract(audio.resample(waveform, sample_rate, spec.sample_rate), spec)
+    except FeatureError as error:
+        raise AudioError(f"{name}: {error}") from None
+    parts = features[None] if spec.segment_frames is None else cut_segments(features, spec.segment_frames)
+    clip = Examples(parts, np.zeros(1, np.int64), GENDERS, segment_counts=np.array([len(parts)]))
+    return float(male_probabilities(model, clip)[0])
+
+
+def gender_probabilities(
+    model: ClassicalClassifier | str | Path,
+    recordings: Manifest | str | Path | Iterable[str | Path],
+    *,
+    cache: FeatureCache | None = None,
+    progress: bool = False,
+) -> np.ndarray:
+    """Return P(male) of each recording, (N,) float32, in 0..1.
+
+    Args:
+        model: a classifier of genders, its name, file or folder; see :func:`load_gender_classifier`.
+        recordings: a manifest, whose genders are not looked at, or audio files and folders.
+        cache: where features are kept; None for the default folder.
+        progress: show a progress bar.
+
+    Raises:
+        UnknownNameError, WeightsError: no classifier of genders.
+        AudioError: a recording cannot be read.
+        DataError: no recordings.
+    """
+    loaded = load_gender_classifier(model)
+    manifest = recordings if isinstance(recordings, Manifest) else _unlabelled(recordings)
+    return male_probabilities(loaded, load_examples(manifest, loaded.feature_spec, cache=cache, progress=progress))
+
+
+def male_probabilities(model: ClassicalClassifier, examples: Examples) -> np.ndarray:
+    """Return P(male) of each recording of examples, (N,) float32, in 0..1."""
+    return model.predict_probabilities(examples)[:, GENDERS.index(MALE)].astype(np.float32)
+
+
+def decided(male: np.ndarray) -> np.ndarray:
+    """Return which probabilities mean male: those above one half."""
+    return male > 0.5
+
+
+def _is_name(source: object) -> bool:
+    """Return whether ``source`` is a pretrained classifier's name, or could be nothing else."""
+    if not isinstance(source, str):
+        return False
+    path = local_path(source)
+    return source in list_pretrained() or not (path.suffix == CLASSICAL_SUFFIX or path.name != source or path.exists())
+
+
+def _load_pretrained(name: str) -> ClassicalClassifier:
+    card, path = pretrained_file(name)
+    card = expect(card, GenderCard)
+    model = load_gender_classifier(path)
+    check_output(card, partial(both_probabilities, model))
+    return model
+
+
+def both_probabilities(model: ClassicalClassifier, waveform: np.ndarray, sample_rate: int) -> tuple[float, float]:
+    """Return the probabilities of :data:`GENDERS` for a recording."""
+    male = predict_gender(model, waveform, sample_rate)
+    return 1 - male, male
+
+
+def takes_vectors(model: ClassicalClassifier) -> bool:
+    """Return whether a classifier looks its features up in a table instead of computing them."""
+    spec = model.feature_spec
+    return isinstance(spec, EmbeddingSpec) and spec.source_kind == "vectors"
+
+
+def _unlabelled(recordings: str | Path | Iterable[str | Path]) -> Manifest:
+    """Return audio files, and those in folders, as a manifest without genders, whose labels mean nothing."""
+    import pandas as pd
+
+    sources = [recordings] if isinstance(recordings, str | Path) else recordings
+    paths = [str(path) for source in sources for path in recordings_in(source)]
+    columns = {**dict.fromkeys(COLUMNS, ""), "path": paths, "label": FEMALE}
+    return Manifest(pd.DataFrame(columns, index=range(len(paths))), GENDERS, "the list of recordings")

@@ -1,0 +1,191 @@
+"""From a recording to what a model hears: which files, which parts of them, their features, and what is unusual."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from serzoo.data import audio
+from serzoo.data.manifest import natural_key
+from serzoo.errors import AudioError, FeatureError
+from serzoo.features.extract import extract
+from serzoo.features.segments import cut_segments, segment_starts
+from serzoo.features.spec import FeatureSpec
+from serzoo.files import local_path
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff")
+"""The files that are taken from a folder; a file given by its own name may have any."""
+
+MIN_SECONDS = 0.1
+"""Shorter recordings, less than a syllable, are refused."""
+
+_SHORT_SECONDS = 0.5
+_QUIET_DB = -70.0  # dB below full scale; the quietest recording of RAVDESS has an RMS of -61
+_FULL_SCALE = 0.999
+_CLIPPED_SHARE = 0.001  # of all samples; recordings normalised to full scale touch it far less often
+_HEARD_SHARE = 0.9
+
+Windows = bool | Literal["auto"]
+"""Whether long recordings are classified window by window; ``"auto"`` from twice the model's length on."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A recording as the model will hear it.
+
+    Args:
+        name: the file's path, or ``"array"``.
+        duration: in seconds.
+        features: of each window or segment, (n_parts, n_frames, ...).
+        spans: start and end of each part in seconds; empty where the recording is classified in one piece.
+        warnings: why the answer may be worth less than usual.
+        gender: probability that the speaker is male, or None for a model that does not take it.
+    """
+
+    name: str
+    duration: float
+    features: np.ndarray
+    spans: tuple[tuple[float, float], ...]
+    warnings: tuple[str, ...]
+    gender: float | None
+
+
+def recordings_in(source: str | Path) -> Iterator[Path]:
+    """Yield a file, or the recordings below a folder in natural order, hidden ones left out.
+
+    Args:
+        source: a file of any name, or a folder that is searched with its subfolders for :data:`SUFFIXES`.
+
+    Raises:
+        AudioError: not a path, or a folder without recordings.
+    """
+    if not isinstance(source, (str, Path)) or not str(source):
+        raise AudioError(f"{source!r} is no path; give file names, or samples as a NumPy array with their sample rate.")
+    path = local_path(source)
+    if not path.is_dir():
+        yield path
+        return
+    found = [
+        file
+        for file in path.rglob("*")
+        if file.suffix.lower() in SUFFIXES
+        and not any(part.startswith(".") for part in file.relative_to(path).parts)
+        and file.is_file()
+    ]
+    if not found:
+        raise AudioError(f"Folder {path} holds no recordings; looked for {', '.join(SUFFIXES)}.")
+    yield from sorted(found, key=lambda file: natural_key(file.relative_to(path).as_posix()))
+
+
+def make_clip(
+    name: str, waveform: np.ndarray, sample_rate: int, spec: FeatureSpec, windows: Windows, gender: float | None
+) -> Clip:
+    """Check a recording, cut it into the parts to classify and compute their features.
+
+    Args:
+        name: what errors call it.
+        waveform: one channel, (n_samples,), floats, full scale at -1 and 1.
+        sample_rate: in Hz; the waveform is brought to the features' own.
+        spec: the features.
+        windows: whether a recording longer than ``spec.n_samples`` is cut into windows of that length.
+        gender: probability that the speaker is male, handed on.
+
+    Raises:
+        AudioError: the recording is silent, or shorter than :data:`MIN_SECONDS` or a frame.
+    """
+    audio.check_audible(waveform, name)
+    duration = len(waveform) / sample_rate
+    if duration < MIN_SECONDS:
+        raise AudioError(
+            f"{name} lasts {duration:.3f} s, too short to tell an emotion; give at least {MIN_SECONDS} s of speech."
+        )
+    warnings = _warnings(waveform, sample_rate, spec)
+    waveform = audio.resample(waveform, sample_rate, spec.sample_rate)
+    try:
+        if spec.segment_frames is not None:
+            features, spans = _in_segments(waveform, spec, spec.segment_frames)
+            warnings += _silent(spans, waveform)
+        else:
+            spans = _spans(len(waveform), spec.n_samples, windows)
+            warnings += _unheard(spans, len(waveform), spec.sample_rate)
+            features, spans = _in_windows(name, waveform, spec, spans)
+    except FeatureError as error:
+        raise AudioError(f"{name}: {error}") from None
+    seconds = [(start / spec.sample_rate, end / spec.sample_rate) for start, end in spans]
+    return Clip(name, duration, features, tuple(seconds), tuple(warnings), gender)
+
+
+def _in_windows(
+    name: str, waveform: np.ndarray, spec: FeatureSpec, spans: Sequence[tuple[int, int]]
+) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """Return the features of a recording's windows and where these lie; silent ones are left out."""
+    heard = [(start, end) for start, end in spans if waveform[start:end].any()]
+    if not heard:
+        raise AudioError(
+            f"{name} is silent in its central {spec.n_samples} samples; use windows=True to hear all of it."
+        )
+    return np.stack([extract(waveform[start:end], spec) for start, end in heard]), heard if len(spans) > 1 else []
+
+
+def _in_segments(waveform: np.ndarray, spec: FeatureSpec, length: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """Return the features of a recording's segments and where these lie."""
+    features = extract(waveform, spec)
+    segments = cut_segments(features, length)
+    starts = segment_starts(len(features), length) * spec.hop_length
+    ends = np.minimum(starts + length * spec.hop_length, len(waveform))
+    return segments, list(zip(starts.tolist(), ends.tolist(), strict=True)) if len(segments) > 1 else []
+
+
+def _spans(n_samples: int, length: int | None, windows: Windows) -> list[tuple[int, int]]:
+    """Return start and end of the windows of a recording that are classified, in samples."""
+    if length is None or n_samples <= length:
+        return [(0, n_samples)]
+    if not windows or (windows == "auto" and n_samples <= 2 * length):
+        starts = [(n_samples - length) // 2]
+    else:
+        hop = (length + 1) // 2
+        starts = [*range(0, n_samples - length, hop), n_samples - length]
+    return [(start, start + length) for start in starts]
+
+
+def _unheard(spans: Sequence[tuple[int, int]], n_samples: int, sample_rate: int) -> list[str]:
+    """Return a warning where a recording's only window leaves much of it out."""
+    length = spans[0][1] - spans[0][0]
+    if len(spans) > 1 or length >= _HEARD_SHARE * n_samples:
+        return []
+    heard, duration = length / sample_rate, n_samples / sample_rate
+    return [f"only its central {heard:.2f} of {duration:.2f} s were heard; windows=True hears all of it"]
+
+
+def _silent(spans: Sequence[tuple[int, int]], waveform: np.ndarray) -> list[str]:
+    """Return a warning where segments are digital silence: they are answered to, and may hold the maximum."""
+    n_silent = sum(not waveform[start:end].any() for start, end in spans)
+    return [f"{n_silent} of {len(spans)} segments are digital silence, which counts like speech"] if n_silent else []
+
+
+def _warnings(waveform: np.ndarray, sample_rate: int, spec: FeatureSpec) -> list[str]:
+    """Return what is unusual about a recording at its own sample rate."""
+    found = []
+    if sample_rate < spec.sample_rate:
+        found.append(
+            f"recorded at {sample_rate} Hz, the model hears at {spec.sample_rate} Hz: "
+            f"above {sample_rate // 2} Hz there is nothing, which is fine only if it was trained on such recordings"
+        )
+    duration = len(waveform) / sample_rate
+    if duration < _SHORT_SECONDS:
+        found.append(f"only {duration:.2f} s long, little to tell an emotion from")
+    # a second of sound has tens of thousands of samples: no copy of them is made where none is needed
+    peak = float(max(waveform.max(), -waveform.min()))
+    level = 10 * math.log10(np.dot(waveform, waveform) / len(waveform))
+    if level < _QUIET_DB:
+        found.append(f"very quiet: {level:.0f} dB RMS below full scale")
+    if peak > 2:
+        found.append(f"samples reach {peak:.0f} where full scale is 1; divide 16-bit samples by 32768")
+    elif peak >= _FULL_SCALE and (clipped := np.mean(np.abs(waveform) >= _FULL_SCALE)) > _CLIPPED_SHARE:
+        found.append(f"clipped: {clipped:.1%} of the samples are at full scale")
+    return found

@@ -1,0 +1,99 @@
+"""Two run folders on the same test clips."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from serzoo.errors import DataError
+from serzoo.experiments.statistics import COMPARED, FEW_SPEAKERS, N_RESAMPLES, Comparison, compare, marked
+from serzoo.experiments.stored_run import TITLES, StoredRun
+
+
+@dataclass(frozen=True)
+class RunComparison:
+    """The outcome of :func:`compare_runs`.
+
+    Args:
+        first: the one run folder.
+        second: the other.
+        folds: on which folds.
+        comparison: differences, second minus first, of the scores of these folds' clips taken together.
+    """
+
+    first: str
+    second: str
+    folds: tuple[str, ...]
+    comparison: Comparison
+
+    def to_dict(self) -> dict[str, object]:
+        """Return everything as plain data for JSON."""
+        ends = {"first": self.first, "second": self.second, "folds": list(self.folds)}
+        return {**ends, **self.comparison.to_dict()}
+
+    def __str__(self) -> str:
+        found = self.comparison
+        folds = f"{len(self.folds)} folds taken together" if len(self.folds) > 1 else self.folds[0]
+        flips = "all" if found.exact else f"{N_RESAMPLES:,} random"
+        lines = [f"{self.second} minus {self.first}, points, 95 % interval over speakers:"]
+        lines += [f"  {TITLES[name]} {found.differences[name]}" for name in COMPARED]
+        lines += [f"{found.n_clips} test clips of {marked(found.n_speakers)} speakers, {folds}."]
+        lines += [
+            f"p is from {flips} exchanges of the speakers' answers; so many speakers cannot give less than "
+            f"{found.smallest_p:.2g}. Other seeds and splits are in neither."
+        ]
+        if found.n_speakers < FEW_SPEAKERS:
+            lines += [f"† Below {FEW_SPEAKERS} speakers intervals are too narrow; where p says otherwise, p decides."]
+        return "\n".join(lines)
+
+
+def compare_runs(first: StoredRun, second: StoredRun, *, shared_folds: bool = False) -> RunComparison:
+    """Compare two runs on the same folds; see :func:`serzoo.experiments.statistics.compare`.
+
+    Args:
+        first: the one run folder.
+        second: the other.
+        shared_folds: compare on those folds that both have done, if these are not the same.
+
+    Raises:
+        DataError: the runs differ in classes, folds, test clips, or in the clips' labels or speakers.
+    """
+    both = f"{first.path} and {second.path} cannot be compared"
+    if first.class_names != second.class_names:
+        raise DataError(
+            f"{both}: the one tells {', '.join(first.class_names)}, the other {', '.join(second.class_names)}."
+        )
+    shared = tuple(fold for fold in first.folds if fold in second.folds)
+    alone = sorted(set(first.folds) ^ set(second.folds))
+    if not shared or (alone and not shared_folds):
+        common = f"--shared-folds compares those that both have ({', '.join(shared)})"
+        remedy = common if shared else "compare runs of one protocol"
+        raise DataError(f"{both}: {alone[0]} is done in one of them alone; {remedy}.")
+    for fold in shared:
+        _check_clips(first, second, fold, both)
+    counts = [run.speaker_counts(shared) for run in (first, second)]
+    return RunComparison(str(first.path), str(second.path), shared, compare(*counts))
+
+
+def _check_clips(first: StoredRun, second: StoredRun, fold: str, both: str) -> None:
+    """Raise DataError unless all runs of a fold were tested on the same clips."""
+    tested = [_clips(run, name) for run in (first, second) for name in run.folds[fold]]
+    odd = sorted(set().union(*((clips - tested[0]) + (tested[0] - clips) for clips in tested)))
+    if odd:
+        clip, speaker, label = odd[0]
+        times = sorted({clips[odd[0]] for clips in tested})
+        how = (
+            f"counts {times[0]} times in one of them and {times[-1]} in another"
+            if times[0]
+            else "is not in all of them"
+        )
+        raise DataError(
+            f"{both}: in {fold}, the test clip {clip} (speaker {speaker}, {label}) {how}; "
+            "compare runs of one protocol on one corpus."
+        )
+
+
+def _clips(run: StoredRun, name: str) -> Counter[tuple[str, str, str]]:
+    """Return clip, speaker and label of a run's test clips, and how often each is there."""
+    columns = (run.tables[name][column] for column in ("clip", "speaker", "label"))
+    return Counter(zip(*columns, strict=True))

@@ -1,0 +1,233 @@
+"""One fold of a cross-validation: what it is told, its training, its predictions, and what it leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS
+from serzoo.classical.gender_classifier import gender_classifier_file
+from serzoo.classical.model import CLASSICAL_MODEL_FILE
+from serzoo.data.cache import FeatureCache
+from serzoo.data.examples import Examples
+from serzoo.data.manifest import Manifest
+from serzoo.data.splits import Fold
+from serzoo.experiments.provenance import write_provenance
+from serzoo.experiments.run_folder import RunFolder, environment, write_table
+from serzoo.experiments.stages import train
+from serzoo.files import moved_into_place
+from serzoo.models.base import SERModel
+from serzoo.plots import plot_embedding, plot_history
+from serzoo.recipes import Recipe
+from serzoo.settings import GOLDEN, LEAKY_RULE, VALIDATION_RULES, GenderConfig
+from serzoo.training.compiling import ModelPool
+from serzoo.training.evaluate import embed, predict_probabilities
+from serzoo.training.fit import History
+from serzoo.training.train_classical import train_classical
+from serzoo.training.train_gender import gender_inputs
+from serzoo.zoo import model_file
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Task:
+    """A fold to train on.
+
+    Args:
+        recipe: what to train, with its first seed.
+        fold: the parts, under the name of the folder to write.
+    """
+
+    recipe: Recipe
+    fold: Fold
+
+    @property
+    def name(self) -> str:
+        """Name of the fold's folder."""
+        return self.fold.name
+
+    @property
+    def parts(self) -> dict[str, np.ndarray]:
+        """The recordings to train on (``"train"``) and, where the selection rule asks for a part, of that one."""
+        rule, parts = self.recipe.training.selection, {"train": self.fold.train}
+        if rule in VALIDATION_RULES and self.fold.validation is not None:
+            parts["validation"] = self.fold.validation
+        return {**parts, "test": self.fold.test} if rule == LEAKY_RULE else parts
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What the folds of a cross-validation have in common.
+
+    Args:
+        manifest: all recordings.
+        examples: their features.
+        hashes: of each recording's audio.
+        run: the run folder.
+        cache: where features are kept; None for the default folder.
+    """
+
+    manifest: Manifest
+    examples: Examples
+    hashes: Sequence[str]
+    run: RunFolder
+    cache: FeatureCache | None = None
+
+    def with_gender_inputs(self, task: Task) -> Experiment:
+        """Return the experiment with the genders that a fold's model is told."""
+        settings = gender_settings(task.recipe)
+        if settings.source == GOLDEN:
+            return self
+        male = gender_inputs(self.manifest, settings, task.fold, task.recipe.training.seed, cache=self.cache)
+        examples = replace(self.examples, genders=male)
+        return replace(self, manifest=self.manifest.with_genders(male), examples=examples)
+
+
+def train_fold(
+    task: Task, experiment: Experiment, *, progress: bool = True, model_pool: ModelPool | None = None
+) -> None:
+    """Train on a fold's training part, predict its test part and write the fold's folder.
+
+    Args:
+        task: the fold and what to train.
+        experiment: what it has in common with the others.
+        progress: show a progress bar.
+        model_pool: where the folds before left their network compiled.
+    """
+    recipe, run = task.recipe, experiment.run
+    if recipe.model.name in CLASSICAL_CLASSIFIERS:
+        _train_classical_fold(task, experiment)
+        return
+    experiment = experiment.with_gender_inputs(task)
+    held_out = {f"{name}_data": experiment.examples.select(part) for name, part in task.parts.items()}
+    data = held_out.pop("train_data")
+    model, history = train(
+        recipe,
+        experiment.manifest,
+        run.fold(task.name),
+        data=data if recipe.training.waveform_augment is None else experiment.manifest.select(task.fold.train),
+        **held_out,
+        cache=experiment.cache,
+        progress=progress,
+        title=task.name,
+        model_pool=model_pool,
+    )
+    write_fold(task, experiment, model, history, model_pool=model_pool)
+
+
+def _train_classical_fold(task: Task, experiment: Experiment) -> None:
+    """Do what :func:`train_fold` does with a simple classifier, which has no epochs to draw or to resume from."""
+    recipe, fold, run = task.recipe, task.fold, experiment.run
+    model = train_classical(
+        recipe.model.name,
+        recipe.model.arguments,
+        experiment.examples.select(fold.train),
+        recipe.features,
+        speakers=experiment.manifest.column("speaker")[fold.train],
+        seed=recipe.training.seed,
+    )
+    probabilities = model.predict_probabilities(experiment.examples.select(fold.test))
+    model.save(run.fold(fold.name) / CLASSICAL_MODEL_FILE)
+    write_provenance(run.fold(fold.name), (experiment.hashes[index] for index in fold.train))
+    run.write_json(f"{fold.name}/environment.json", environment())
+    run.write_predictions(fold.name, prediction_table(experiment.manifest, fold.test, probabilities))
+
+
+def write_fold(
+    task: Task, experiment: Experiment, model: SERModel, history: History, *, model_pool: ModelPool | None = None
+) -> None:
+    """Write a fold's model, history, representation, plots, versions and, last, its predictions.
+
+    Args:
+        task: the fold.
+        experiment: with the genders that the model was told.
+        model: trained.
+        history: of its training.
+        model_pool: where a network that answers may be compiled already.
+
+    Raises:
+        WeightsError: the model answers with NaN; nothing is written.
+    """
+    answering, embedding_model = (model_pool or ModelPool()).answering(model)
+    fold, run = task.fold, experiment.run
+    folder, test = run.fold(fold.name), experiment.examples.select(fold.test)
+    probabilities = predict_probabilities(answering, test)  # before anything is written: the training may have diverged
+    heard = np.concatenate([fold.train] if fold.validation is None else [fold.train, fold.validation])
+    write_model(task.recipe, run, fold.name, model, history, [experiment.hashes[index] for index in heard])
+    embedding = embed(embedding_model, test)
+    with moved_into_place(folder / "embedding.npy") as part:
+        np.save(part, embedding)
+    plot_embedding(embedding, test.targets, test.class_names, run.path / "plots" / f"{fold.name}-tsne.png")
+    run.write_predictions(fold.name, prediction_table(experiment.manifest, fold.test, probabilities, test.genders))
+    forget_states(folder)
+
+
+def write_model(
+    recipe: Recipe, run: RunFolder, name: str, model: SERModel, history: History, heard: Sequence[str]
+) -> None:
+    """Write a trained model, what it has heard, its history and versions.
+
+    Args:
+        recipe: what was trained.
+        run: the run folder.
+        name: of the folder in it.
+        model: trained.
+        history: of its training.
+        heard: hashes of the audio it was trained and validated on.
+    """
+    folder = run.fold(name)
+    write_provenance(folder, heard, weight_files(recipe).values())
+    with moved_into_place(folder / "model.keras") as part:
+        model.without_training_state().save(part)
+    write_table(folder / "history.csv", history.table())
+    plot_history(history, run.path / "plots" / f"{name}-curves.png")
+    run.write_json(f"{name}/environment.json", environment())
+
+
+def forget_states(folder: Path) -> None:
+    """Delete what a training would resume from, once all of it that is kept has been written."""
+    for state in folder.rglob("state.npz"):
+        state.unlink()
+
+
+def gender_settings(recipe: Recipe) -> GenderConfig:
+    """Return what the recipe makes of genders; without a word about it, what the corpus states."""
+    return recipe.gender or GenderConfig()
+
+
+def weight_files(recipe: Recipe) -> dict[str, Path]:
+    """Return the files of the trained models that a training depends on, by the recipe's names for them."""
+    files = {source: model_file(source) for source in recipe.weight_files}
+    settings = gender_settings(recipe)
+    if settings.source == GOLDEN or settings.classifier in CLASSICAL_CLASSIFIERS:
+        return files
+    return {**files, settings.classifier: gender_classifier_file(settings.classifier)}
+
+
+def prediction_table(
+    manifest: Manifest, indices: np.ndarray, probabilities: np.ndarray, genders: np.ndarray | None = None
+) -> pd.DataFrame:
+    """Return one row per clip: name, speaker, label, prediction and the probability of each class.
+
+    Args:
+        manifest: all recordings.
+        indices: positions of the clips, (n,).
+        probabilities: of each class for them, (n, n_classes).
+        genders: the probabilities that the clips' speakers are male, (n,), if the model was told them.
+    """
+    import pandas as pd
+
+    columns = {"clip": manifest.names, "speaker": manifest.column("speaker"), "label": manifest.column("label")}
+    table = pd.DataFrame(columns).iloc[indices].reset_index(drop=True)
+    if genders is not None:
+        table["male"] = genders.round(6)
+    table["prediction"] = np.asarray(manifest.class_names)[probabilities.argmax(axis=1)]
+    for index, name in enumerate(manifest.class_names):
+        table[f"p_{name}"] = probabilities[:, index].round(6)
+    return table

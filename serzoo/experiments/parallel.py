@@ -1,0 +1,192 @@
+"""Folds one after another or at the same time: as one program on JAX, elsewhere in processes."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cache
+
+import keras
+
+from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS
+from serzoo.errors import ConfigError, SerzooWarning, WeightsError
+from serzoo.experiments.folds import Experiment, Task, train_fold, write_fold
+from serzoo.experiments.processes import quietly, stderr_closed
+from serzoo.experiments.run_folder import RunFolder
+from serzoo.experiments.stages import build_model
+from serzoo.recipes import Recipe
+from serzoo.training.callbacks import ProgressBar
+from serzoo.training.compiling import ModelPool
+
+_WORTH_A_PROCESS = 20_000
+"""Segments that each fold must see in its epochs so that starting a process and compiling in it pays."""
+
+_LARGE = 2_000_000
+"""Weights of a network whose matrix products keep all cores busy without a second process."""
+
+
+def train_tasks(
+    tasks: Sequence[Task], experiment: Experiment, at_once: int | None = None, *, progress: bool = True
+) -> Iterator[Task]:
+    """Train on folds and write their folders.
+
+    Args:
+        tasks: the folds, all of one recipe but for the seed.
+        experiment: what they have in common.
+        at_once: how many train at the same time; None for what :func:`choose_at_once` says.
+        progress: show progress bars.
+
+    Yields:
+        Each fold when it is done, not always in order.
+    """
+    if not tasks:
+        return
+    n_at_once = min(len(tasks), choose_at_once(tasks, experiment) if at_once is None else at_once)
+    if _on_jax() and _obstacle(tasks[0].recipe) is None and (n_at_once > 1 or not _has_tensorflow()):
+        yield from _as_programs(tasks, experiment, n_at_once, progress)
+    elif n_at_once > 1:
+        yield from _in_processes(tasks, experiment, n_at_once, progress)
+    else:
+        model_pool = ModelPool()
+        for task in tasks:
+            train_fold(task, experiment, progress=progress, model_pool=model_pool)
+            yield task
+
+
+def check_at_once(recipe: Recipe, at_once: int | None) -> None:
+    """Raise ConfigError unless as many folds of the recipe can train at the same time."""
+    if at_once is None:
+        return
+    if isinstance(at_once, bool) or not isinstance(at_once, int) or at_once < 1:
+        raise ConfigError(f"at_once is {at_once!r}; it must be a number of folds, at least 1, or None to choose.")
+    obstacle = _obstacle(recipe)
+    if at_once > 1 and not _on_jax() and _has_accelerator():
+        raise ConfigError(
+            f"at_once is {at_once}, but processes would fight for one accelerator; leave at_once out, "
+            "or run on JAX (KERAS_BACKEND=jax), where folds are one program."
+        )
+    if at_once > 1 and _on_jax() and obstacle is not None:
+        raise ConfigError(
+            f"at_once is {at_once}, but on JAX {obstacle} cannot be trained as one program; leave at_once out, "
+            "or run on TensorFlow (KERAS_BACKEND=tensorflow)."
+        )
+
+
+def choose_at_once(tasks: Sequence[Task], experiment: Experiment) -> int:
+    """Return how many folds to train at the same time so that all are done soonest.
+
+    On JAX all of them that have one seed if there is an accelerator. On a CPU as many as there are cores, in processes
+    of one thread each: small networks gain less from a second thread than a second fold does. One after another where a
+    process would cost more than it brings, where one network keeps all cores busy (docs/performance.md), and on an
+    accelerator that is not JAX's.
+    """
+    recipe = tasks[0].recipe
+    if _on_jax() and _has_accelerator() and _obstacle(recipe) is None:
+        return sum(task.recipe.training.seed == recipe.training.seed for task in tasks)
+    if _on_jax() or _has_accelerator() or recipe.model.name in CLASSICAL_CLASSIFIERS:
+        return 1
+    from joblib import cpu_count
+
+    n_segments = int(experiment.examples.counts[tasks[0].fold.train].sum())
+    is_long = n_segments * recipe.training.epochs >= _WORTH_A_PROCESS
+    is_small = build_model(recipe, experiment.manifest).count_params() < _LARGE
+    return min(cpu_count(), len(tasks)) if is_long and is_small else 1
+
+
+def _obstacle(recipe: Recipe) -> str | None:
+    """Return what of a recipe no program of many folds does, or None."""
+    obstacles = {
+        f"a simple classifier ({recipe.model.name})": recipe.model.name in CLASSICAL_CLASSIFIERS,
+        "anti_transfer": recipe.anti_transfer is not None,
+        "rh_emo": recipe.rh_emo is not None,
+        "training.waveform_augment": recipe.training.waveform_augment is not None,
+    }
+    return next((name for name, is_there in obstacles.items() if is_there), None)
+
+
+def _on_jax() -> bool:
+    return keras.backend.backend() == "jax"
+
+
+def _has_accelerator() -> bool:
+    return not keras.distribution.list_devices()[0].lower().startswith("cpu")
+
+
+def _has_tensorflow() -> bool:
+    return importlib.util.find_spec("tensorflow") is not None
+
+
+def _as_programs(tasks: Sequence[Task], experiment: Experiment, n_at_once: int, progress: bool) -> Iterator[Task]:
+    """Train ``n_at_once`` folds as one program, then the next ones."""
+    from serzoo.training.jax_folds import Training, fit_folds
+
+    model_pool = ModelPool()
+    for start in range(0, len(tasks), n_at_once):
+        group = tasks[start : start + n_at_once]
+        experiments = [experiment.with_gender_inputs(task) for task in group]
+        trainings = [
+            Training(
+                build_model(task.recipe, own.manifest),
+                task.recipe.training,
+                own.examples,
+                task.parts,
+                own.run.fold(task.name),
+            )
+            for task, own in zip(group, experiments, strict=True)
+        ]
+        title = group[0].name if len(group) == 1 else f"{len(group)} folds"
+        diverged: list[WeightsError] = []
+        for number, history in fit_folds(trainings, model_pool=model_pool, progress=progress, title=title):
+            try:
+                write_fold(group[number], experiments[number], trainings[number].model, history, model_pool=model_pool)
+            except WeightsError as error:  # the other folds are as good as if it were not there
+                diverged.append(error)
+                continue
+            yield group[number]
+        if diverged:
+            raise diverged[0]
+
+
+def _in_processes(tasks: Sequence[Task], experiment: Experiment, n_at_once: int, progress: bool) -> Iterator[Task]:
+    """Train each fold in one of ``n_at_once`` processes that share the cores."""
+    from joblib import Parallel, cpu_count, delayed, parallel_config
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    threads = max(1, cpu_count() // n_at_once)
+    settled = replace(
+        experiment, run=RunFolder(experiment.run.path.resolve())
+    )  # a kept process has a folder of its own
+    bar = ProgressBar(f"folds, {n_at_once} at a time", len(tasks))
+    if progress:
+        bar.on_train_begin()
+    try:
+        with parallel_config("loky", n_jobs=n_at_once, inner_max_num_threads=threads):
+            with stderr_closed():  # to read a task is to import TensorFlow, which has notes to print
+                done = Parallel(return_as="generator_unordered")(
+                    delayed(quietly)(_train_in_process, task, settled, threads=threads) for task in tasks
+                )
+            for number, (task, messages) in enumerate(done):
+                for message in messages:
+                    warnings.warn(f"{task.name}: {message}", SerzooWarning, stacklevel=2)
+                if progress:
+                    bar.on_epoch_end(number)
+                yield task
+    except TerminatedWorkerError:
+        raise ConfigError(
+            f"A process that trained a fold was ended, as happens when memory runs out; lower at_once, {n_at_once} now."
+        ) from None
+    finally:
+        bar.stop()
+
+
+def _train_in_process(task: Task, experiment: Experiment) -> Task:
+    train_fold(task, experiment, progress=False, model_pool=_own_workbench())
+    return task
+
+
+@cache
+def _own_workbench() -> ModelPool:
+    """Return this process's model_pool: the folds that it trains share a compiled network."""
+    return ModelPool()

@@ -1,0 +1,202 @@
+"""One training of a recipe: its stages one after another, and the feature layers that anti-transfer chooses from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from serzoo.data.manifest import Manifest
+from serzoo.errors import ConfigError, SerzooError, WeightsError, unknown_name
+from serzoo.experiments.run_folder import write_table
+from serzoo.models.base import SERModel
+from serzoo.models.rh_emo import RHEmo
+from serzoo.recipes import Recipe
+from serzoo.settings import InitialWeights, RHEmoConfig, TrainingConfig
+from serzoo.training.anti_transfer import AntiTransfer
+from serzoo.training.compiling import set_precision
+from serzoo.training.fit import History, fit
+from serzoo.training.objectives import Objective
+from serzoo.training.precise_batch_norm import check_has_batch_norm
+from serzoo.training.rh_emo_stages import EmotionalReconstruction
+from serzoo.zoo import build, check_arguments, load
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a training, which starts from the weights that the one before it chose.
+
+    Args:
+        training: its settings.
+        objective: what it minimises; None for the cross-entropy of the classes.
+        name: of its folder below the fold's, unless it is the last: that one is the fold's own.
+    """
+
+    training: TrainingConfig
+    objective: Objective | None = None
+    name: str = ""
+
+
+def build_model(recipe: Recipe, manifest: Manifest) -> SERModel:
+    """Return the recipe's model for the manifest's classes, the same weights every time.
+
+    Raises:
+        UnknownNameError: an argument that the model does not have.
+        ConfigError: an argument out of range.
+        WeightsError: the recipe starts from weights that cannot be read or do not fit.
+    """
+    check_arguments(recipe.model.name, recipe.model.arguments)
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(recipe.training.seed)
+    model = build(
+        recipe.model.name,
+        class_names=manifest.class_names,
+        feature_spec=recipe.features,
+        **recipe.model.arguments,
+    )
+    if recipe.initial is not None:
+        take_weights(model, recipe.initial)
+    return model
+
+
+def take_weights(model: SERModel, initial: InitialWeights) -> None:
+    """Give layers of ``model`` the weights of the layers of the same names in a trained model.
+
+    Raises:
+        ConfigError: a model of another kind, and no layers are named.
+        UnknownNameError: a layer that one of the models does not have, or no such file.
+        WeightsError: a layer's weights are of other shapes, or the file cannot be read.
+    """
+    source = _load(initial.model, "initial.model")
+    if initial.layers is None and type(source) is not type(model):
+        raise ConfigError(
+            f"initial.model {initial.model} is a {source.name}, the model to train a {model.name}; "
+            "name the layers to take over in initial.layers."
+        )
+    for name in initial.layers or [layer.name for layer in model.layers]:
+        theirs, own = (_layer(network, name).get_weights() for network in (source, model))
+        shapes = [[weights.shape for weights in layer] for layer in (theirs, own)]
+        if shapes[0] != shapes[1]:
+            raise WeightsError(
+                f"Layer {name!r} of {initial.model} has weights of shapes {shapes[0]}, {model.name}'s {shapes[1]}; "
+                "name the layers to take over in initial.layers, or build the model alike."
+            )
+        _layer(model, name).set_weights(theirs)
+
+
+def _layer(network: SERModel, name: str) -> keras.layers.Layer:
+    layers = {layer.name: layer for layer in network.layers}
+    if name not in layers:
+        raise unknown_name(f"layer of {network.name}", name, layers)
+    return layers[name]
+
+
+def check_stages(recipe: Recipe, model: SERModel) -> None:
+    """Raise SerzooError if a stage of the recipe's training cannot be; nothing is trained.
+
+    Raises:
+        ConfigError: networks of different structure, no such feature layer, RH-Emo's stages for another model, a
+            precision for blocks or new statistics for a normalisation that it does not have.
+        UnknownNameError, WeightsError: a pretrained network cannot be read.
+    """
+    set_precision(model, recipe.training.precision)
+    if recipe.training.precise_norm:
+        check_has_batch_norm(model)
+    pretrained = _pretrained(recipe)
+    for layer in _layers(recipe):
+        for stage in _stages(recipe, model, pretrained, layer):
+            if stage.objective is not None:
+                stage.objective.check(model)
+
+
+def train(recipe: Recipe, manifest: Manifest, folder: Path, **fit_arguments: Any) -> tuple[SERModel, History]:
+    """Train the recipe's model stage by stage; of several anti-transfer layers keep the best on the validation part.
+
+    Args:
+        recipe: what to train.
+        manifest: names the classes.
+        folder: of the fold. Each layer has a folder in it, and each stage but the last, with the state to resume
+            from and its history; ``layers.csv`` compares the layers.
+        fit_arguments: of :func:`serzoo.training.fit.fit`, ``data`` and ``title`` among them.
+
+    Returns:
+        The trained model and the history of its last stage.
+    """
+    pretrained = _pretrained(recipe)
+    first, *others = _layers(recipe)
+    if not others:
+        return _train_stages(recipe, manifest, pretrained, first, folder, fit_arguments)
+    rows: list[dict[str, Any]] = []
+    kept: tuple[int | None, SERModel, History] | None = None  # one model at a time: thirteen may not fit into memory
+    for layer in (first, *others):
+        place = folder / f"layer{layer:02d}"
+        titled = {**fit_arguments, "title": f"{fit_arguments['title']} layer {layer}"}
+        model, history = _train_stages(recipe, manifest, pretrained, layer, place, titled)
+        write_table(place / "history.csv", history.table())
+        scores = {score: history.selected[score] for score in ("validation_war", "validation_uar", "validation_loss")}
+        rows.append({"layer": layer, "epoch": history.selected_epoch, **scores})
+        if kept is None or scores["validation_war"] > kept[2].selected["validation_war"]:
+            kept = layer, model, history
+    assert kept is not None  # there is a first layer
+    write_table(folder / "layers.csv", [{**row, "kept": row["layer"] == kept[0]} for row in rows])
+    return kept[1:]
+
+
+def _layers(recipe: Recipe) -> tuple[int | None, ...]:
+    """Return the feature layers to train with; None is a training without anti-transfer."""
+    return (None,) if recipe.anti_transfer is None else recipe.anti_transfer.layers
+
+
+def _pretrained(recipe: Recipe) -> list[SERModel]:
+    """Return the networks to train against, in order."""
+    sources = () if recipe.anti_transfer is None else recipe.anti_transfer.pretrained
+    return [_load(source, "anti_transfer.pretrained") for source in sources]
+
+
+def _load(source: str, setting: str) -> SERModel:
+    """Return a trained model; an error says which setting names it."""
+    try:
+        return load(source).model
+    except SerzooError as error:
+        raise type(error)(f"{setting}: {error}") from None
+
+
+def _train_stages(
+    recipe: Recipe,
+    manifest: Manifest,
+    pretrained: Sequence[SERModel],
+    layer: int | None,
+    folder: Path,
+    fit_arguments: Mapping[str, Any],
+) -> tuple[SERModel, History]:
+    """Train with one anti-transfer layer, or without."""
+    model = build_model(recipe, manifest)
+    *earlier, last = _stages(recipe, model, pretrained, layer)
+    for stage in earlier:
+        place, titled = folder / stage.name, {**fit_arguments, "title": f"{fit_arguments['title']} {stage.name}"}
+        history = fit(model, training=stage.training, objective=stage.objective, run_folder=place, **titled)
+        write_table(place / "history.csv", history.table())
+    return model, fit(model, training=last.training, objective=last.objective, run_folder=folder, **fit_arguments)
+
+
+def _stages(recipe: Recipe, model: SERModel, pretrained: Sequence[SERModel], layer: int | None) -> list[Stage]:
+    """Return the stages of a recipe's training, in order."""
+    if recipe.anti_transfer is not None and layer is not None:
+        objectives = [AntiTransfer(network, layer, recipe.anti_transfer.beta) for network in pretrained]
+        return [Stage(recipe.training, objective, f"against{n}") for n, objective in enumerate(objectives, 1)]
+    if recipe.rh_emo is not None:
+        return _rh_emo_stages(recipe.rh_emo, recipe.training, model)
+    return [Stage(recipe.training)]
+
+
+def _rh_emo_stages(settings: RHEmoConfig, training: TrainingConfig, model: SERModel) -> list[Stage]:
+    """Return the reconstruction, then the recognition; both train one network."""
+    if not isinstance(model, RHEmo):
+        raise ConfigError(f"rh_emo is set, but the model is {model.name}; leave it out or set model.name to rh_emo.")
+    weights = {name: getattr(settings, name) for name in ("alpha", "beta", "beta_class", "beta_vad")}
+    recognition = EmotionalReconstruction(model.training_network(), **weights)
+    first = replace(training, **vars(settings.reconstruction))
+    return [Stage(first, replace(recognition, beta=0.0), "reconstruction"), Stage(training, recognition)]

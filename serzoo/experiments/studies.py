@@ -1,0 +1,241 @@
+"""Frozen representations compared: every corpus, with every embedding, under every classifier, on the same folds."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS
+from serzoo.data import load_corpus
+from serzoo.data.cache import FeatureCache
+from serzoo.data.examples import load_examples
+from serzoo.errors import ConfigError, SerzooWarning, unknown_name
+from serzoo.experiments.processes import quietly
+from serzoo.features.spec import EmbeddingSpec
+from serzoo.files import write_whole
+from serzoo.recipes import Recipe, load_recipe
+from serzoo.settings import ModelConfig
+
+if TYPE_CHECKING:
+    from serzoo.experiments.cross_validate import Report
+
+NETWORK = "embedding_dnn"
+"""The classifier that is a network of the zoo; the others are simple classifiers."""
+
+SCORES = ("UAR", "WAR")
+"""What the table gives of each corpus."""
+
+SCALED = {NETWORK: {"normalization": "real-frames"}}
+"""What brings each value to zero mean and unit deviation over the training part; of simple classifiers ``scale``."""
+
+_DECIDED = (
+    "name", "corpus", "test_corpus", "features", "protocol", "model.name", "model.arguments.scale",
+    "model.arguments.normalization",
+)  # fmt: skip
+_SHOWN = 60  # last characters of a representation's name in a folder's
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cross-validation of a study.
+
+    Args:
+        corpus: its name.
+        features: the representation.
+        classifier: ``embedding_dnn`` or a simple classifier.
+        scaled: whether each value is brought to zero mean and unit deviation over the training part.
+    """
+
+    corpus: str
+    features: EmbeddingSpec
+    classifier: str
+    scaled: bool
+
+    @property
+    def row(self) -> tuple[str, str]:
+        """What names its row of the table: the representation, and the classifier with what is done before it."""
+        layer = "" if self.features.layer is None else f" layer {self.features.layer}"
+        return f"{self.features.source}{layer}", f"{self.classifier}, scaled" if self.scaled else self.classifier
+
+    @property
+    def folder(self) -> Path:
+        """Its run folder, below the study's."""
+        source, classifier = (re.sub(r"[^A-Za-z0-9_.]+", "-", text.replace(",", "")) for text in self.row)
+        return Path(self.corpus, f"{source[-_SHOWN:]}-{classifier}-{self.features.digest()}")
+
+    def recipe(self, protocol: str, seed: int, changes: Mapping[str, object] = MappingProxyType({})) -> Recipe:
+        """Return what is trained: the zoo's recipe of this classifier, with the cell's corpus and features.
+
+        Args:
+            protocol: its name.
+            seed: of the classifier.
+            changes: values to replace in it.
+        """
+        base = load_recipe(f"{NETWORK if self.classifier == NETWORK else 'svc'}-ravdess-mfcc")
+        arguments = SCALED.get(self.classifier, {"scale": True}) if self.scaled else {}
+        return replace(
+            base,
+            name=f"{self.classifier}-{self.corpus}",
+            summary="A cell of a study of frozen representations",
+            corpus=self.corpus,
+            model=ModelConfig(self.classifier, dict(arguments)),
+            features=self.features,
+            protocol=protocol,
+            training=replace(base.training, seed=seed),
+        ).override(changes)
+
+
+@dataclass(frozen=True)
+class FrozenStudy:
+    """The outcome of :func:`study_frozen`.
+
+    Args:
+        protocol: of all cells.
+        reports: what :func:`serzoo.cross_validate` reports of each cell, rows of the table one after another.
+    """
+
+    protocol: str
+    reports: Mapping[Cell, Report]
+
+    @property
+    def corpora(self) -> list[str]:
+        """The table's columns, in order."""
+        return list(dict.fromkeys(cell.corpus for cell in self.reports))
+
+    def table(self) -> list[dict[str, Any]]:
+        """Return the rows: features, classifier, UAR and WAR of each corpus in percent, and of several their means."""
+        rows: dict[tuple[str, str], dict[str, Any]] = {}
+        for cell, report in self.reports.items():
+            row = rows.setdefault(cell.row, {"features": cell.row[0], "classifier": cell.row[1]})
+            for score in SCORES:
+                row[f"{cell.corpus} {score}"] = 100 * report.summary.mean[score.lower()]
+        for row, score in product(rows.values(), SCORES if len(self.corpora) > 1 else ()):
+            row[f"mean {score}"] = float(np.mean([row[f"{corpus} {score}"] for corpus in self.corpora]))
+        return list(rows.values())
+
+    def to_markdown(self) -> str:
+        """Return the table as the paper has it, the best of each column in bold."""
+        rows = self.table()
+        best = {name: max(row[name] for row in rows) for name in list(rows[0])[2:]}
+        lines = [list(rows[0]), ["---"] * len(rows[0])]
+        for row in rows:
+            scores = [f"**{row[name]:.2f}**" if row[name] == best[name] else f"{row[name]:.2f}" for name in best]
+            lines.append([row["features"], row["classifier"], *scores])
+        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+    def __str__(self) -> str:
+        return f"{self.to_markdown()}Protocol {self.protocol}; UAR and WAR in percent, means over folds."
+
+
+def study_frozen(
+    corpora: Mapping[str, str | Path],
+    features: Sequence[EmbeddingSpec],
+    classifiers: Sequence[str] = ("svc", NETWORK),
+    *,
+    scaled: Iterable[bool] = (False,),
+    protocol: str = "random5-seed0-v1",
+    seed: int = 0,
+    changes: Mapping[str, object] | None = None,
+    run_folder: str | Path = "runs/frozen",
+    jobs: int | None = None,
+    cache: FeatureCache | None = None,
+    progress: bool = True,
+) -> FrozenStudy:
+    """Cross-validate classifiers on frozen representations of whole recordings.
+
+    Each cell is a run folder that :func:`serzoo.cross_validate` writes, below the study's; what is done there is not
+    done again. Cells run side by side, one process per core; what they warn of is said at the end.
+
+    Args:
+        corpora: folders by corpus name.
+        features: the representations.
+        classifiers: ``embedding_dnn`` and simple classifiers, by name.
+        scaled: whether values are standardised by the training part: (False,), (True,) or both.
+        protocol: of all cells.
+        seed: of every classifier.
+        changes: values to replace in every cell's recipe, for example ``{"model.arguments.C": 1.0}``; those of
+            ``training``, but for its seed, in those of ``embedding_dnn`` where it is among the classifiers.
+        run_folder: where the cells' run folders go, and ``table.md``.
+        jobs: processes; None for one per core.
+        cache: where vectors are kept; None for the default folder.
+        progress: show a progress bar while vectors are made.
+
+    Returns:
+        The reports, and the table of Stanea et al., "An analysis of large speech models-based representations for
+        speech emotion recognition", 2023, table II.
+
+    Raises:
+        UnknownNameError: an unknown corpus, classifier or protocol.
+        ConfigError: nothing to compare, no number of processes, or a change of what is compared.
+        SerzooError: as :func:`serzoo.cross_validate` raises.
+    """
+    from joblib import Parallel, cpu_count, delayed, parallel_config
+
+    cells = _cells(corpora, features, classifiers, scaled)
+    if jobs is not None and jobs < 1:
+        raise ConfigError(f"jobs is {jobs}; it must be at least 1, or None for one per core.")
+    n_jobs = min(jobs or cpu_count(), len(cells))
+    recipes = [cell.recipe(protocol, seed, _own_changes(cell, classifiers, changes or {})) for cell in cells]
+    for corpus, spec in product(corpora, features):  # all cells take them from the cache
+        load_examples(load_corpus(corpus, corpora[corpus]), spec, cache=cache, progress=progress)
+    call = _as_they_come if n_jobs == 1 else quietly
+    with parallel_config("loky", n_jobs=n_jobs):
+        trained = Parallel()(
+            delayed(call)(_cross_validate, recipe, corpora[cell.corpus], Path(run_folder) / cell.folder, cache)
+            for cell, recipe in zip(cells, recipes, strict=True)
+        )
+    for cell, (_, messages) in zip(cells, trained, strict=True):
+        for message in messages:
+            warnings.warn(f"{cell.corpus}, {', '.join(cell.row)}: {message}", SerzooWarning, stacklevel=2)
+    study = FrozenStudy(protocol, {cell: report for cell, (report, _) in zip(cells, trained, strict=True)})
+    write_whole(Path(run_folder) / "table.md", study.to_markdown())
+    return study
+
+
+def _cells(
+    corpora: Iterable[str], features: Sequence[EmbeddingSpec], classifiers: Sequence[str], scaled: Iterable[bool]
+) -> list[Cell]:
+    """Return all cells, a row of the table after the other."""
+    for classifier in classifiers:
+        if classifier not in (NETWORK, *CLASSICAL_CLASSIFIERS):
+            raise unknown_name("classifier of a study", classifier, [NETWORK, *CLASSICAL_CLASSIFIERS])
+    rows = product(dict.fromkeys(features), dict.fromkeys(classifiers), dict.fromkeys(scaled), corpora)
+    cells = [Cell(corpus, spec, classifier, scale) for spec, classifier, scale, corpus in rows]
+    if not cells:
+        raise ConfigError(
+            "A study needs a corpus, features, a classifier, and scaled or not; give at least one of each."
+        )
+    return cells
+
+
+def _own_changes(cell: Cell, classifiers: Iterable[str], changes: Mapping[str, object]) -> dict[str, object]:
+    """Return the changes that are for a cell: how a network is trained is nothing to a simple classifier beside it."""
+    for key in changes:
+        if any(f"{key}.".startswith(f"{name}.") or name.startswith(f"{key}.") for name in _DECIDED):
+            raise ConfigError(
+                f"{key} is for the study to set, or its table would say something else than its cells; "
+                "choose its corpora, features, classifiers, scaling and protocol."
+            )
+    if cell.classifier == NETWORK or NETWORK not in classifiers:
+        return dict(changes)
+    return {key: value for key, value in changes.items() if key == "training.seed" or not key.startswith("training")}
+
+
+def _cross_validate(recipe: Recipe, root: str | Path, run_folder: Path, cache: FeatureCache | None) -> Report:
+    """Train and score a cell."""
+    from serzoo.experiments.cross_validate import cross_validate
+
+    return cross_validate(recipe, data_root=root, run_folder=run_folder, at_once=1, cache=cache, progress=False)
+
+
+def _as_they_come(function: Callable[..., Report], *arguments: object) -> tuple[Report, list[str]]:
+    """Do what :func:`~serzoo.experiments.processes.quietly` does, in this process, where warnings are on their way."""
+    return function(*arguments), []

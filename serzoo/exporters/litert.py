@@ -1,0 +1,202 @@
+"""LiteRT (formerly TensorFlow Lite): one small file that takes a waveform or features, for phones and boards.
+
+The weights are constants of the file, so that batch normalisation is folded into the convolutions. Only LiteRT's own
+operations are used, none of TensorFlow's: any LiteRT runtime runs the file, without TensorFlow.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from serzoo.data.examples import network_inputs
+from serzoo.errors import ExportError
+from serzoo.exporters import graph
+from serzoo.exporters.compare import check_answers
+from serzoo.features.frontend import fit_length, front_end
+
+if TYPE_CHECKING:
+    from serzoo.classifier import Classifier
+
+FILE = "model.tflite"
+
+_SIGNATURES = {"serving_default": "waveform", "features": "features"}
+"""The signatures of the file and the input of each."""
+
+
+def write(classifier: Classifier, folder: Path) -> None:
+    """Write the LiteRT file and check it.
+
+    Its signatures, each giving ``probabilities`` (1, n_classes) in the order of the metadata's class names:
+
+    - ``serving_default`` takes ``waveform``, (1, n_samples) float32 of any length at the model's sample rate, full
+      scale at -1 and 1;
+    - ``features`` takes ``features``, (1, n_frames, ...) float32, of whole recordings where the model was trained on
+      segments: the file cuts them.
+
+    For a model that takes the speaker's gender, both also take ``gender``, (1,) float32, the probability of male;
+    anything outside 0..1 is answered with NaN.
+
+    Args:
+        classifier: what to export.
+        folder: a new folder.
+
+    Raises:
+        ExportError: Keras runs on another backend than TensorFlow, LiteRT has no operation for a part of the model, or
+            the export does not reproduce the model.
+    """
+    graph.check_backend("LiteRT file")
+    folder.mkdir()
+    (folder / FILE).write_bytes(_convert(classifier))
+    _verify(classifier, folder / FILE)
+
+
+def describe(classifier: Classifier) -> dict[str, object]:
+    """Return the signatures' inputs and TensorFlow's version, as plain data."""
+    return {
+        "file": FILE,
+        "signatures": graph.describe_inputs(classifier, 1, "probability of male, 0..1; anything else gives NaN"),
+        "caution": graph.caution(classifier),
+        "tensorflow": tf.__version__,
+    }
+
+
+def _convert(classifier: Classifier) -> bytes:
+    """Return the file's content."""
+    module = _module(classifier)
+    signatures = {name: getattr(module, name) for name in _SIGNATURES}
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(module, folder, signatures=signatures)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(_SIGNATURES))
+        try:
+            return converter.convert()
+        except Exception as error:  # the converter's own class is not public
+            raise _refused(classifier, error) from None
+
+
+def _module(classifier: Classifier) -> tf.Module:
+    """Return the functions to convert, for one recording at a time."""
+    network, spec = classifier.network, classifier.feature_spec
+    listen = front_end(spec)
+    listen.fft_of_powers_of_two_only = True
+    trainable = [variable.numpy() for variable in network.trainable_variables]
+    fixed = [variable.numpy() for variable in network.non_trainable_variables]
+
+    def ask(features: Any, gender: Any) -> Any:
+        return network.stateless_call(trainable, fixed, network_inputs(features, gender), training=False)[0]
+
+    def of_features(features: Any, gender: Any = None) -> dict[str, Any]:
+        if spec.segment_frames is None:
+            probabilities = ask(features, gender)
+        else:
+            probabilities = _by_segments(partial(ask, gender=gender), features, classifier)
+        probabilities = classifier.calibrated(probabilities)
+        if gender is not None:  # a file cannot fail
+            probabilities = tf.where((gender >= 0) & (gender <= 1), probabilities, np.float32("nan"))
+        return {"probabilities": probabilities}
+
+    def of_waveform(waveform: Any, gender: Any = None) -> dict[str, Any]:
+        # brought to its length first: LiteRT runs graphs of fixed shapes several times as fast
+        fitted = waveform if spec.n_samples is None else tf.reshape(fit_length(waveform, spec.n_samples), (1, -1))
+        features = listen(fitted)
+        features.set_shape((1, *graph.features_shape(classifier, fixed=True)))
+        return of_features(features, gender)
+
+    module = tf.Module()
+    module.serving_default = tf.function(of_waveform, input_signature=graph.waveform_inputs(classifier, 1))
+    module.features = tf.function(of_features, input_signature=graph.features_inputs(classifier, 1))
+    return module
+
+
+def _by_segments(ask: Callable[[Any], Any], features: Any, classifier: Classifier) -> Any:
+    """Do what :mod:`serzoo.features.segments` does, segment after segment, on (1, n_frames, ...); (1, n_classes).
+
+    LiteRT has no LSTM over a batch whose size is not fixed, and none within a loop unless its steps are written out.
+    """
+    length, n_frames = classifier.feature_spec.segment_frames or 0, tf.shape(features)[1]
+    padded = tf.pad(features, [(0, 0), (0, length)] + [(0, 0)] * (len(features.shape) - 2))
+
+    def step(start: Any, maxima: Any) -> tuple[Any, Any]:
+        first = tf.minimum(start, tf.maximum(n_frames - length, 0))
+        segment = padded[:, first : first + length]
+        segment.set_shape((1, length, *features.shape[2:]))
+        return start + length, tf.maximum(maxima, ask(segment))
+
+    with _steps_written_out(classifier.network):
+        start = (0, tf.zeros((1, classifier.model.n_classes)))
+        maxima = tf.while_loop(lambda start, _: start < n_frames, step, start)[1]
+    return maxima / tf.reduce_sum(maxima, axis=1, keepdims=True)
+
+
+@contextmanager
+def _steps_written_out(network: keras.Model) -> Iterator[None]:
+    """Let recurrent layers be traced step by step instead of as loops."""
+    layers = [
+        part
+        for layer in network.layers
+        for part in ((layer.forward_layer, layer.backward_layer) if hasattr(layer, "backward_layer") else (layer,))
+        if isinstance(part, keras.layers.RNN)
+    ]
+    before = [layer.unroll for layer in layers]
+    try:
+        for layer in layers:
+            layer.unroll = True
+        yield
+    finally:
+        for layer, unroll in zip(layers, before, strict=True):
+            layer.unroll = unroll
+
+
+def _verify(classifier: Classifier, path: Path) -> None:
+    """Load the file as a stranger would and compare it with the model."""
+    try:
+        asking = runners(path)
+        check_answers(classifier, by_waveforms=asking["serving_default"], by_features=asking["features"])
+    except (RuntimeError, ValueError) as error:  # the interpreter's, for what it cannot compute
+        raise _refused(classifier, error) from None
+
+
+def runners(path: Path) -> dict[str, Callable[..., np.ndarray]]:
+    """Return functions that ask a written file, by the name of its signature.
+
+    Each takes waveforms or features, (batch, ...), and perhaps ``gender``, (batch,), asks about one recording after
+    another on one thread, and returns probabilities, (batch, n_classes).
+    """
+    interpreter = _interpreter(path)
+
+    def ask(run: Callable[..., Any], what: str, values: np.ndarray, **gender: np.ndarray) -> np.ndarray:
+        inputs = {what: values, **gender}
+        rows = [{name: each[[row]] for name, each in inputs.items()} for row in range(len(values))]
+        return np.concatenate([run(**one)["probabilities"] for one in rows])
+
+    return {name: partial(ask, interpreter.get_signature_runner(name), what) for name, what in _SIGNATURES.items()}
+
+
+def _interpreter(path: Path) -> Any:
+    """Return LiteRT's interpreter, of its own package if that is installed, else the one within TensorFlow."""
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        Interpreter = tf.lite.Interpreter
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TensorFlow's says that it is to move to that package
+        return Interpreter(model_path=str(path), num_threads=1)
+
+
+def _refused(classifier: Classifier, error: Exception) -> ExportError:
+    """Return what to raise for an error of the converter or the interpreter, which print a graph's inside."""
+    operation = re.search(r'fused\["(\w+):', str(error))
+    reason = f"no operation for {operation[1]}" if operation else str(error).strip().partition("\n")[0].rstrip(".")
+    return ExportError(
+        f"LiteRT cannot compute this {classifier.model.name} ({reason:.200}); export it with format='saved_model'."
+    )

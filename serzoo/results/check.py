@@ -1,0 +1,89 @@
+"""The check that a ledger, its run folders and its page say the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from difflib import unified_diff
+from functools import cache
+from pathlib import Path
+
+from serzoo.errors import SerzooError
+from serzoo.experiments.run_folder import PREDICTIONS
+from serzoo.experiments.stored_run import REPORT, StoredRun, differences, run_folders
+from serzoo.results.entries import LEDGER, read_ledger
+from serzoo.results.page import Opener, make_page, with_name
+
+_CHECKED = frozenset({LEDGER, PREDICTIONS, REPORT, "leakage.json", "recipe.yaml"})
+
+
+def page_of(folder: Path) -> Path:
+    """Return where the page of a folder of results belongs: beside it, ``docs/results.md`` for ``docs/results``."""
+    named = with_name(folder)
+    return named.with_name(f"{named.name}.md")
+
+
+def problems(folder: Path, page: Path | None = None) -> list[str]:
+    """Return a line for everything in a folder of results that does not follow from the predictions in it.
+
+    Args:
+        folder: run folders and the ledger that names them.
+        page: the page to compare with; None for that beside the folder.
+
+    Returns:
+        Scores of a report that are not its predictions', missing predictions, run folders that no row names, rows
+        whose run folder is not there; and if there is none of that, lines of the page that would be written otherwise.
+
+    Raises:
+        ConfigError: the ledger cannot be read.
+    """
+    open_run, folder = cache(StoredRun.open), with_name(folder)
+    found = [*_of_folders(folder), *_of_runs(folder, open_run)]
+    return found or list(_of_page(folder, page_of(folder) if page is None else page, open_run))
+
+
+def not_checked(folder: Path) -> list[str]:
+    """Return the names of those files beside the predictions that nothing is compared with, in alphabetical order."""
+    names = {path.name.removesuffix(".gz") for path in folder.rglob("*") if path.is_file()}
+    return sorted(names - _CHECKED)
+
+
+def _of_folders(folder: Path) -> Iterator[str]:
+    """Yield lines about run folders without a row, with two, and rows without a run folder."""
+    ledger = read_ledger(folder / LEDGER)
+    runs = {path.relative_to(folder) for path in run_folders(folder)}
+    named = [entry.folder for entry in ledger.entries]
+    rows = {name: {run for run in runs if run.is_relative_to(name)} for name in named}
+    for name in (name for name, own in rows.items() if not own):
+        yield f"{name}: a row names it, but there is no run folder"
+    for run in sorted(runs):
+        names = [name for name, own in rows.items() if run in own]
+        if not names:
+            yield f"{run.as_posix()}: no row of {LEDGER} names this run folder"
+        if len(names) > 1:
+            yield f"{run.as_posix()}: two rows name this run folder, {names[0]} and {names[1]}"
+
+
+def _of_runs(folder: Path, open_run: Opener) -> Iterator[str]:
+    """Yield lines about scores that are not the predictions'."""
+    for path in run_folders(folder):
+        name = path.relative_to(folder).as_posix()
+        try:
+            yield from differences(open_run(path), name)
+        except SerzooError as error:
+            yield f"{name}: {error}"
+
+
+def _of_page(folder: Path, page: Path, open_run: Opener) -> Iterator[str]:
+    """Yield the lines of the page that are not those it would have."""
+    try:
+        new = make_page(folder, open_run)
+        old = page.read_bytes().decode()
+    except (SerzooError, OSError, UnicodeDecodeError) as error:
+        yield f"{page}: {error}"
+        return
+    _, _, *lines = list(unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=0)) or ["---", "+++"]
+    for line in lines:  # without the two names of files, by their place: a line of the page may begin as they do
+        if not line.startswith("@@"):
+            yield f"{page.name}: {'it says' if line[0] == '-' else 'it would say'} {line[1:]}"
+    if old != new and old.splitlines() == new.splitlines():
+        yield f"{page.name}: its line ends or its last line differ; write it again"

@@ -1,0 +1,334 @@
+"""The page of results: tables of all runs that a ledger names, every number computed from their predictions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from serzoo.data.splits import get_protocol
+from serzoo.errors import ConfigError, DataError
+from serzoo.experiments.compare_runs import compare_runs
+from serzoo.experiments.published_figures import PUBLISHED, Published
+from serzoo.experiments.statistics import COMPARED, COVERAGE, FEW_SPEAKERS, intervals, marked, percent
+from serzoo.experiments.stored_run import REPORT, TITLES, StoredRun, run_folders
+from serzoo.files import local_path
+from serzoo.metrics import HEADLINE
+from serzoo.results.entries import LEDGER, Ledger, NotRun, Row, StudyEntry, read_ledger
+
+_NONE = "-"
+
+_HEAD = """\
+# Results
+
+Written by `serzoo report`, from [the ledger]({folder}/ledger.yaml) and the predictions in the run folders beside it;
+with `--check` it computes every score, interval and p on this page again.
+
+* **UAR, WAR and F1** (weighted) are in percent: mean over folds ± standard deviation over folds (of the population). A
+  fold with several seeds is their mean. A paper's figures stand in the same order; the gap is ours minus the paper's.
+* **Intervals** of 95 % are from 10,000 bootstrap samples of the test *speakers*, each with all clips, and widened for
+  the number of speakers. They are about the score of all folds' clips taken together, which differs a little from the
+  mean over folds, and do not say what another seed, split or training part would change.
+* **Few speakers** (†, below {few}): the intervals are still too narrow. In a simulation of a true score of 90 %,
+  {coverage}.
+* **Speakers.** A protocol whose test speakers are in training, too, says nothing about new ones; its tables stand
+  apart.
+"""
+
+_SECTIONS = {
+    True: ("Speakers not heard in training", "No test speaker is in the training part."),
+    False: (
+        "Speakers heard in training",
+        "**Speaker-dependent.** Test speakers are in the training part too, as the papers' random folds have it:\n"
+        "these are not results on new speakers.",
+    ),
+    None: (
+        "Not known whether speakers were heard",
+        "It is not known who speaks, so test speakers may be in the training part too: do not take these for results\n"
+        "on new speakers.",
+    ),
+}
+"""Title and text of a section by whether test speakers are known not to be in training."""
+
+_PAIRS = """\
+## Compared
+
+The second run minus the first on the same test clips, all folds taken together, with a paired bootstrap interval over
+speakers and p of a two-sided test that exchanges the two runs' answers speaker by speaker (all exchanges, or 10,000
+random ones). p is not corrected for the number of comparisons, and says nothing about other seeds. It cannot be below
+*least p*, which is 2 to the power of 1 - speakers, or of random exchanges 1 in 10,001 if that is more: with fewer than
+six speakers no difference can be significant at 0.05. Below {few} speakers (†) the intervals are too narrow; **where
+interval and p disagree, p decides**.
+"""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A run in a table.
+
+    Args:
+        title: what the table calls it.
+        run: the run folder.
+        entry: the row or study that names it.
+        published: what it is held against.
+    """
+
+    title: str
+    run: StoredRun
+    entry: Row | StudyEntry
+    published: Published | None
+
+
+Opener = Callable[[Path], StoredRun]
+"""Opens a run folder, perhaps one that was opened before."""
+
+
+def make_page(folder: Path, open_run: Opener | None = None) -> str:
+    """Return the page of a folder of run folders with its ledger, as Markdown.
+
+    Args:
+        folder: with :data:`~serzoo.results.entries.LEDGER`; the page belongs beside it.
+        open_run: for callers who have opened run folders already; None for :meth:`StoredRun.open`.
+
+    Raises:
+        ConfigError: the ledger cannot be read, or holds a run against a figure on speakers of another kind.
+        DataError: a run folder that it names is not there, or damaged.
+    """
+    open_run, folder = open_run or cache(StoredRun.open), with_name(folder)
+    ledger = read_ledger(folder / LEDGER)
+    lines = [line for entry in ledger.entries for line in _lines(entry, folder, open_run)]
+    parts = [
+        _HEAD.format(folder=folder.name, few=FEW_SPEAKERS, coverage=_coverage()),
+        *(part for kind in _SECTIONS for part in _section(kind, lines, folder)),
+        *_compared(ledger, folder, open_run),
+        *_not_run(ledger.not_run),
+        *_made(ledger, lines),
+    ]
+    return "\n".join(parts)
+
+
+def with_name(folder: Path) -> Path:
+    """Return a folder by its full path, the end of which is its name; ``.`` has none."""
+    return Path(os.path.abspath(local_path(folder)))
+
+
+def _lines(entry: Row | StudyEntry, folder: Path, open_run: Opener) -> Iterator[Line]:
+    """Yield the runs of an entry, those first that something is published of."""
+    if isinstance(entry, Row):
+        found, published = {entry.title: folder / entry.run}, {entry.title: entry.published or ""}
+    else:
+        root, published = folder / entry.folder, dict(entry.published)
+        found = {path.relative_to(root).as_posix(): path for path in run_folders(root)}
+    for name in dict.fromkeys([*published, *found]):
+        if name not in found:
+            raise DataError(f"{folder / entry.folder / name} has no {REPORT}, but the ledger names it.")
+        line = Line(name, open_run(found[name]), entry, PUBLISHED.get(published.get(name, "")))
+        _check_speakers(line)
+        yield line
+
+
+def _check_speakers(line: Line) -> None:
+    """Raise ConfigError if the paper's test speakers were in training and ours were not, or the other way round."""
+    published = line.published
+    if published is not None and published.speaker_independent != line.run.speaker_independent:
+        kinds = {True: "speaker-independent", False: "speaker-dependent", None: "on speakers who are not known"}
+        own, theirs = kinds[line.run.speaker_independent], kinds[published.speaker_independent]
+        raise ConfigError(
+            f"{line.run.path} is {own}, but {_cited(published)} is {theirs}, not to be compared; leave published out."
+        )
+
+
+def _coverage() -> str:
+    """Return in words how often intervals held the true score, by the number of speakers."""
+    most, *fewer = COVERAGE.items()
+    return ", ".join(
+        [f"{most[1]} of 100 held the true score with {most[0]} speakers", *(f"{c} with {n}" for n, c in fewer)]
+    )
+
+
+def _section(kind: bool | None, all_lines: Sequence[Line], folder: Path) -> Iterator[str]:
+    """Yield the tables of the runs whose test speakers were heard, or not: single runs first, then each study."""
+    lines = [line for line in all_lines if line.run.speaker_independent is kind]
+    if not lines:
+        return
+    title, text = _SECTIONS[kind]
+    yield f"## {title}\n\n{text}\n"
+    single = [line for line in lines if isinstance(line.entry, Row)]
+    if single:
+        yield from _tables(single, folder)
+    for study in dict.fromkeys(line.entry.folder for line in lines if isinstance(line.entry, StudyEntry)):
+        own = [line for line in lines if line.entry.folder == study]
+        yield f"### {own[0].entry.title}\n"
+        yield from _tables(own, folder)
+
+
+def _tables(lines: Sequence[Line], folder: Path) -> Iterator[str]:
+    """Yield the table of means over folds, and that of pooled scores with their intervals."""
+    yield _table(
+        ["run", "corpus", "protocol", "folds", *TITLES.values(), "paper", "gap"],
+        [[_link(line, folder), *_task(line), *_means(line), *_against(line)] for line in lines],
+    )
+    yield _table(
+        ["run", "speakers", "clips", *(f"{title}, 95 %" for title in TITLES.values())],
+        [[_escape(line.title), *_pooled(line.run)] for line in lines],
+    )
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, ["---"] * len(head), *rows))
+
+
+def _link(line: Line, folder: Path) -> str:
+    return f"[{_escape(line.title)}]({_place(line.run.path, folder)})"
+
+
+def _place(path: Path, folder: Path) -> str:
+    """Return a run folder's place as seen from the page, which is beside the folder."""
+    return f"{folder.name}/{path.relative_to(folder).as_posix()}"
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _task(line: Line) -> list[str]:
+    """Return corpus and classes, protocol and how many of its folds are done."""
+    recipe, n_folds = line.run.recipe, line.run.report["n_folds"]
+    way = " and " if get_protocol(recipe["protocol"]).tests_on_both else " to "
+    corpus = way.join(filter(None, [recipe["corpus"], recipe.get("test_corpus")]))
+    told = "classes" if line.run.target == "label" else f"{line.run.target}s"
+    done = len(line.run.folds)
+    return [f"{corpus}, {len(line.run.class_names)} {told}", line.run.report["protocol"], f"{done} of {n_folds}"]
+
+
+def _means(line: Line) -> list[str]:
+    """Return each score's mean over folds, and its deviation where there are several."""
+    summary = line.run.summary
+    return [
+        percent(summary.mean[name]) + (f" ± {percent(summary.std[name])}" if len(summary.folds) > 1 else "")
+        for name in HEADLINE
+    ]
+
+
+def _against(line: Line) -> tuple[str, str]:
+    """Return the paper's scores, and ours minus the paper's."""
+    if line.published is None:
+        return _NONE, _NONE
+    ours = [line.run.summary.mean[name] for name in HEADLINE]
+    pairs = zip(ours, line.published.scores, strict=True)
+    gaps = [_NONE if paper is None else percent(own - paper / 100, "+") for own, paper in pairs]
+    return _figures(line.published), " / ".join(gaps)
+
+
+def _figures(published: Published) -> str:
+    return " / ".join(_NONE if score is None else f"{score:.2f}" for score in published.scores)
+
+
+def _pooled(run: StoredRun) -> list[str]:
+    """Return numbers of speakers and clips, and pooled scores with intervals; the scores alone where there are none."""
+    try:
+        counts = run.speaker_counts()
+        found = intervals(counts)
+    except DataError:  # of a single speaker, of unknown ones, or of those that are told apart
+        pooled = run.summary.pooled
+        return [_NONE, str(pooled.n), *(percent(getattr(pooled, name)) for name in HEADLINE)]
+    return [marked(len(counts.speakers)), str(counts.n_clips), *(str(found[name]) for name in HEADLINE)]
+
+
+def _compared(ledger: Ledger, folder: Path, open_run: Opener) -> Iterator[str]:
+    """Yield the table of comparisons."""
+    if not ledger.pairs:
+        return
+    rows = []
+    for pair in ledger.pairs:
+        paths = [folder / pair.first, folder / pair.second]
+        found = compare_runs(*map(open_run, paths), shared_folds=pair.shared_folds)
+        links = [f"[{path.relative_to(folder).as_posix()}]({_place(path, folder)})" for path in paths]
+        compared = found.comparison
+        size = f"{len(found.folds)}, {marked(compared.n_speakers)}, {compared.n_clips}"
+        differences = map(str, compared.differences.values())
+        rows.append([_escape(pair.question), *links, size, f"{compared.smallest_p:.2g}", *differences])
+    yield _PAIRS.format(few=FEW_SPEAKERS)
+    head = ["", "first", "second", "folds, speakers, clips", "least p", *(TITLES[name] for name in COMPARED)]
+    yield _table(head, rows)
+
+
+def _not_run(entries: Sequence[NotRun]) -> Iterator[str]:
+    """Yield the table of what is missing."""
+    if not entries:
+        return
+    yield "## Not run\n"
+    rows = [
+        [
+            _escape(entry.title),
+            f"`{_escape(entry.command)}`",
+            _escape(entry.cost),
+            _figures(PUBLISHED[entry.published]) if entry.published else _NONE,
+            _escape(entry.reason),
+        ]
+        for entry in entries
+    ]
+    yield _table(["what", "command", "estimated cost", "paper", ""], rows)
+
+
+def _made(ledger: Ledger, lines: Sequence[Line]) -> Iterator[str]:
+    """Yield how the runs of each entry were made, and the reason for the gap."""
+    yield "## How each was made\n"
+    for entry in ledger.entries:
+        own = [line for line in lines if line.entry is entry]
+        facts = {
+            "command": f"`{entry.command}`",
+            "hardware": entry.hardware,
+            "model": _distinct(own, _model),
+            "selection": _distinct(own, lambda run: run.report["selection"]),
+            "epochs": _distinct(own, StoredRun.epochs),
+            "seeds": _distinct(own, lambda run: ", ".join(map(str, run.seeds))),
+            "runs": _distinct(own, _missing),
+            "leaks": _distinct(own, lambda run: run.report["leakage"]["summary"]),
+            "seen": _distinct(own, _seen),
+            "software": "; ".join(sorted({text for line in own for text in line.run.software()})),
+            "paper": _papers([line.published for line in own if line.published]),
+            "gap": entry.gap,
+            "more": entry.more,
+        }
+        listed = "".join(f"* {name}: {fact}\n" for name, fact in facts.items() if fact)
+        yield f"**{entry.title}**\n\n{listed}"
+
+
+def _distinct(lines: Sequence[Line], fact: Callable[[StoredRun], str]) -> str:
+    """Return a fact of several runs, each way it is once."""
+    return " · ".join(dict.fromkeys(text for text in (fact(line.run) for line in lines) if text))
+
+
+def _model(run: StoredRun) -> str:
+    """Return the model and those arguments that the recipe gives."""
+    model = run.recipe["model"]
+    arguments = ", ".join(f"{name} {value}" for name, value in model["arguments"].items())
+    return f"`{model['name']}`" + (f" ({arguments})" if arguments else "")
+
+
+def _missing(run: StoredRun) -> str:
+    """Say how many runs of the folds are missing, if any."""
+    wanted = len(run.folds) * len(run.seeds)
+    return f"{len(run.runs)} of the {wanted} runs of these folds only" if len(run.runs) < wanted else ""
+
+
+def _seen(run: StoredRun) -> str:
+    """Say how many test recordings the networks have heard that a run started from or trained against."""
+    counts = run.report.get("seen", {})
+    return ", ".join(f"{name} {'not known' if n is None else f'{n} test recordings'}" for name, n in counts.items())
+
+
+def _papers(published: Sequence[Published]) -> str:
+    """Return which systems the paper's figures are of, where they stand and how they were found."""
+    systems: dict[str, list[str]] = {}
+    for one in published:
+        systems.setdefault(_cited(one), []).append(one.system)
+    return " · ".join(f"{where}: {', '.join(names)}" for where, names in systems.items())
+
+
+def _cited(published: Published) -> str:
+    where = f"{published.paper}, {published.table}" if published.table else published.paper
+    return f"{where} ({published.protocol})"
