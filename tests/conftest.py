@@ -72,6 +72,7 @@ def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from serzoo.settings import ModelConfig
     from serzoo.weights.arrays import write_weights
     from serzoo.weights.cards import Calibration, EmotionCard
+    from serzoo.weights.check_clips import EMOTION_CLIP
     from serzoo.weights.store import fixed_output, save_with_card
     from serzoo.zoo import answer_fixed_input, build
 
@@ -94,7 +95,7 @@ def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
             class_names=("angry", "happy", "sad"),
             feature_spec=spec.to_dict(),
             versions={"keras": keras.__version__},
-            input={"label": "sad", "speaker": "1", "gender": "male", "text": "1", "sample_rate": 8000},
+            input=dict(EMOTION_CLIP),
             output=(),
             model=ModelConfig("timnet", arguments),
             trained_on="nothing",

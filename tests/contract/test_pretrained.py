@@ -13,13 +13,14 @@ import serzoo
 from serzoo.classifier import Classifier
 from serzoo.data.corpora.corpus import CORPORA
 from serzoo.data.synthetic import synthesize
-from serzoo.data.verify import verify
 from serzoo.exporters import export
+from serzoo.exporters.compare import WAVEFORM_TOLERANCE
 from serzoo.features.spec import spec_from_dict
 from serzoo.labels import UNKNOWN
 from serzoo.models import MODELS
 from serzoo.weights import store
 from serzoo.weights.cards import EmotionCard, card_text, read_card
+from serzoo.weights.check_clips import read_check_clip
 from serzoo.zoo import full_arguments
 
 MADE_HERE = "timnet.tiny_v1"
@@ -43,7 +44,7 @@ def classifier(source):
 
 @pytest.fixture(scope="module")
 def clip(classifier):
-    """The fixed input of the card, at the rate of the model so that nothing is resampled."""
+    """The check clip of the card, synthesised at the sample rate of the model so that nothing is resampled."""
     return synthesize(**{**classifier.card.input, "sample_rate": classifier.feature_spec.sample_rate})
 
 
@@ -79,7 +80,7 @@ def test_the_documentation_says_of_it_what_its_card_does(name):
 
 def test_it_answers_as_its_card_says(classifier):
     card = classifier.card
-    found = classifier.predict(synthesize(**card.input), card.input["sample_rate"], **told(classifier))
+    found = classifier.predict(*read_check_clip(card.input), **told(classifier))
     np.testing.assert_allclose(values(found), card.output, rtol=0, atol=1e-5)
     assert max(card.output) < 0.9999, "an answer at 1 would not move with what it is computed from"
 
@@ -158,7 +159,7 @@ def test_an_export_gives_its_calibrated_probabilities(classifier, clip, tmp_path
     gender = {"gender": np.ones(1, np.float32)} if classifier.model.takes_gender else {}
     found = asked(folder, format_, clip[None], **gender)[0]
     expected = heard_whole(classifier, clip, **told(classifier))
-    np.testing.assert_allclose(found, values(expected), rtol=0, atol=verify.WAVEFORM_TOLERANCE)
+    np.testing.assert_allclose(found, values(expected), rtol=0, atol=WAVEFORM_TOLERANCE)
     metadata = json.loads((folder / "metadata.json").read_text())
     card = classifier.card
     assert metadata["class_names"] == list(card.class_names)
@@ -179,7 +180,7 @@ def test_an_export_calibrates_what_segments_are_put_together_to(tiny_set, tmp_pa
     expected = subject.predict(clip, 8_000)
     assert len(expected.timeline) > 1
     found = asked(export(subject, tmp_path / "export", format_), format_, clip[None])[0]
-    np.testing.assert_allclose(found, values(expected), rtol=0, atol=verify.WAVEFORM_TOLERANCE)
+    np.testing.assert_allclose(found, values(expected), rtol=0, atol=WAVEFORM_TOLERANCE)
 
 
 def asked(folder, format_, waveforms, **gender):

@@ -440,7 +440,7 @@ def test_a_damaged_card_is_refused(folder, changes, message):
 @pytest.mark.parametrize(
     ("key", "changes", "message"),
     [
-        ("input", {"sample_rate": 10**15}, "input is {'sample_rate': 1000000000000000}; it must be one of the clips"),
+        ("input", {"sample_rate": 10**15}, "it must be one of the clips of serzoo.weights.check_clips"),
         ("input", {**EMOTION_CLIP, "take": 1}, "it must be one of the clips of serzoo.weights.check_clips"),
         ("feature_spec", {"sample_rate": 10**15}, "feature_spec.sample_rate is 10000"),
         (

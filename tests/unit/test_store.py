@@ -22,7 +22,7 @@ from serzoo.errors import ConfigError, UnknownNameError, WeightsError
 from serzoo.features.spec import spec_from_dict
 from serzoo.weights import cards, store
 from serzoo.weights.cards import GenderCard
-from serzoo.weights.check_clips import GENDER_CLIP
+from serzoo.weights.check_clips import EMOTION_CLIP, GENDER_CLIP, read_check_clip
 
 NAME = "gender-ravdess"
 CARD = GenderCard(
@@ -68,11 +68,11 @@ def refused(error=WeightsError, name=NAME):
 # What comes with the package ------------------------------------------------------------------------------------------
 
 
-def test_the_store_holds_cards_and_their_files_alone():
+def test_the_folder_holds_cards_their_weights_and_the_check_clips_only():
     assert NAME in serzoo.list_pretrained("gender")
     found = [store.pretrained_card(name) for name in serzoo.list_pretrained()]
     named = {f"{card.name}.yaml" for card in found} | {card.file for card in found if card.url is None}
-    named.add("LICENSE")
+    named |= {"LICENSE", "check-happy-male.wav", "check-neutral-female.wav"}
     assert {path.name for path in store.FILES.iterdir()} == named
 
 
@@ -163,14 +163,23 @@ def test_another_answer_is_put_down_to_other_packages(files):
     assert refused().endswith("it was made with librosa==0.0.1 torrch==2: install these.")
 
 
-def test_the_fixed_input_is_the_one_of_the_card():
-    heard = []
-    store.check_output(CARD, lambda *clip: heard.append(clip) or (0.25, 0.75))
-    ((waveform, sample_rate),) = heard
-    np.testing.assert_array_equal(waveform, serzoo.data.synthetic.synthesize(**CARD.input))
-    assert sample_rate == 8000
+@pytest.mark.parametrize("clip", [EMOTION_CLIP, GENDER_CLIP], ids=["emotion", "gender"])
+def test_the_check_is_on_the_clip_that_the_card_names(clip):
+    card, received = dataclasses.replace(CARD, input=dict(clip)), []
+    store.check_output(card, lambda *given: received.append(given) or (0.25, 0.75))
+    ((waveform, sample_rate),) = received
+    assert (waveform.dtype, sample_rate) == (np.float32, 48_000)
+    # the file is a 32-bit float copy of the synthetic clip, whose last bits differ from machine to machine
+    np.testing.assert_allclose(waveform, serzoo.data.synthetic.synthesize(**clip), rtol=0, atol=1e-6)
     with pytest.raises(WeightsError, match=r"model answers nan, 0\.750000"):
-        store.check_output(CARD, lambda *_: (float("nan"), 0.75))
+        store.check_output(card, lambda *_: (float("nan"), 0.75))
+
+
+def test_only_the_two_check_clips_can_be_read():
+    with pytest.raises(
+        WeightsError, match=r"^input is \{'label': 'sad'\}; it must name one of serzoo's check clips\.$"
+    ):
+        read_check_clip({"label": "sad"})
 
 
 @pytest.mark.parametrize(
@@ -190,8 +199,8 @@ def test_the_fixed_input_is_the_one_of_the_card():
         ({"output": ["a", "b"]}, "(card, output: a number is needed here, not 'a')"),
         ({"class_names": "female"}, "(card, class_names: a list is needed here, not 'female')"),
         ({"versions": {"numpy": 2.4}}, "(card, versions.numpy: text (in quotes if it looks like a number) is needed"),
-        ({"input": {"label": "sad"}}, "No fixed input can be made of the card's arguments ("),
-        ({"input": {**CARD.input, "label": "glad"}}, "(Unknown emotion 'glad'"),
+        ({"input": {"label": "sad"}}, "(card: input is {'label': 'sad'}; it must be one of the clips of"),
+        ({"input": {**CARD.input, "label": "glad"}}, "(card: input is {'label': 'glad', "),
     ],
 )
 def test_a_damaged_card_is_refused(files, changes, message):
