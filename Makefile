@@ -5,18 +5,27 @@ BIN = $(VENV)/bin
 
 .PHONY: quickstart test test-slow test-tfio lint format clean
 
+# What running serzoo needs; the quickstart and the tests' installation below share the environment.
 $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
+	@echo "Installing serzoo and TensorFlow into $(VENV); the downloads are about 700 MB."
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+# The same and all extras, with the tools that check the code.
+$(VENV)/installed-dev: $(VENV)/installed
+	@echo "Installing all extras and the development tools into $(VENV)."
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
-	touch $@
+	@touch $@
 
 quickstart: $(VENV)/installed
-	$(BIN)/python examples/quickstart.py
+	@$(BIN)/python examples/quickstart.py
+	@echo "Next: $(BIN)/serzoo predict YOUR.wav, $(BIN)/serzoo list, README.md"
 
-test: $(VENV)/installed
+test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
-test-slow: $(VENV)/installed
+test-slow: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -n 2 -m slow
 
 # tensorflow-io loads on TensorFlow 2.16 only, so its route is tested in an environment of its own.
@@ -28,12 +37,12 @@ test-slow: $(VENV)/installed
 test-tfio: .venv-tfio/installed
 	.venv-tfio/bin/python -m pytest tests/integration/test_tfio.py
 
-lint: $(VENV)/installed
+lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(VENV)/installed
+format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

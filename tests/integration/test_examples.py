@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -56,8 +57,10 @@ def test_quickstart(tmp_path, capsys, monkeypatch):
     shorten(monkeypatch)
     example("quickstart").main(tmp_path)
     out = capsys.readouterr().out
-    assert "UAR" in out
-    assert "The export says of" in out
+    assert "6 of 16 are correct" in out
+    assert "speaker-independent: 0 of 1 test speakers are in training" in out
+    war = float(re.search(r"WAR (\S+)", out)[1])
+    assert f"{war * 60 / 100:.0f} of 60 test clips are correct" in out
     assert (tmp_path / "exported" / "saved_model.pb").exists()
 
 

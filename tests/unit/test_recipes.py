@@ -593,9 +593,9 @@ def test_wheel(source: Path, site: Path) -> None:
 def test_a_wheel_says_under_which_licences_its_parts_are(source: Path, site: Path) -> None:
     (about,) = site.glob("serzoo-*.dist-info")
     assert "License-Expression: Apache-2.0 AND CC-BY-NC-SA-4.0\n" in (about / "METADATA").read_text()
-    of_sets = Path("serzoo", "weights", "files", "LICENSE")
-    for path in (site / of_sets, about / "licenses" / of_sets):
-        assert path.read_bytes() == (source / of_sets).read_bytes()
+    for licence in (Path("serzoo", part, "files", "LICENSE") for part in ("data", "weights")):
+        for path in (site / licence, about / "licenses" / licence):
+            assert path.read_bytes() == (source / licence).read_bytes()
     assert (about / "licenses" / "LICENSE").read_bytes() == (source / "LICENSE").read_bytes()
 
 
