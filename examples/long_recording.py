@@ -11,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 
 import serzoo
-from serzoo.classifier import to_json
+from serzoo.predictions import to_json
 
 
 def main(model: Path, recording: Path) -> None:

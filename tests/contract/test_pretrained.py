@@ -24,7 +24,7 @@ from serzoo.weights.check_clips import read_check_clip
 from serzoo.zoo import full_arguments
 
 MADE_HERE = "timnet.tiny_v1"
-SAID = f"Model: {MADE_HERE}, knows nothing; free: no recordings, made by serzoo on first use\n"
+SAID = f"Model: {MADE_HERE} (knows nothing; free: no recordings, made by serzoo on first use)\n"
 SETS = serzoo.list_pretrained("emotion")
 PAGE = Path(__file__).parents[2] / "docs" / "pretrained.md"
 
@@ -132,7 +132,7 @@ def test_the_file_holds_the_networks_arrays_alone(classifier, source):
 
 
 def test_it_survives_a_keras_file(classifier, clip, tmp_path):
-    with pytest.warns(serzoo.errors.SerzooWarning, match="without its card"):
+    with pytest.warns(serzoo.errors.SerzooWarning, match="without its model card"):
         path = classifier.save(tmp_path / "model.keras")
     again = serzoo.load(path)
     for found, expected in zip(again.model.get_weights(), classifier.model.get_weights(), strict=True):
@@ -242,7 +242,7 @@ def test_predict_takes_a_threshold(run, usual, recording, tmp_path):
     assert (answer["threshold"], answer["top"]) == (1, max(answer["probabilities"], key=answer["probabilities"].get))
     code, out, err = run("predict", "--threshold", 1.5, recording)
     assert (code, out) == (2, "")
-    assert err.splitlines()[-1] == "error: threshold is 1.5; it must be a number in 0..1 (0 takes any answer)."
+    assert err.splitlines()[-1] == "error: threshold is 1.5; it must be a number in 0..1 (0 accepts every prediction)."
 
 
 def test_predict_without_any_set_is_one_line(run, recording, monkeypatch, tmp_path):
@@ -254,7 +254,9 @@ def test_predict_without_any_set_is_one_line(run, recording, monkeypatch, tmp_pa
 
 def test_list_shows_sets_with_their_licence(run, usual):
     _, out, _ = run("list")
-    (line,) = [line for line in out.partition("Pretrained\n")[2].splitlines() if line.startswith(f"  {usual}  ")]
+    (line,) = [
+        line for line in out.partition("Pretrained weights\n")[2].splitlines() if line.startswith(f"  {usual}  ")
+    ]
     assert line.endswith("knows nothing; free: no recordings, made by serzoo on first use")
 
 

@@ -16,6 +16,7 @@ import serzoo
 from serzoo.classifier import Classifier
 from serzoo.data.synthetic import write_corpus
 from serzoo.features.spec import LogMelSpec, MFCCSpec
+from serzoo.recipes import config_folder, load_recipe
 
 CLASSES = ("angry", "calm", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 GOLDEN = Path(__file__).parents[1] / "parity" / "golden"
@@ -64,11 +65,32 @@ def test_list_names_everything(run):
     assert all(name in out for name in ("timnet", "tbdm", "ravdess", "emobox6-v1", "timnet-ravdess"))
 
 
-def test_describe_lists_arguments_and_configs(run):
-    code, out, _ = run("describe", "timnet")
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("timnet", ["timnet: temporal-aware", "  n_blocks ", "  timnet-iemocap  "]),
+        ("svc", ["svc: support vector machine", "  gamma         0.001"]),
+        ("dense_tcn.ravdess_v1", ["UAR 65.82%", "CC BY-NC-SA 4.0", "74.7% of clips reach confidence 0.5; 75.2% of"]),
+        ("gender-ravdess", ["logistic_regression", "accuracy 96.67%"]),
+        ("ravdess", ["ravdess: RAVDESS", "angry 192", "Recordings  1440", "Actor_01/03-01-05-01-02-01-01.wav"]),
+        ("folder", ["those of your recordings"]),
+        ("loso-v1", ["loso-v1: leave one speaker out"]),
+        ("randomK-seedS-v1", ["shuffled K-fold"]),
+        ("random10-seed46", ["shuffled 10-fold", "seed 46"]),
+    ],
+)
+def test_describe_shows_whatever_has_a_name(run, name, expected):
+    code, out, err = run("describe", name)
+    assert (code, err) == (0, "")
+    assert [text for text in expected if text not in out] == []
+
+
+@pytest.mark.parametrize("source", ["timnet-ravdess", "timnet-ravdess.yaml"])
+def test_describe_shows_a_recipe_with_every_value(run, source):
+    path = config_folder() / source
+    code, out, _ = run("describe", path if source.endswith(".yaml") else source)
     assert code == 0
-    assert "n_blocks" in out
-    assert "timnet-iemocap" in out
+    assert out == load_recipe("timnet-ravdess").to_yaml()
 
 
 def test_version(run):
@@ -202,7 +224,7 @@ def test_a_model_of_speakers_is_evaluated_on_speakers(run, tmp_path):
 
 def test_the_papers_weights_are_converted(run, tmp_path):
     target = tmp_path / "timnet.keras"
-    assert run("convert", GOLDEN / "tim_net_d8.hdf5", target, "--config", "timnet-ravdess")[0] == 0
+    assert run("convert", GOLDEN / "tim_net_d8.hdf5", target, "--recipe", "timnet-ravdess")[0] == 0
     assert serzoo.load(target).class_names == CLASSES
 
 
@@ -299,7 +321,7 @@ def unknown_label(folder):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["describe", "timnett"], "Unknown model 'timnett'. Did you mean 'timnet'?"),
+        (["describe", "timnett"], "Unknown name 'timnett'. Did you mean 'timnet'?"),
         (["data", "verify", "ravdes", "."], "Did you mean 'ravdess'?"),
         (["cv", "timnet-ravdes"], "Did you mean 'timnet-ravdess'?"),
         (["cv", "timnet-ravdess"], "No place is given for RAVDESS"),
@@ -322,7 +344,7 @@ def unknown_label(folder):
         (["describe", "TIMNet"], "Did you mean 'timnet'?"),
         (["predict", "-m", "nowhere.keras", "x.wav"], "nowhere.keras"),
         (["predict", "-m", "nowhere.keras", "x.wav", "-o", "x.txt"], "use .json or .csv"),
-        (["convert", str(GOLDEN / "tim_net_d8.hdf5"), "x.keras", "--config", "timnet-casia"], "8 classes but 6 are"),
+        (["convert", str(GOLDEN / "tim_net_d8.hdf5"), "x.keras", "--recipe", "timnet-casia"], "8 classes but 6 are"),
         (["convert", str(GOLDEN / "tim_net_d8.hdf5"), "x.keras"], "say what they were trained on"),
         (["convert", str(GOLDEN / "tim_net_d8.hdf5"), "x.h5"], "name a .keras file"),
     ],

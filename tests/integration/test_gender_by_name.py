@@ -14,12 +14,13 @@ import serzoo
 from serzoo.classical import gender_classifier
 from serzoo.classical.gender_classifier import gender_probabilities, load_gender_classifier
 from serzoo.classical.model import load_classical
-from serzoo.classifier import Classifier, to_csv
+from serzoo.classifier import Classifier
 from serzoo.data import load_corpus
 from serzoo.data.cache import FeatureCache
 from serzoo.data.synthetic import write_corpus
 from serzoo.errors import AudioError, ConfigError, DataError, UnknownNameError, WeightsError
 from serzoo.features.spec import EmbeddingSpec, LogMelSpec, MFCCSpec
+from serzoo.predictions import to_csv
 from serzoo.training import train_gender
 from serzoo.training.train_gender import train_gender_classifier
 from serzoo.weights import store
@@ -103,7 +104,7 @@ def test_a_pretrained_classifier_tells_genders_by_its_name(classifier, recording
     male = gender_probabilities(NAME, recordings, cache=cache)
     heard = classifier.predict(recordings, gender=NAME)
     np.testing.assert_allclose([each.gender for each in heard], male, rtol=0, atol=1e-6)
-    warning = "recorded at 16000 Hz, the classifier of genders hears at 22050 Hz and may be mistaken"
+    warning = "recorded at 16000 Hz; the gender classifier, trained at 22050 Hz, may be wrong"
     assert all(warning in each.warnings for each in heard)
 
 

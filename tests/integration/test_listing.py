@@ -1,6 +1,6 @@
 import pytest
 
-from serzoo.cli import app
+from serzoo.cli import listing
 from serzoo.recipes import list_recipes, load_recipe
 
 
@@ -12,7 +12,7 @@ def summaries():
 def test_every_config_is_listed_with_its_summary(run, summaries):
     code, out, _ = run("list")
     assert code == 0
-    listed = out[out.index("Configs\n") :].splitlines()[1:]
+    listed = out[out.index("Recipes\n") :].splitlines()[1:]
     shown = dict(line.split(maxsplit=1) for line in listed if line.strip())
     assert shown == summaries
 
@@ -22,4 +22,4 @@ def test_a_summary_that_is_not_on_a_line_of_its_own_is_found(tmp_path, monkeypat
     (tmp_path / f"{name}.yaml").write_text("{summary: 'inside'}")
     monkeypatch.setattr("serzoo.recipes.config_folder", lambda: tmp_path)
     monkeypatch.setattr("serzoo.recipes.load_recipe", lambda given: type("Recipe", (), {"summary": f"whole {given}"}))
-    assert app._summary(name) == f"whole {name}"
+    assert listing.recipe_summary(name) == f"whole {name}"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from serzoo.classifier import Classifier, Prediction, Segment, to_csv, to_json
+from serzoo.classifier import Classifier
 from serzoo.data import audio
 from serzoo.data.examples import Examples
 from serzoo.errors import AudioError, ConfigError, FeatureError, SerzooWarning, UnknownNameError, WeightsError
@@ -17,9 +17,11 @@ from serzoo.features.extract import extract
 from serzoo.features.spec import LogMelSpec, MFCCSpec
 from serzoo.labels import UNKNOWN
 from serzoo.models.timnet import TIMNet
+from serzoo.predictions import Prediction, Segment, to_csv, to_json
 from serzoo.settings import ModelConfig
 from serzoo.training.evaluate import predict_probabilities
 from serzoo.weights.cards import Calibration, EmotionCard
+from serzoo.weights.check_clips import EMOTION_CLIP
 from serzoo.zoo import build, load
 
 RATE = 22_050
@@ -156,7 +158,7 @@ CARD = EmotionCard(
     class_names=NAMES,
     feature_spec={},
     versions={},
-    input={},
+    input=dict(EMOTION_CLIP),
     output=(),
     model=ModelConfig("timnet"),
     trained_on="",
@@ -238,7 +240,7 @@ def test_a_threshold_that_is_none_is_refused(classifier, recordings, threshold):
 
 def test_a_saved_network_leaves_its_card_behind(recordings, tmp_path):
     subject = Classifier(tiny_model(), CARD)
-    with pytest.warns(SerzooWarning, match=r"timnet\.none_v1 without its card: .* its licence is still CC0"):
+    with pytest.warns(SerzooWarning, match=r"timnet\.none_v1 without its model card: .* its licence is still CC0"):
         path = subject.save(tmp_path / "model.keras")
     assert load(path).card is None
     expected = values(Classifier(subject.model).predict(recordings[0]))
@@ -456,7 +458,7 @@ def test_empty_folder_is_refused(classifier, tmp_path):
         (np.zeros(RATE), RATE, "array is silent"),
         (np.zeros(0), RATE, "array holds no samples"),
         (tone(0.05), RATE, "array lasts 0.050 s"),
-        ("a.wav", RATE, "files say their own"),
+        ("a.wav", RATE, "files have their own"),
         ([0.1, 0.2], None, "0.1 is no path"),
     ],
 )
@@ -490,7 +492,7 @@ def test_features_must_fit_the_model():
 def test_diverged_model_does_not_answer():
     model = tiny_model()
     model.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
-    with pytest.raises(WeightsError, match="timnet answers with NaN"):
+    with pytest.raises(WeightsError, match="timnet returns NaN"):
         Classifier(model).predict(tone(), RATE)
 
 

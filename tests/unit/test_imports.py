@@ -21,7 +21,7 @@ PACKAGE = Path(serzoo.__file__).parent
 LEVELS = (
     {"errors", "memory"},
     {"files", "labels", "registry", "strict_data", "strict_yaml"},
-    {"features", "layers", "metrics", "settings"},
+    {"features", "layers", "metrics", "predictions", "settings"},
     {"data", "models"},
     {"recipes", "weights"},
     {"classical"},

@@ -1,0 +1,151 @@
+"""``serzoo list`` and ``serzoo describe``: the contents of the zoo."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from serzoo.cli.printing import print_table
+from serzoo.cli.quiet import import_tensorflow_quietly
+from serzoo.errors import UnknownNameError, unknown_name
+
+if TYPE_CHECKING:
+    from serzoo.data.corpora.corpus import Corpus
+    from serzoo.weights.cards import Card
+
+PANEL = "Use a model"
+
+app = typer.Typer()
+
+
+@app.command("list", rich_help_panel=PANEL)
+def list_everything() -> None:
+    """List models, classical classifiers, pretrained weights, corpora, protocols and recipes."""
+    from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS
+    from serzoo.data.corpora.corpus import CORPORA
+    from serzoo.data.splits import protocol_names
+    from serzoo.models import MODELS
+    from serzoo.recipes import list_recipes
+    from serzoo.weights.store import list_pretrained, pretrained_card
+
+    cards = {name: pretrained_card(name) for name in list_pretrained()}
+    print_table("Models", {name: MODELS.get(name).summary for name in MODELS})
+    print_table(
+        "Classical classifiers", {name: CLASSICAL_CLASSIFIERS.get(name).summary for name in CLASSICAL_CLASSIFIERS}
+    )
+    print_table("Pretrained weights", {name: card_line(card) for name, card in cards.items()})
+    print_table("Corpora", {name: _corpus_line(CORPORA.get(name)) for name in CORPORA})
+    print_table("Protocols", protocol_names())
+    print_table("Recipes", {name: recipe_summary(name) for name in list_recipes()})
+
+
+@app.command("describe", rich_help_panel=PANEL)
+def describe_anything(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Any name of serzoo list, or a recipe's YAML file.")],
+) -> None:
+    """Show the details of a model, classical classifier, pretrained weights, corpus, protocol or recipe.
+
+    A model is shown with its arguments and their defaults, pretrained weights with their model card, and a recipe as
+    YAML with every value, those that it inherits or leaves at their defaults included.
+    """
+    from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS
+    from serzoo.data.corpora.corpus import CORPORA
+    from serzoo.data.splits import protocol_names
+    from serzoo.models import MODELS
+    from serzoo.recipes import list_recipes
+    from serzoo.weights.store import list_pretrained, pretrained_card
+
+    kinds: list[tuple[list[str], Callable[[str], None]]] = [
+        (MODELS.names(), _describe_model),
+        (CLASSICAL_CLASSIFIERS.names(), _describe_classical),
+        (list_pretrained(), lambda name: typer.echo(pretrained_card(name))),
+        (CORPORA.names(), _describe_corpus),
+        (list_recipes(), _describe_recipe),
+        (list(protocol_names()), _describe_protocol),
+    ]
+    for names, describe in kinds:
+        if name in names:
+            describe(name)
+            return
+    if name.endswith((".yaml", ".yml")):
+        _describe_recipe(name)
+        return
+    try:
+        _describe_protocol(name)  # its name may have numbers where the list has letters
+    except UnknownNameError:
+        raise unknown_name("name", name, [known for names, _ in kinds for known in names]) from None
+
+
+def _describe_model(name: str) -> None:
+    import_tensorflow_quietly()
+    from serzoo.zoo import describe
+
+    known = describe(name)
+    typer.echo(f"{name}: {known['summary']}\n{known['source']}\n")
+    print_table("Arguments", {key: repr(default) for key, default in known["arguments"].items()})
+    print_table("Recipes", {recipe: recipe_summary(recipe) for recipe in known["recipes"]})
+
+
+def _describe_classical(name: str) -> None:
+    from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS, complete_arguments
+
+    typer.echo(f"{name}: {CLASSICAL_CLASSIFIERS.get(name).summary}\n")
+    print_table("Arguments", {key: repr(default) for key, default in complete_arguments(name).items()})
+
+
+def _describe_corpus(name: str) -> None:
+    from serzoo.data.corpora.corpus import CORPORA
+
+    corpus = CORPORA.get(name)
+    counts = [f"{label} {corpus.class_counts[label]}" for label in corpus.class_names if label in corpus.class_counts]
+    rows = {
+        corpus.classes_are.capitalize(): ", ".join(counts or corpus.class_names) or "those of your recordings",
+        "Recordings": str(sum(corpus.class_counts.values()) or ""),
+        "Speakers": str(len(corpus.speaker_counts) or ""),
+        "Layout": corpus.layout,
+        "Source": corpus.source,
+        "Licence": corpus.licence,
+    }
+    print_table(f"{name}: {corpus.title}", {key: text for key, text in rows.items() if text})
+
+
+def _describe_protocol(name: str) -> None:
+    from serzoo.data.splits import get_protocol, protocol_names
+
+    families = protocol_names()
+    if name in families:
+        typer.echo(f"{name}: {families[name]}")
+        return
+    protocol = get_protocol(name)
+    kind = "speaker-independent" if protocol.speaker_independent else "speakers may be in training and test parts"
+    typer.echo(f"{protocol.name}: {protocol.summary} ({kind})")
+
+
+def _describe_recipe(name: str) -> None:
+    from serzoo.recipes import load_recipe
+
+    typer.echo(load_recipe(name).to_yaml(), nl=False)
+
+
+def recipe_summary(name: str) -> str:
+    """Return a built-in recipe's summary. Reading only its line keeps ``serzoo list`` fast."""
+    from serzoo.recipes import config_folder, load_recipe
+    from serzoo.strict_yaml import parse
+
+    path = config_folder() / f"{name}.yaml"
+    with path.open(encoding="utf-8") as lines:
+        line = next((line for line in lines if line.startswith("summary:")), None)
+    return load_recipe(name).summary if line is None else parse(line, str(path))["summary"]
+
+
+def card_line(card: Card) -> str:
+    """Return the summary and licence of pretrained weights."""
+    return f"{card.summary}; {card.licence}"
+
+
+def _corpus_line(corpus: Corpus) -> str:
+    """Return the number of classes and the licence; the layout where the classes are those of the recordings."""
+    classes = f"{len(corpus.class_names)} {corpus.classes_are}" if corpus.class_names else corpus.layout
+    return f"{classes}, {corpus.licence}" if corpus.licence else classes

@@ -1,0 +1,89 @@
+"""Arguments and options that several commands share, and the reading of their values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from serzoo.cli.quiet import import_tensorflow_quietly
+from serzoo.errors import ConfigError
+from serzoo.strict_yaml import parse
+
+if TYPE_CHECKING:
+    from serzoo.classifier import Classifier
+
+MODELS_HELP = (
+    "Pretrained weights (a name from serzoo list, a model card, an https:// or hf:// address), a .keras file, the "
+    "folder of a run's fold, or the papers' .hdf5 or .npz weights."
+)
+FEATURES_HELP = "One vector per recording: mfcc, mel, hf:NAME, onnx:FILE or vectors:FILE."
+
+RecipeName = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="Name of a recipe (serzoo list) or path of a YAML file.")
+]
+ModelSource = Annotated[str, typer.Argument(metavar="MODEL", help=MODELS_HELP)]
+WeightsRecipe = Annotated[
+    str | None,
+    typer.Option("--recipe", help="Recipe with the class names and features of .hdf5 or .npz weights."),
+]
+CorpusName = Annotated[
+    str, typer.Argument(metavar="CORPUS", help="Name of a corpus (serzoo list), or 'folder' or 'csv' for your own.")
+]
+CorpusRoot = Annotated[Path, typer.Argument(metavar="ROOT", help="Folder of the corpus, or the CSV file.")]
+DataRoot = Annotated[Path | None, typer.Option("--data", help="Folder of the recipe's corpus.")]
+TestDataRoot = Annotated[
+    Path | None, typer.Option("--test-data", help="Folder of the second corpus, for cross-corpus recipes.")
+]
+RunFolder = Annotated[Path | None, typer.Option("--run", help="Run folder for the results; default runs/RECIPE.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a recipe's value: training.epochs=2. Repeatable."),
+]
+ArgumentChanges = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change an argument of the classifier: scale=false. Repeatable."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress bars.")]
+
+
+def read_changes(texts: Iterable[str] | None) -> dict[str, object]:
+    """Parse the values of ``--set``, ``key=value`` each; the value is YAML, as in a recipe.
+
+    Raises:
+        ConfigError: no ``key=``, or a value that is no YAML.
+    """
+    changes: dict[str, object] = {}
+    for text in texts or ():
+        key, separator, value = text.partition("=")
+        if not separator or not key:
+            raise ConfigError(f"--set {text!r} is not key=value; for example --set training.epochs=2")
+        changes[key] = parse(value, f"--set {key}")
+    return changes
+
+
+def read_folds(text: str | None) -> list[int] | None:
+    """Parse the fold numbers of ``--folds``, such as ``1,2`` or ``1-5``; None stands for all folds.
+
+    Raises:
+        ConfigError: another format.
+    """
+    if text is None:
+        return None
+    spans = [re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part.strip()) for part in text.split(",")]
+    numbers = [n for span in spans if span for n in range(int(span[1]), int(span[2] or span[1]) + 1)]
+    if None in spans or not numbers:
+        raise ConfigError(f"--folds {text!r} is not a list of folds; for example 1,2 or 1-5.")
+    return numbers
+
+
+def load_model(model: str, recipe: str | None) -> Classifier:
+    """Load the model that MODEL and ``--recipe`` name."""
+    import_tensorflow_quietly()
+    from serzoo.zoo import load
+
+    return load(model, recipe=recipe)

@@ -1,0 +1,193 @@
+"""``serzoo train``, ``cv`` and ``gender``: train models and score them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from serzoo.cli.options import (
+    FEATURES_HELP,
+    ArgumentChanges,
+    Changes,
+    CorpusName,
+    CorpusRoot,
+    DataRoot,
+    Json,
+    Quiet,
+    RecipeName,
+    RunFolder,
+    TestDataRoot,
+    read_changes,
+    read_folds,
+)
+from serzoo.cli.printing import json_text, scores_text
+from serzoo.cli.quiet import import_tensorflow_quietly
+from serzoo.errors import ConfigError, WeightsError
+
+if TYPE_CHECKING:
+    from serzoo.experiments.cross_validate import Report
+
+PANEL = "Train and score"
+
+app = typer.Typer()
+
+
+@app.command("train", rich_help_panel=PANEL)
+def train_model(
+    recipe: RecipeName,
+    data_root: DataRoot = None,
+    test_data_root: TestDataRoot = None,
+    fold: Annotated[int | None, typer.Option(help="Number of the fold, from 1; default 1.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Train on all recordings, without a test part: a model to use.")
+    ] = False,
+    run_folder: RunFolder = None,
+    change: Changes = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train a recipe's model on one fold, score it on the fold's test part and keep it.
+
+    A fold is a division of the corpus into a training and a test part; the recipe's protocol defines the folds.
+    """
+    if everything and fold is not None:
+        raise ConfigError(f"--all trains on all recordings, --fold {fold} leaves some out; choose one.")
+    if everything:
+        import_tensorflow_quietly()
+        from serzoo.experiments.train_all import train_all
+
+        model = train_all(recipe, **_settings(data_root, test_data_root, run_folder, change, quiet))
+    else:
+        changes = ["repeats=1", *(change or [])]
+        settings = _settings(data_root, test_data_root, run_folder, changes, quiet)
+        model = _kept_model(_cross_validate(recipe, folds=[1 if fold is None else fold], **settings))
+    typer.echo(f"Model: {model}")
+
+
+def _kept_model(report: Report) -> Path:
+    """Return the model of a report's fold.
+
+    Raises:
+        WeightsError: it was removed after the training.
+    """
+    from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS
+
+    ending = "skops" if report.recipe.model.name in CLASSICAL_CLASSIFIERS else "keras"
+    model = report.folder / report.chosen[0] / f"model.{ending}"
+    if not model.exists():
+        raise WeightsError(
+            f"{model} was removed since its fold was trained; delete the fold's folder to train it again."
+        )
+    return model
+
+
+@app.command("cv", rich_help_panel=PANEL)
+def cross_validate_recipe(
+    recipe: RecipeName,
+    data_root: DataRoot = None,
+    test_data_root: TestDataRoot = None,
+    folds: Annotated[str | None, typer.Option(help="Numbers of the folds, such as 1,2 or 1-5; default all.")] = None,
+    run_folder: RunFolder = None,
+    change: Changes = None,
+    gender: Annotated[
+        str | None,
+        typer.Option(help="Compare systems that use the speaker's gender: all, or names such as split:M,split:F."),
+    ] = None,
+    weighting: Annotated[
+        str, typer.Option(help="With --gender: average the posteriors or the logits of the models for each gender.")
+    ] = "posteriors",
+    at_once: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of folds to train at the same time, in processes or, on JAX, as one program; "
+            "default: as many as the machine allows."
+        ),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Cross-validate a recipe: train and score the folds of its protocol. An interrupted run continues."""
+    settings = _settings(data_root, test_data_root, run_folder, change, quiet)
+    settings |= {"folds": read_folds(folds), "at_once": at_once}
+    if gender is None:
+        _cross_validate(recipe, **settings)
+        return
+    import_tensorflow_quietly()
+    from serzoo.experiments.gender_systems import cross_validate_systems
+
+    systems = None if gender == "all" else [name.strip() for name in gender.split(",")]
+    found = cross_validate_systems(recipe, systems, weighting=weighting, **settings)
+    typer.echo(f"{found}\nRun folder: {found.folder}")
+
+
+def _settings(
+    data_root: Path | None, test_data_root: Path | None, run_folder: Path | None, change: list[str] | None, quiet: bool
+) -> dict[str, Any]:
+    """Return the options that all trainings have, as keyword arguments."""
+    return {
+        "data_root": data_root,
+        "test_data_root": test_data_root,
+        "run_folder": run_folder,
+        "changes": read_changes(change),
+        "progress": not quiet,
+    }
+
+
+def _cross_validate(recipe: str, **settings: Any) -> Report:
+    """Train the folds, print the report and return it."""
+    import_tensorflow_quietly()
+    from serzoo.experiments.cross_validate import cross_validate
+
+    report = cross_validate(recipe, **settings)
+    typer.echo(f"{report}\nRun folder: {report.folder}")
+    return report
+
+
+@app.command("gender", rich_help_panel=PANEL)
+def classify_genders(
+    corpus: CorpusName,
+    root: CorpusRoot,
+    classifier: Annotated[str, typer.Option(help="A classical classifier (serzoo list).")] = "svc",
+    source: Annotated[str, typer.Option("--features", help=FEATURES_HELP)] = "mfcc",
+    folds: Annotated[int, typer.Option(help="Number of folds, disjoint in speakers.")] = 5,
+    seed: Annotated[int, typer.Option(help="Random seed of the folds and the classifier.")] = 0,
+    change: ArgumentChanges = None,
+    save: Annotated[
+        Path | None, typer.Option(help="Train on all recordings too, and save that classifier as .skops with its card.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Train nothing; score this .skops file or pretrained classifier.")
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a classifier of the speaker's gender and score it on unseen speakers."""
+    from serzoo.data import load_corpus
+    from serzoo.data.vectors import embedding_spec
+    from serzoo.training.train_gender import (
+        cross_validate_gender,
+        save_gender_classifier,
+        score_gender,
+        train_gender_classifier,
+    )
+    from serzoo.weights.store import card_path
+
+    if save is not None and (model is not None or save.suffix != ".skops"):
+        raise ConfigError(f"--save {save} needs a name that ends in .skops, and no --model, which trains nothing.")
+    if save is not None:
+        card_path(save)  # a file in the card's place is refused before the training, not after it
+    manifest = load_corpus(corpus, root)
+    if model is not None:
+        scores = score_gender(model, manifest, progress=not quiet)
+        typer.echo(json_text(scores.to_dict()) if as_json else scores_text(scores))
+        typer.echo("Protocol: none; the classifier may have been trained on these speakers.", err=True)
+        return
+    spec, arguments = embedding_spec(source), read_changes(change)
+    report = cross_validate_gender(
+        manifest, spec, classifier, n_folds=folds, arguments=arguments, seed=seed, progress=not quiet
+    )
+    typer.echo(json_text(report.to_dict()) if as_json else str(report))
+    if save is not None:
+        trained = train_gender_classifier(manifest, spec, classifier, arguments=arguments, seed=seed)
+        card = save_gender_classifier(trained, save, manifest, report)
+        typer.echo(f"Model: {save}\nCard: {card or 'none, since vectors from a table cannot be checked'}", err=as_json)
