@@ -152,9 +152,9 @@ def write_fold(
         model_pool: where a network that answers may be compiled already.
 
     Raises:
-        WeightsError: the model answers with NaN; nothing is written.
+        WeightsError: the model predicts NaN; nothing is written.
     """
-    answering, embedding_model = (model_pool or ModelPool()).answering(model)
+    answering, embedding_model = (model_pool or ModelPool()).for_prediction(model)
     fold, run = task.fold, experiment.run
     folder, test = run.fold(fold.name), experiment.examples.select(fold.test)
     probabilities = predict_probabilities(answering, test)  # before anything is written: the training may have diverged

@@ -1,4 +1,4 @@
-"""Keras callbacks: the learning rate, scores after each epoch, the epoch to keep, state to resume from, progress."""
+"""Keras callbacks: learning rate, scores after each epoch, the best epoch, the state to resume from, progress."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _SAVE_EVERY_SECONDS = 20.0
 
 
 class LearningRate(keras.callbacks.Callback):
-    """Sets the learning rate of each epoch, which unlike Keras's own callback leaves the epoch's logs alone.
+    """Sets the learning rate of each epoch; unlike Keras's LearningRateScheduler it adds nothing to the logs.
 
     Args:
-        of_epoch: gives it, from the number of the epoch, counted from 0.
+        of_epoch: returns the learning rate of an epoch, counted from 0.
     """
 
     def __init__(self, of_epoch: Callable[[int], float]) -> None:
@@ -34,7 +34,7 @@ class LearningRate(keras.callbacks.Callback):
         self.of_epoch = of_epoch
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Set it before the epoch's first step."""
+        """Set the learning rate before the epoch's first step."""
         self.model.optimizer.learning_rate = self.of_epoch(epoch)
 
 
@@ -43,25 +43,25 @@ class EpochScores(keras.callbacks.Callback):
 
     Args:
         part: name of the part: ``"train"``, ``"validation"`` or ``"test"``.
-        examples: its clips.
-        answering: the model that answers, whose weights the network in training has.
-        loss: gives the loss, from the network in training, the clips and the model's probabilities.
+        examples: the part's clips.
+        predictor: the model to predict with; it shares its weights with the network in training.
+        loss: returns the loss, from the network in training, the clips and the predicted probabilities.
     """
 
     def __init__(
         self,
         part: str,
         examples: Examples,
-        answering: SERModel,
+        predictor: SERModel,
         loss: Callable[[keras.Model, Examples, np.ndarray], float],
     ) -> None:
         super().__init__()
-        self.part, self.examples, self.answering, self.loss = part, examples, answering, loss
+        self.part, self.examples, self.predictor, self.loss = part, examples, predictor, loss
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Score the part and write into ``logs``, which later callbacks read."""
+        """Score the part and write the scores into ``logs`` for the callbacks after this one."""
         if logs is not None:
-            self.add_to(logs, predict_probabilities(self.answering, self.examples))
+            self.add_to(logs, predict_probabilities(self.predictor, self.examples))
 
     def add_to(self, logs: dict[str, Any], probabilities: np.ndarray) -> None:
         """Write the loss and the scores of these probabilities, (N, n_classes), into ``logs``."""
@@ -71,13 +71,13 @@ class EpochScores(keras.callbacks.Callback):
 
 
 class KeepBest(keras.callbacks.Callback):
-    """Remembers the weights of the best epoch, and stops where there has been none better for long.
+    """Keeps the weights of the best epoch in memory, and stops after ``patience`` epochs without improvement.
 
-    Of equal epochs the first is kept.
+    Of equal epochs the first is kept. Keras's EarlyStopping cannot resume: its best epoch is not part of any state.
 
     Args:
-        monitor: the log to compare, for example ``"validation_uar"``; of a loss the lowest is the best.
-        patience: epochs without a better one after which the training stops; None for never.
+        monitor: the log to compare, for example ``"validation_uar"``; the lowest loss or the highest score is best.
+        patience: epochs without improvement after which the training stops; None for never.
     """
 
     def __init__(self, monitor: str, patience: int | None = None) -> None:
@@ -92,12 +92,12 @@ class KeepBest(keras.callbacks.Callback):
         return self.patience is not None and epoch - max(self.best_epoch, 0) >= self.patience
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Keep a copy of the weights if this epoch is better than all before."""
+        """Keep a copy of the weights if this epoch is the best so far."""
         self.consider(epoch, logs or {}, self.model.get_weights)
         self.model.stop_training = self.is_out_of_patience(epoch)
 
     def consider(self, epoch: int, logs: Mapping[str, Any], weights: Callable[[], list[np.ndarray]]) -> None:
-        """Keep what ``weights`` returns if the epoch of these logs, counted from 0, is better than all before."""
+        """Keep the weights that ``weights()`` returns if this epoch, counted from 0, is the best so far."""
         value = float(logs[self.monitor])
         if self.sign * value > self.sign * self.best_value:
             self.best_value, self.best_epoch = value, epoch
@@ -105,17 +105,16 @@ class KeepBest(keras.callbacks.Callback):
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Saves all that a training needs to go on exactly where it was, at the end of epochs.
+    """Saves the state of a training at the end of epochs, so that it resumes to the same numbers.
 
-    The state holds the weights (dropout's random state among them), the optimiser's variables, the
-    best epoch so far and the history. It is written to a temporary file and moved into place, at
-    most every 20 seconds, and at the last epoch.
+    The state holds the weights and dropout's random state, the optimiser's variables, the best epoch so far and the
+    history. It is written to a temporary file and moved into place, at most every 20 seconds, and at the last epoch.
 
     Args:
         path: the ``.npz`` file, or None to keep the history in memory only.
-        fingerprint: what the training is; a state with another fingerprint is refused.
-        epochs: number of epochs, to recognise the last.
-        keep_best: the callback whose memory belongs to the state.
+        fingerprint: hash of the training's data and settings; a state with another fingerprint is refused.
+        epochs: number of epochs.
+        keep_best: its best epoch is saved in the state; None if the last epoch is kept.
     """
 
     def __init__(self, path: Path | None, fingerprint: str, epochs: int, keep_best: KeepBest | None = None) -> None:
@@ -128,7 +127,7 @@ class Checkpoint(keras.callbacks.Callback):
         """Load the state, if there is one, into a built and compiled ``model``.
 
         Returns:
-            The number of epochs that need not be trained any more: those done, or all if it has run out of patience.
+            The first epoch to train, counted from 0; ``epochs`` if the training is over, early stopping included.
 
         Raises:
             DataError: the state belongs to another training or is damaged.
@@ -142,7 +141,7 @@ class Checkpoint(keras.callbacks.Callback):
             fingerprint = meta["fingerprint"]
         except (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise DataError(
-                f"{self.path}: damaged training state ({error}); delete it to start that fold anew."
+                f"{self.path}: damaged training state ({error}); delete it to train that fold again."
             ) from None
         if fingerprint != self.fingerprint:
             raise DataError(
@@ -160,12 +159,12 @@ class Checkpoint(keras.callbacks.Callback):
         return self.epochs if is_over else n_done
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Note the epoch's logs and save if it is time to."""
+        """Record the epoch's logs and save the state if it is due."""
         is_last = epoch + 1 == self.epochs or self.model.stop_training
-        self.note(logs or {}, is_last, lambda: training_variables(self.model))
+        self.record(logs or {}, is_last, lambda: training_variables(self.model))
 
-    def note(self, logs: Mapping[str, Any], is_last: bool, variables: Callable[[], Iterable[Any]]) -> None:
-        """Add an epoch's logs and, if it is the last or it is time to, save what ``variables`` returns."""
+    def record(self, logs: Mapping[str, Any], is_last: bool, variables: Callable[[], Iterable[Any]]) -> None:
+        """Record an epoch's logs and, after the last epoch or 20 seconds, save the values of ``variables()``."""
         self.records.append({name: float(value) for name, value in logs.items()})
         due = is_last or time.monotonic() - self._saved >= _SAVE_EVERY_SECONDS
         if self.path is not None and due:
@@ -191,19 +190,19 @@ class Checkpoint(keras.callbacks.Callback):
 
 
 def training_variables(network: keras.Model) -> list[Any]:
-    """Return every variable that training changes, in a fixed order."""
+    """Return every variable that training changes, in the order of the saved state."""
     return [*network.variables, *network.optimizer.variables]
 
 
 class ProgressBar(keras.callbacks.Callback):
     """One line on stderr with the epoch, its loss and its scores.
 
-    Keras does not tell its callbacks of an interruption, so whoever trains calls :meth:`stop` in the end.
+    Keras does not call its callbacks after an interruption, so call :meth:`stop` in a ``finally`` block.
 
     Args:
-        title: what is being trained.
+        title: text before the bar.
         epochs: number of epochs.
-        first_epoch: where the training starts or resumes.
+        first_epoch: the epoch at which the training starts or resumes, counted from 0.
     """
 
     def __init__(self, title: str, epochs: int, first_epoch: int = 0) -> None:
@@ -236,6 +235,6 @@ class ProgressBar(keras.callbacks.Callback):
         self._progress.update(self._task, completed=epoch + 1, scores=scores)
 
     def stop(self) -> None:
-        """Leave the bar on the screen as it is and give the cursor back; harmless where it was never drawn."""
+        """Leave the bar on the screen and show the cursor again; does nothing if the bar was never drawn."""
         if self._progress is not None:
             self._progress.stop()

@@ -1,4 +1,4 @@
-"""Networks made ready to be trained, and kept so for the next training."""
+"""Compile networks for training, and keep one compiled for the next training."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from serzoo.settings import FLOAT32, OptimizerConfig, TrainingConfig
 
 
 def compile_network(network: keras.Model, model: SERModel, training: TrainingConfig) -> None:
-    """Give a model, or the network it is trained in, its optimiser, and to the model itself cross-entropy and WAR.
+    """Compile ``network``, which is ``model`` itself or a training network around it.
+
+    The model itself is compiled with cross-entropy and WAR; a training network computes its own loss.
 
     Raises:
-        ConfigError: the model has nothing that could be of the settings' precision.
+        ConfigError: the settings' precision does not apply to the model.
     """
     keep_freed_memory()
     set_precision(model, training.precision)
@@ -27,33 +29,33 @@ def compile_network(network: keras.Model, model: SERModel, training: TrainingCon
     if network is model:  # smoothed targets come from the pipeline
         losses["loss"] = keras.losses.CategoricalCrossentropy(from_logits=model.classifier_activation is None)
         losses["metrics"] = [keras.metrics.CategoricalAccuracy(name="war")]
-    jit_compile = training.jit_compile or keras.backend.backend() == "jax"  # which is 30 times slower without
+    jit_compile = training.jit_compile or keras.backend.backend() == "jax"  # JAX is 30 times slower without
     network.compile(optimizer=_optimizer(training.optimizer, network), jit_compile=jit_compile, **losses)
     if network is not model:
         model.compile(jit_compile=jit_compile)  # to predict held-out parts
 
 
 def set_precision(model: SERModel, precision: str) -> None:
-    """Tell the model's dilated blocks what to compute their products in while training.
+    """Set the precision of the products in the model's dilated blocks during training.
 
     Raises:
-        ConfigError: it has none, and the precision is not the usual one.
+        ConfigError: the precision is not float32, and the model has no dilated blocks.
     """
     blocks = blocks_among(model.layers)
     if precision != FLOAT32 and not blocks:
         raise ConfigError(
-            f"training.precision is {precision}, but {model.name} has no dilated blocks to compute so, as timnet and "
-            "tbdm have; leave it out."
+            f"training.precision is {precision}, but {model.name} has no dilated blocks (timnet and tbdm have); "
+            "leave it out."
         )
     for block in blocks:
         block.product_dtype = None if precision == FLOAT32 else precision
 
 
 class ModelPool:
-    """A compiled network that trainings of models alike take turns in.
+    """Holds a compiled network that trainings of equal models share, one after another.
 
-    XLA compiles a training step for as long as several epochs take, and what it made is never given back. Folds that
-    each compile their own pay for it one by one, in memory too; on the model_pool they differ in their weights alone.
+    XLA compiles a training step for as long as several epochs take, and never frees the result. Folds that each
+    compile their own network pay this time and memory per fold; with a pool only the weights change between folds.
     """
 
     def __init__(self) -> None:
@@ -63,7 +65,7 @@ class ModelPool:
         self._embedding: keras.Model | None = None
 
     def compiled(self, model: SERModel, training: TrainingConfig) -> SERModel:
-        """Return a compiled network with the weights and random states of ``model``, as if nobody had trained it.
+        """Return a compiled network with the weights and random states of ``model`` and a fresh optimiser.
 
         Args:
             model: not compiled itself.
@@ -74,7 +76,7 @@ class ModelPool:
         )
         if self._network is None or settings != self._settings:
             self._network = model.without_training_state()
-            self._variables = list(self._network.variables)  # before there are those of optimiser and metrics
+            self._variables = list(self._network.variables)  # compiling adds those of optimiser and metrics
             compile_network(self._network, self._network, training)
             self._embedding = self._network.embedding_model()
             self._settings = settings
@@ -82,10 +84,10 @@ class ModelPool:
         _copy(_optimizer(training.optimizer, model).variables, self._network.optimizer.variables)
         return self._network
 
-    def answering(self, model: SERModel) -> tuple[SERModel, keras.Model]:
-        """Return networks that answer as ``model`` does and as its ``embedding_model`` does.
+    def for_prediction(self, model: SERModel) -> tuple[SERModel, keras.Model]:
+        """Return a network with the weights of ``model`` and its ``embedding_model``.
 
-        They are the ones that were lent last, compiled already, if those are alike.
+        If the pooled network equals ``model``, it is returned with these weights: it is compiled already.
         """
         if self._network is None or self._embedding is None or self._network.get_config() != model.get_config():
             return model, model.embedding_model()
@@ -94,13 +96,13 @@ class ModelPool:
 
 
 def _copy(sources: Sequence[Any], targets: Sequence[Any]) -> None:
-    """Give variables the values of others, as arrays of their own: JAX deletes what a training step has used up."""
+    """Copy the values of variables by way of NumPy: JAX deletes arrays that were donated to a training step."""
     for source, target in zip(sources, targets, strict=True):
         target.assign(keras.ops.convert_to_numpy(source))
 
 
 def _optimizer(config: OptimizerConfig, network: keras.Model) -> keras.optimizers.Optimizer:
-    """Return a new optimiser of the network's weights."""
+    """Return a new optimiser for the network's weights."""
     kind = {"adam": keras.optimizers.Adam, "nadam": keras.optimizers.Nadam}[config.name]
     settings = {name: getattr(config, name) for name in ("learning_rate", "beta_1", "beta_2", "epsilon")}
     optimizer = kind(**settings, weight_decay=config.weight_decay or None)

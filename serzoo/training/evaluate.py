@@ -18,27 +18,27 @@ from serzoo.metrics import Scores
 from serzoo.models.base import SERModel, check_features_shape
 
 Data = Manifest | Examples | tuple[np.ndarray | Mapping[str, np.ndarray], np.ndarray]
-"""What :func:`evaluate` and :func:`serzoo.training.fit.fit` take: a manifest, examples, or (features, targets).
+"""Data for :func:`evaluate` and :func:`serzoo.training.fit.fit`: a manifest, examples, or (features, targets).
 
-For a model with gender, ``{"features": ..., "gender": ...}`` stands in the place of the features alone.
+For a model with gender input, ``{"features": ..., "gender": ...}`` takes the place of the features.
 """
 
 
 def as_examples(data: Data, model: SERModel, *, cache: FeatureCache | None = None, progress: bool = False) -> Examples:
     """Return ``data`` as features and targets that fit ``model``.
 
-    A manifest may lack classes that the model knows; its targets follow the model's order.
+    A manifest may lack some of the model's classes; its targets follow the model's order.
 
     Args:
         data: a manifest (its features are extracted by the model's spec), examples, or a pair of
             features (N, *model.features_shape) and targets (N,), class indices.
-        model: the model that will take them.
-        cache: where features are kept; None for the default folder.
+        model: the model that takes the features.
+        cache: cache of features; None for the default folder.
         progress: show a progress bar while features are extracted.
 
     Raises:
-        FeatureError: the model has no feature spec, or features of another shape.
-        DataError: other classes than the model's, or the speakers' genders are missing or out of range.
+        FeatureError: the model has no feature spec, or the features have another shape.
+        DataError: the classes are not the model's, or the speakers' genders are missing or out of range.
     """
     if isinstance(data, Manifest):
         if model.feature_spec is None:
@@ -60,9 +60,9 @@ def as_examples(data: Data, model: SERModel, *, cache: FeatureCache | None = Non
 
 
 def predict_probabilities(model: SERModel, examples: Examples, batch_size: int = 64) -> np.ndarray:
-    """Return the probabilities of clips, (N, n_classes), also where the model gives logits.
+    """Return the probabilities of clips, (N, n_classes); a model's logits go through softmax.
 
-    Those of a clip in several segments are the segments' maxima (:func:`serzoo.features.segments.pool_segments`).
+    The segments of a clip are pooled by :func:`serzoo.features.segments.pool_segments`.
 
     Args:
         model: a model of the zoo.
@@ -70,8 +70,7 @@ def predict_probabilities(model: SERModel, examples: Examples, batch_size: int =
         batch_size: segments per prediction step; the result does not depend on it.
 
     Raises:
-        WeightsError: an output is NaN or infinite, which would pass for a prediction of some class, or
-            the model normalises its features and has no statistics to do so.
+        WeightsError: an output is NaN or infinite, or the model normalises its features and has no statistics.
     """
     model.check_statistics()
     outputs = np.asarray(model.predict(examples.inputs(), batch_size=batch_size, verbose=0))
@@ -82,8 +81,8 @@ def clip_probabilities(model: SERModel, outputs: np.ndarray, counts: np.ndarray)
     """Return the probabilities of clips, (N, n_classes), from a model's outputs for their segments.
 
     Args:
-        model: whose outputs they are: probabilities or logits.
-        outputs: (n_segments, n_classes).
+        model: the model that returned the outputs.
+        outputs: probabilities or logits, (n_segments, n_classes).
         counts: segments of each clip, (N,).
 
     Raises:
@@ -91,16 +90,16 @@ def clip_probabilities(model: SERModel, outputs: np.ndarray, counts: np.ndarray)
     """
     if not np.isfinite(outputs).all():
         raise WeightsError(
-            f"{model.name} answers with NaN: its training diverged (lower learning_rate) or its weights are damaged."
+            f"{model.name} predicts NaN: its training diverged (lower learning_rate) or its weights are damaged."
         )
     return pool_segments(outputs if model.classifier_activation is not None else softmax(outputs), counts)
 
 
 def embed(model: keras.Model, examples: Examples, batch_size: int = 64) -> np.ndarray:
-    """Return the fused representation of clips, (N, width); of a clip in several segments their mean.
+    """Return the fused representation of clips, (N, width), averaged over the segments of each clip.
 
     Args:
-        model: a model of the zoo, or what its ``embedding_model`` has returned.
+        model: a model of the zoo, or its ``embedding_model()``.
         examples: clips that fit it.
         batch_size: segments per prediction step.
     """
@@ -114,15 +113,15 @@ def evaluate(model: SERModel | Classifier, data: Data, *, batch_size: int = 64, 
     """Return UAR, WAR, weighted F1, the recall of each class and the confusion matrix.
 
     Args:
-        model: a model of the zoo, or what :func:`serzoo.load` returns.
+        model: a model of the zoo, or a loaded :class:`~serzoo.classifier.Classifier`.
         data: a manifest, examples, or (features, targets).
         batch_size: segments per prediction step.
         progress: show a progress bar while features are extracted.
 
     Raises:
         FeatureError: the data's features are not the model's.
-        DataError, UnknownNameError: the data has classes that are not the model's, or lacks the genders it takes.
-        WeightsError: the model answers with NaN, or has no statistics to normalise its features with.
+        DataError, UnknownNameError: the data has other classes than the model, or no genders for its gender input.
+        WeightsError: the model predicts NaN, or has no statistics to normalise its features with.
     """
     model = model.model if isinstance(model, Classifier) else model
     examples = as_examples(data, model, progress=progress)
@@ -141,7 +140,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def _features_and_genders(given: np.ndarray | Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return features and, where they are given, genders as (N,) from the first of a pair of data."""
+    """Return the features and the genders, (N,), from the inputs of a (inputs, targets) pair; genders may be None."""
     if not isinstance(given, Mapping):
         return np.asarray(given, np.float32), None
     if set(given) != {"features", "gender"}:

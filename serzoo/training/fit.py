@@ -1,4 +1,4 @@
-"""Train a model: the settings, the epoch to keep, and the state to resume from."""
+"""Train one model: checks, callbacks, the epoch to keep and the state to resume from."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ _MONITORED = {
 
 @dataclass(frozen=True)
 class History:
-    """What happened in each epoch.
+    """The losses and scores of a training.
 
     Args:
-        records: per epoch the loss, the running WAR on the training part (with dropout), and the
-            scores that the selection rule or a validation part asked for.
-        selected_epoch: the epoch whose weights the model holds, counted from 1.
+        records: for each epoch the loss, the running WAR on the training part (with dropout), and the scores of the
+            parts that were scored.
+        selected_epoch: the epoch whose weights the model has, counted from 1.
     """
 
     records: tuple[dict[str, float], ...]
@@ -58,7 +58,7 @@ class History:
 
     @property
     def selected(self) -> dict[str, float]:
-        """The record of the epoch whose weights the model holds."""
+        """The record of the selected epoch."""
         return self.records[self.selected_epoch - 1]
 
 
@@ -78,29 +78,29 @@ def fit(
 ) -> History:
     """Train ``model`` in place.
 
-    A model that normalises its features takes their statistics from the training part, unless it has some
-    already, as one that was trained before has.
+    A model that normalises its features takes their statistics from the training part, unless it has statistics from
+    an earlier training.
 
     Args:
-        model: a model of the zoo, or what :func:`serzoo.load` returns.
+        model: a model of the zoo, or a loaded :class:`~serzoo.classifier.Classifier`.
         data: the training part: a manifest, examples, or (features, targets).
         validation_data: scored after each epoch; the rules ``best-validation-...`` need it.
         test_data: scored after each epoch; only ``leaky-best-test-war`` takes it.
         training: the settings; the default is the papers' label smoothing with plain Adam.
-        objective: what to minimise, such as :class:`~serzoo.training.anti_transfer.AntiTransfer`; None for the
-            cross-entropy of the classes.
-        run_folder: keeps the state to resume from and TensorBoard logs; None keeps nothing.
-        cache: where features of recordings are kept; None for the default folder.
+        objective: the loss, such as :class:`~serzoo.training.anti_transfer.AntiTransfer`; None for the cross-entropy
+            of the classes.
+        run_folder: folder of the state to resume from and of TensorBoard logs; None keeps neither.
+        cache: cache of features; None for the default folder.
         progress: show a progress bar.
-        title: what the progress bar calls this training.
-        model_pool: where trainings of models alike find their network compiled; with an objective it is not used.
+        title: text before the progress bar.
+        model_pool: shares a compiled network between trainings of equal models; not used with an objective.
 
     Returns:
-        The loss and scores of each epoch and which epoch was kept.
+        The loss and scores of each epoch, and the selected epoch.
 
     Raises:
-        ConfigError: the selection rule needs a part that was not given, or the reverse.
-        DataError, FeatureError: the data does not fit the model, or the run folder's state this training.
+        ConfigError: the selection rule needs a part that was not given, or does not use one that was.
+        DataError, FeatureError: the data does not fit the model, or the run folder's state is of another training.
         WeightsError: the training diverged and its epochs cannot be scored.
     """
     training = TrainingConfig() if training is None else training
@@ -112,25 +112,24 @@ def fit(
     examples = as_examples(data, model, cache=cache, progress=progress)
     given = {"validation": validation_data, "test": test_data}
     held_out = {name: as_examples(part, model, cache=cache) for name, part in given.items() if part is not None}
+    with_dimensions = objective is not None and objective.takes_dimensions
     if training.waveform_augment is not None and not isinstance(data, Manifest):
         raise ConfigError("training.waveform_augment needs recordings: give a manifest, not features.")
-    if training.class_weights and objective is not None and objective.takes_dimensions:
-        raise ConfigError("training.class_weights weighs classes only, not dimensions; leave it out.")
-    if training.mixup and objective is not None and objective.takes_dimensions:
-        raise ConfigError("training.mixup mixes classes only, not dimensions, some of which are unknown; leave it out.")
-    with _compiled(model, training, objective, model_pool) as (answering, network):
+    for name in ("class_weights", "mixup"):
+        if with_dimensions and getattr(training, name):
+            raise ConfigError(f"training.{name} applies to classes only, not dimensions; leave it out.")
+    with _compiled(model, training, objective, model_pool) as (predictor, network):
         folder = None if run_folder is None else Path(run_folder)
-        session = FitSession(answering, training, examples, held_out, folder, objective)
+        session = FitSession(predictor, training, examples, held_out, folder, objective)
         first_epoch = session.start(network)
         callbacks = session.callbacks
         if folder is not None:
             callbacks.append(keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False))
         bar = ProgressBar(title, training.epochs, first_epoch)
         if first_epoch < training.epochs:
-            with_dimensions = objective is not None and objective.takes_dimensions
             try:
                 network.fit(
-                    _batches(data, examples, answering, training, first_epoch, with_dimensions),
+                    _batches(data, examples, predictor, training, first_epoch, with_dimensions),
                     epochs=training.epochs,
                     initial_epoch=first_epoch,
                     steps_per_epoch=steps_per_epoch(examples.n_segments, training.batch_size),
@@ -145,25 +144,25 @@ def fit(
 
 
 class FitSession:
-    """What goes on beside the steps of a training: scores of epochs, the epoch to keep, the state to resume from.
+    """Everything around the training steps: scores of epochs, the best epoch, the state to resume from.
 
     Args:
-        model: the one that answers.
+        model: the model to predict with; it shares its weights with the network in training.
         training: the settings.
         examples: the training part.
         held_out: the validation or the test part, by name.
-        folder: keeps the state; None keeps it in memory.
+        folder: folder of the state; None keeps it in memory.
         objective: as in :func:`fit`.
 
     Attributes:
-        schedule: the callback that sets the learning rate.
-        scores: the callbacks that score parts.
-        keep_best: remembers the best epoch; None where the last is kept.
-        state: the state to resume from.
+        schedule: sets the learning rate.
+        scores: one callback for each scored part.
+        keep_best: keeps the best epoch; None if the last epoch is kept.
+        state: saves the state to resume from.
 
     Raises:
-        ConfigError: the selection rule needs a part that was not given, or the reverse; or statistics are to be taken
-            anew of which the model has none.
+        ConfigError: the selection rule needs a part that was not given, or does not use one that was; or
+            ``precise_norm`` is set for a model without moving statistics.
     """
 
     def __init__(
@@ -191,22 +190,22 @@ class FitSession:
 
     @property
     def callbacks(self) -> list[keras.callbacks.Callback]:
-        """The callbacks in the order in which they build on each other."""
+        """The callbacks in the order in which they depend on each other.
+
+        Scores are written into the epoch's logs, the best epoch is chosen by these, and the state saves both.
+        """
         return [self.schedule, *self.scores, *([] if self.keep_best is None else [self.keep_best]), self.state]
 
     def start(self, network: keras.Model) -> int:
-        """Restore the state of the network in training, and return the number of epochs that need not be trained.
-
-        Comes after all that can be refused, since statistics stay once they are there.
-        """
+        """Restore the state of the network in training, and return the first epoch to train, counted from 0."""
         first_epoch = self.state.restore(network)
-        normalization = self.model.normalization
+        normalization = self.model.normalization  # adapted last: a refused training must not leave statistics behind
         if normalization is not None and not normalization.is_adapted:
             normalization.adapt(self.examples.features)
         return first_epoch
 
     def finish(self, network: keras.Model) -> History:
-        """Give the network that has trained the weights of the epoch to keep, and return what happened.
+        """Load the weights of the selected epoch into the network, and return the history.
 
         Raises:
             WeightsError: the training diverged and its epochs cannot be scored.
@@ -218,7 +217,7 @@ class FitSession:
         return History(tuple(self.state.records), selected)
 
     def _restore_best(self, network: keras.Model, keep_best: KeepBest) -> int:
-        """Give the network the weights of the best epoch, and return its number, counted from 1."""
+        """Load the weights of the best epoch into the network, and return its number, counted from 1."""
         if keep_best.best_epoch < 0:
             raise WeightsError(
                 f"{self.model.name} has no epoch with a finite {keep_best.monitor}: its training diverged; "
@@ -232,24 +231,24 @@ class FitSession:
 def _compiled(
     model: SERModel, training: TrainingConfig, objective: Objective | None, model_pool: ModelPool | None
 ) -> Iterator[tuple[SERModel, keras.Model]]:
-    """Give the model that answers and the network in training, compiled; in the end ``model`` has their weights."""
+    """Yield the model to predict with and the network in training, compiled; on exit ``model`` has their weights."""
     if model_pool is None or objective is not None:
         network = model if objective is None else TrainingNetwork(model, objective)
         compile_network(network, model, training)
         yield model, network
         return
-    lent = model_pool.compiled(model, training)
+    pooled = model_pool.compiled(model, training)
     try:
-        yield lent, lent
+        yield pooled, pooled
     finally:
-        model.set_weights(lent.get_weights())
+        model.set_weights(pooled.get_weights())
 
 
 def _check_parts(rule: str, part: str | None, held_out: Mapping[str, Examples]) -> None:
-    """Raise ConfigError unless the selection rule's part was given, and the test part for no other rule."""
+    """Raise ConfigError unless the selection rule's part was given, and the test part only if the rule uses it."""
     if "test" in held_out and part != "test":
         raise ConfigError(
-            f"test_data is only for the rule leaky-best-test-war, the rule is {rule}; use evaluate() instead."
+            f"test_data is only for the rule leaky-best-test-war, but the rule is {rule}; use evaluate() instead."
         )
     if part is not None and part not in ("train", *held_out):
         raise ConfigError(f"The selection rule {rule} needs {part}_data; give it or choose another rule.")
@@ -263,8 +262,8 @@ def _batches(
     first_epoch: int,
     with_dimensions: bool,
 ) -> Any:
-    """Return the training batches, decoded anew only where the waveform is augmented."""
-    from serzoo.data.pipeline import training_dataset, waveform_dataset  # TensorFlow, which training at once needs not
+    """Return the training batches; recordings are decoded in every epoch only if waveforms are augmented."""
+    from serzoo.data.pipeline import training_dataset, waveform_dataset  # jax_folds imports this file, not TensorFlow
 
     neutral = 0.0 if model.normalization is None else model.normalization.neutral
     if training.waveform_augment is None or not isinstance(data, Manifest) or model.feature_spec is None:
@@ -281,18 +280,21 @@ def _batches(
 
 
 def class_weights(examples: Examples) -> np.ndarray:
-    """Return n / (n_classes x n of the class), (n_classes,), counted in segments, as scikit-learn's ``"balanced"``."""
+    """Return n / (n_classes x n of the class), (n_classes,), counted in segments.
+
+    As scikit-learn's ``"balanced"``, but that one refuses classes without examples.
+    """
     counts = np.bincount(np.repeat(examples.targets, examples.counts), minlength=len(examples.class_names))
-    return counts.sum() / (len(counts) * np.maximum(counts, 1))  # a class that does not occur is never asked for
+    return counts.sum() / (len(counts) * np.maximum(counts, 1))
 
 
 def _fingerprint(
     model: SERModel, training: TrainingConfig, objective: Objective | None, parts: Iterable[Examples]
 ) -> str:
-    """Return a hash of everything that decides the session of a training and the epoch it keeps.
+    """Return a hash of the data, the model and the settings that determine the numbers of a training.
 
-    Settings at their default are left out, so that one which a later version adds does not orphan a state; nor does one
-    whose default a later version changes, so defaults stay.
+    Settings at their defaults are left out: states remain valid when a later version adds a setting. (A changed
+    default would make different trainings look equal, so defaults must not change.)
     """
     changed = _changed(asdict(training), asdict(TrainingConfig()))
     settings = json.dumps([changed, model.get_config(), keras.backend.backend()], sort_keys=True, default=str)
@@ -305,7 +307,7 @@ def _fingerprint(
 
 
 def _changed(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that are not at their defaults, and of groups of settings those within."""
+    """Return the settings that are not at their defaults; nested settings are compared one by one."""
     return {
         name: _changed(value, defaults[name]) if isinstance(value, dict) and defaults[name] is not None else value
         for name, value in values.items()

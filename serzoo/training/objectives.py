@@ -1,4 +1,4 @@
-"""What a training minimises: the cross-entropy of the classes, or an objective of several terms."""
+"""Training objectives: the cross-entropy of the classes, or a loss of several terms."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from serzoo.data.examples import Examples
 from serzoo.labels import EMOTION
 from serzoo.models.base import SERModel
 
-ANSWER = "answer"
-"""Name of the output of a training network that is the model's own."""
+PREDICTION = "prediction"
+"""Name of a training network's output that is the model's own."""
 
 
 class Objective(ABC):
-    """The terms of a loss, and what a network must give beside its answer so that they can be computed."""
+    """A loss of several terms, and the outputs of the network from which they are computed."""
 
     term_names: tuple[str, ...]
     """Names of the terms of the loss, in order."""
@@ -28,14 +28,14 @@ class Objective(ABC):
     """Whether targets are a dictionary of classes and dimensions (:func:`serzoo.data.examples.network_targets`)."""
 
     def check(self, model: SERModel) -> None:
-        """Raise SerzooError unless ``model`` can be trained so; here, any can."""
+        """Raise SerzooError unless ``model`` can be trained with this objective; by default any can."""
         del model
 
     @abstractmethod
     def outputs(self, model: SERModel) -> dict[str, Any]:
         """Return the symbolic outputs of the network to train, all computed from ``model.input``.
 
-        The model's own is among them as :data:`ANSWER` if it is to be scored while it trains.
+        The model's own output is among them as :data:`PREDICTION` if WAR is to be logged during training.
         """
 
     @abstractmethod
@@ -47,20 +47,20 @@ class Objective(ABC):
         """Return bytes that differ for objectives that lead to different weights."""
 
     def held_out_loss(self, network: keras.Model, examples: Examples, probabilities: np.ndarray) -> float:
-        """Return the loss by which epochs are compared on a part that is not trained on: by default the classes'.
+        """Return the loss of a held-out part, by which epochs are compared: by default the classes' cross-entropy.
 
         Args:
-            network: the network that trains.
-            examples: the part.
-            probabilities: the model's, of each clip, (N, n_classes).
+            network: the network in training.
+            examples: the held-out part.
+            probabilities: the model's prediction for each clip, (N, n_classes).
         """
         return cross_entropy(network, examples, probabilities)
 
 
 class TrainingNetwork(keras.Model):
-    """A model with all that its objective looks at, trained as one: the layers, and so the weights, are the model's.
+    """A model with the outputs that its objective needs; it shares the model's layers, and so its weights.
 
-    Keras sums up and logs each of the objective's terms under its name, on every backend.
+    Each term of the objective is averaged over the epoch and logged under its name, on every backend.
 
     Args:
         model: a model of the zoo.
@@ -72,12 +72,12 @@ class TrainingNetwork(keras.Model):
         super().__init__(model.input, outputs, name=f"{model.name}_training")
         self.objective = objective
         self.means = [keras.metrics.Mean(name=name) for name in objective.term_names]
-        self.accuracies = [keras.metrics.CategoricalAccuracy(name="war")] if ANSWER in outputs else []
+        self.accuracies = [keras.metrics.CategoricalAccuracy(name="war")] if PREDICTION in outputs else []
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
-        """Return the sum of the objective's terms, and of what layers of the model add as in any other training."""
+        """Return the sum of the objective's terms and of the losses that layers add, such as weight penalties."""
         del x, training
         outputs = keras.tree.map_structure(lambda output: ops.cast(output, "float32"), y_pred)  # for mixed precision
         terms = self.objective.terms(y, outputs, sample_weight)
@@ -87,25 +87,25 @@ class TrainingNetwork(keras.Model):
         return sum(terms) + sum(self.losses)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
-        """Return the means so far over the epoch: the loss, its terms, and WAR where the model answers."""
+        """Return the means over the epoch so far: the loss, its terms, and WAR if the prediction is an output."""
         del x, sample_weight
         for accuracy in self.accuracies:
-            accuracy.update_state(class_targets(y), y_pred[ANSWER])
+            accuracy.update_state(class_targets(y), y_pred[PREDICTION])
         return self.get_metrics_result()
 
 
 def probabilities(model: SERModel) -> Any:
-    """Return the model's symbolic output, as probabilities also where it gives logits."""
+    """Return the model's symbolic output as probabilities; logits go through softmax."""
     return model.output if model.classifier_activation is not None else ops.softmax(model.output)
 
 
 def class_targets(targets: Any) -> Any:
-    """Return the classes, one-hot, of targets with or without dimensions."""
+    """Return the one-hot classes of targets with or without dimensions."""
     return targets[EMOTION] if isinstance(targets, Mapping) else targets
 
 
 def cross_entropy(network: keras.Model, examples: Examples, probabilities: np.ndarray) -> float:
-    """Return the mean negative logarithm of each clip's class's probability, as :meth:`Objective.held_out_loss`."""
+    """Return the mean cross-entropy of clips; the arguments are those of :meth:`Objective.held_out_loss`."""
     del network
     of_target = probabilities[np.arange(len(examples)), examples.targets]
     return float(-np.log(np.maximum(of_target, keras.config.epsilon())).mean())

@@ -1,4 +1,4 @@
-"""Moving statistics of batch normalisation, taken anew for the weights that a training leaves."""
+"""Precise batch norm: recompute the statistics of batch normalisation for the final weights of a training."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ def check_has_batch_norm(model: keras.Model) -> None:
     """Raise ConfigError unless some layer of ``model`` keeps moving statistics."""
     if not _normalizing(model):
         raise ConfigError(
-            f"training.precise_norm is true, but {model.name} has no batch normalisation with statistics to take anew; "
+            f"training.precise_norm is true, but {model.name} has no batch normalisation with moving statistics; "
             "leave it out."
         )
 
 
 def recompute_batch_norm(model: keras.Model, examples: Examples, *, batch_size: int, seed: int) -> None:
-    """Replace the moving statistics of batch normalisation by the mean of those of all batches of ``examples``.
+    """Replace the moving statistics of batch normalisation by their mean over all batches of ``examples``.
 
-    While weights are trained the statistics follow them with the last batches of an epoch, so they are noisy, and late
-    by as much as the weights move in a few steps. Here the weights stay. Batches go through the model as in training,
-    with its dropout and its own augmentation, but neither mixed nor masked; one that is not full is left out, unless
-    there is no other.
+    Moving statistics mostly reflect the last batches of an epoch, so they are noisy, and they lag behind the weights,
+    which change at every step. Here the weights are fixed. Batches pass through the model in training mode, with
+    dropout and the model's own augmentation, but without mixup and masks. An incomplete last batch is left out, unless
+    it is the only one.
 
     Args:
-        model: whose statistics are replaced; layers that are not trainable keep theirs.
+        model: trained; layers that are not trainable keep their statistics.
         examples: the training part.
         batch_size: segments per batch.
-        seed: of the order of the segments.
+        seed: seed of the order of the segments.
 
     Source: Wu and Johnson, "Rethinking 'Batch' in BatchNorm", arXiv:2105.07576, 2021, section 3 (PreciseBN).
     """
@@ -43,7 +43,8 @@ def recompute_batch_norm(model: keras.Model, examples: Examples, *, batch_size: 
     try:
         for number in range(n_batches):
             for layer in layers:
-                layer.momentum = number / (number + 1)  # makes the moving statistic a running mean
+                # With momentum n / (n + 1) the exponential average of Keras is the plain mean of batches 0 to n.
+                layer.momentum = number / (number + 1)
             rows = order[number * batch_size : (number + 1) * batch_size]
             batch = keras.tree.map_structure(lambda values, rows=rows: values[rows], inputs)
             model(batch, training=True)
@@ -53,6 +54,6 @@ def recompute_batch_norm(model: keras.Model, examples: Examples, *, batch_size: 
 
 
 def _normalizing(model: keras.Model) -> list[Any]:
-    """Return the layers of ``model``, at whatever depth, that keep moving statistics."""
-    layers = model._flatten_layers(include_self=False)  # which Keras has no public name for
+    """Return the layers of ``model``, nested ones included, that keep moving statistics."""
+    layers = model._flatten_layers(include_self=False)  # Keras has no public function for nested layers
     return [layer for layer in layers if hasattr(layer, "moving_mean") and layer.trainable]

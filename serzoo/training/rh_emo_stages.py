@@ -15,7 +15,7 @@ from serzoo.errors import ConfigError
 from serzoo.labels import EMOTION
 from serzoo.models.base import SERModel
 from serzoo.models.rh_emo import RECONSTRUCTION, SPECTROGRAM, dimension_loss, emotion_loss, reconstruction_loss
-from serzoo.training.objectives import ANSWER, Objective, probabilities
+from serzoo.training.objectives import PREDICTION, Objective, probabilities
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,8 +23,8 @@ class EmotionalReconstruction(Objective):
     """``alpha R + beta (beta_class C + beta_vad (V + A + D))``, the loss of RH-Emo.
 
     Args:
-        network: what the model's ``training_network()`` returns; the same in both stages of a training, so that the
-            second starts from the first one's decoder.
+        network: the model's ``training_network()``; the same one in both stages of a training, so that the second
+            starts from the decoder of the first.
         alpha: weight of the reconstruction.
         beta: weight of the recognition; 0 in the first stage, which trains encoder and decoder alone.
         beta_class: weight of the classes within it.
@@ -43,24 +43,21 @@ class EmotionalReconstruction(Objective):
 
     @property
     def term_names(self) -> tuple[str, ...]:  # type: ignore[override]
-        """The reconstruction, and with it in the second stage the classes and the dimensions."""
+        """The reconstruction, and in the second stage the classes and the dimensions as well."""
         return ("reconstruction", "classes", "dimensions") if self.beta else ("reconstruction",)
 
     def check(self, model: SERModel) -> None:
-        """Raise ConfigError unless ``network`` is one of ``model``."""
+        """Raise ConfigError unless ``network`` was made from ``model``."""
         if self.network.input is not model.input:
-            raise ConfigError(
-                f"The network that reconstructs is of another model than {model.name}; give {model.name}'s own, "
-                "model.training_network()."
-            )
+            raise ConfigError(f"The reconstruction network is not {model.name}'s; give model.training_network().")
 
     def outputs(self, model: SERModel) -> dict[str, Any]:
-        """Return the outputs that the terms look at."""
+        """Return the outputs from which the terms are computed."""
         self.check(model)
         outputs = self.network.output
         if self.beta:
-            answer = probabilities(model)
-            return {**outputs, EMOTION: answer, ANSWER: answer}
+            prediction = probabilities(model)
+            return {**outputs, EMOTION: prediction, PREDICTION: prediction}
         return {name: outputs[name] for name in (SPECTROGRAM, RECONSTRUCTION)}
 
     def terms(self, targets: Any, outputs: Mapping[str, Any], sample_weight: Any | None) -> tuple[Any, ...]:
@@ -77,7 +74,7 @@ class EmotionalReconstruction(Objective):
         return json.dumps([self.alpha, self.beta, self.beta_class, self.beta_vad]).encode()
 
     def held_out_loss(self, network: keras.Model, examples: Examples, probabilities: np.ndarray) -> float:
-        """Return the whole loss, a mean over segments, as the program has it."""
+        """Return the whole loss as a mean over segments, as the paper's program computes it."""
         del probabilities
         targets = network_targets(examples, with_dimensions=True)
         rows = {name: np.repeat(values, examples.counts, axis=0) for name, values in targets.items()}

@@ -29,21 +29,18 @@ def train_classical(
     speakers: np.ndarray | None = None,
     seed: int = 0,
 ) -> ClassicalClassifier:
-    """Train a simple classifier.
+    """Train a classical classifier; the result is reproducible to the last digit.
 
     Args:
-        name: of :data:`serzoo.classical.estimators.CLASSICAL_CLASSIFIERS`.
-        arguments: those that are not to be the defaults.
+        name: a name of :data:`serzoo.classical.estimators.CLASSICAL_CLASSIFIERS`.
+        arguments: its arguments that differ from the defaults.
         examples: the training part.
-        spec: what its features are.
-        speakers: of each clip, (N,); needed with ``calibrate: true``, which holds out whole speakers.
-        seed: of whatever the classifier draws, in ``0..2^32 - 1``.
-
-    Returns:
-        The classifier; the same one, to the last digit, for the same arguments.
+        spec: the feature spec of the examples.
+        speakers: speaker of each clip, (N,); needed for ``calibrate: true``, which holds out whole speakers.
+        seed: seed of the classifier's random numbers, in ``0..2^32 - 1``.
 
     Raises:
-        UnknownNameError, ConfigError: no such classifier or argument, or an argument or the seed out of range.
+        UnknownNameError, ConfigError: no such classifier or argument, or an argument or the seed is out of range.
         MissingExtraError: its library is not installed.
         DataError: the training part has one class, or too few speakers to calibrate.
     """
@@ -56,19 +53,19 @@ def train_classical(
     with _convergence_explained(name):
         estimator.fit(vectors, targets)
     if settings["calibrate"]:
-        estimator.set_params(cv=None)  # the positions of the clips are nobody's business any more
+        estimator.set_params(cv=None)  # the indices of the calibration's clips do not belong into a saved model
     known = tuple(map(int, learned))
     return ClassicalClassifier(name, settings, examples.class_names, spec, vectors.shape[1], known, estimator)
 
 
 def check_classical(name: str, arguments: Mapping[str, object], manifest: Manifest, folds: Sequence[Fold]) -> None:
-    """Raise unless a simple classifier can be trained on the training parts of these folds; nothing is trained.
+    """Raise unless a classical classifier can be trained on the training parts of these folds; nothing is trained.
 
     Args:
-        name: of the classifier.
-        arguments: those that are not to be the defaults.
+        name: name of the classifier.
+        arguments: its arguments that differ from the defaults.
         manifest: the recordings.
-        folds: of the manifest.
+        folds: folds of the manifest.
 
     Raises:
         SerzooError: as :func:`train_classical`; the message names the fold.
@@ -91,29 +88,28 @@ def speaker_splits(
     *,
     seed: int | None = None,
 ) -> Splits:
-    """Split clips so that nobody is on both sides, and every class is in every training part.
+    """Return speaker-disjoint splits of clips, stratified by class, with every class in every training part.
 
     Args:
         targets: class indices, (N,).
-        speakers: of the clips, (N,).
-        class_names: what the indices mean.
-        n_splits: how many splits at most; no more than speakers of the class with the fewest of them.
-        seed: which speakers go together; None takes them in order.
+        speakers: speaker of each clip, (N,).
+        class_names: names of the classes.
+        n_splits: largest number of splits; there are at most as many as speakers of the class with the fewest.
+        seed: shuffles the speakers; None takes them in order.
 
     Returns:
-        Positions of the two sides, the second ones covering all clips once, with the classes' shares as equal as
-        whole speakers allow.
+        Indices of the training and the held-out clips of each split; each clip is held out once.
 
     Raises:
-        DataError: an unknown speaker, or a class that fewer than two speakers have.
-        ConfigError: a seed out of range.
+        DataError: a speaker is unknown, or a class has fewer than two speakers.
+        ConfigError: the seed is out of range.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
     _check_seed(0 if seed is None else seed)
     if speakers is None or "" in speakers:
         raise DataError(
-            "Some speakers are unknown, and a split by speakers needs them all; fill the manifest's speaker column."
+            "Some speakers are unknown, but a split by speakers needs all of them; fill the manifest's speaker column."
         )
     by_class = {index: in_natural_order(speakers[targets == index]) for index in np.unique(targets)}
     rarest = min(by_class, key=lambda index: len(by_class[index]))
@@ -128,8 +124,8 @@ def speaker_splits(
         missing = set(by_class) - set(targets[train])
         if missing:
             raise DataError(
-                f"All speakers of {class_names[min(missing)]!r} are held out together, and a split by speakers needs "
-                "some on either side; add speakers, or do without that class."
+                f"All speakers of {class_names[min(missing)]!r} are held out together, but a split by speakers needs "
+                "some on either side; add speakers or leave that class out."
             )
     return splits
 
@@ -142,7 +138,7 @@ def _check_seed(seed: int) -> None:
 def check_training_part(
     settings: Mapping[str, Any], targets: np.ndarray, speakers: np.ndarray | None, class_names: Sequence[str]
 ) -> Splits | None:
-    """Return the splits to calibrate with, or None without; raise DataError if the part cannot be trained on."""
+    """Return the splits for the calibration, or None if it is off; raise DataError if training is impossible."""
     found = np.unique(targets)
     if len(found) < 2:
         raise DataError(
@@ -158,7 +154,7 @@ def check_training_part(
 
 @contextmanager
 def _convergence_explained(name: str) -> Iterator[None]:
-    """Turn scikit-learn's warnings of a training that did not settle into one that says what to do."""
+    """Replace scikit-learn's convergence warnings by one that names the remedy."""
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings(record=True) as caught:
@@ -168,5 +164,5 @@ def _convergence_explained(name: str) -> Iterator[None]:
         if not issubclass(warning.category, ConvergenceWarning):
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     if any(issubclass(warning.category, ConvergenceWarning) for warning in caught):
-        message = f"{name} stopped before it settled; raise max_iter in model.arguments, or set scale to true there."
+        message = f"{name} did not converge; raise max_iter or set scale to true in model.arguments."
         warnings.warn(message, SerzooWarning, stacklevel=4)

@@ -1,7 +1,7 @@
-"""Tell women's voices from men's: train and score simple classifiers of the speaker's gender.
+"""Train and score classical classifiers of the speaker's gender.
 
-Systems that take the gender of a speaker, or choose a model by it, need somebody to tell them. Whoever does should not
-have heard the speaker: everything here splits recordings by speakers.
+A system that takes the speaker's gender, or chooses a model by it, needs a gender for unseen speakers. All splits here
+are by speaker, so that a classifier is scored on, and predicts, unseen speakers only.
 
 Source: Striletchi, Striletchi and Stan, "TBDM-Net", 2024, section 3.5 and table 4.
 """
@@ -10,43 +10,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 
-from serzoo import __version__
 from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS, Splits, complete_arguments
 from serzoo.classical.gender_classifier import (
     GENDERS,
-    both_probabilities,
     decided,
     gender_probabilities,
     load_gender_classifier,
     male_probabilities,
-    takes_vectors,
 )
 from serzoo.classical.model import ClassicalClassifier
 from serzoo.data.cache import FeatureCache
-from serzoo.data.corpora.corpus import CORPORA
 from serzoo.data.examples import Examples, load_examples
 from serzoo.data.manifest import Manifest, in_natural_order
 from serzoo.data.splits import Fold
 from serzoo.data.vectors import embedding_spec
 from serzoo.errors import DataError
-from serzoo.features.spec import EmbeddingSpec, FeatureSpec
-from serzoo.files import local_path
+from serzoo.features.spec import FeatureSpec
 from serzoo.labels import male_probability
 from serzoo.metrics import Scores, Summary, summarise
 from serzoo.settings import BINARY, GOLDEN, GenderConfig
 from serzoo.training.train_classical import check_classical, check_training_part, speaker_splits, train_classical
-from serzoo.weights.cards import GenderCard
-from serzoo.weights.check_clips import GENDER_CLIP
-from serzoo.weights.store import fixed_output, installed_version, save_with_card, set_name
 
 DEFAULT_ARGUMENTS: Mapping[str, object] = MappingProxyType({"scale": True, "calibrate": True})
-"""Unlike in recipes: these probabilities are handed on as such, and gamma 0.001 is right for scaled values."""
+"""Unlike in recipes: the probabilities are inputs of other models, and gamma 0.001 suits scaled values."""
 
 _PARTS = 5
 
@@ -56,12 +47,12 @@ class GenderReport:
     """The outcome of :func:`cross_validate_gender`.
 
     Args:
-        folds: no speaker is on both sides of one; together their test parts are all recordings.
-        test_speakers: of each fold.
+        folds: speaker-disjoint folds; together their test parts are all recordings.
+        test_speakers: the test speakers of each fold.
         summary: scores of each fold, mean and standard deviation, and pooled scores.
-        male: P(male) of each recording, from the classifier that had not heard its speaker, (N,) float32.
-        classifier: which one.
-        seed: of the folds and of the classifier.
+        male: P(male) of each recording, from a classifier trained on other speakers, (N,) float32.
+        classifier: name of the classifier.
+        seed: seed of the folds and of the classifier.
     """
 
     folds: tuple[Fold, ...]
@@ -84,19 +75,19 @@ class GenderReport:
     def __str__(self) -> str:
         rows = zip(self.folds, self.summary.folds, self.test_speakers, strict=True)
         lines = [f"{fold.name}: {_accuracy(run)}  speakers {', '.join(who)}" for fold, (run,), who in rows]
-        overall = f"{self.classifier}: {_accuracy(self.summary.pooled)}, all folds together"
+        overall = f"{self.classifier}: {_accuracy(self.summary.pooled)}, all folds pooled"
         protocol = f"Protocol: {len(self.folds)} speaker-disjoint folds, seed {self.seed}."
         return "\n".join([*lines, overall, protocol])
 
 
 @dataclass(frozen=True, eq=False)
 class FoldGenders:
-    """What a classifier of genders says of the recordings of a fold.
+    """Predicted genders of the recordings of a fold.
 
     Args:
-        male: P(male) of each recording of the manifest, (N,) float32, NaN for those that are in no part of the fold.
-        seen: those speakers of the test part who are in the training part too, as a speaker-dependent protocol has
-            it. For them, and only for them, the classifier answers about a voice that it knows.
+        male: P(male) of each recording of the manifest, (N,) float32; NaN outside the parts of the fold.
+        seen: test speakers who are in the training part too, under a speaker-dependent protocol. The classifier was
+            trained on them.
     """
 
     male: np.ndarray
@@ -104,7 +95,7 @@ class FoldGenders:
 
 
 def gender_manifest(manifest: Manifest) -> Manifest:
-    """Return the same recordings, to be told apart by their speakers' gender: ``female`` and ``male``.
+    """Return the same recordings with their speakers' gender, ``female`` or ``male``, as label.
 
     Raises:
         DataError: a gender is unknown, is only a probability, or all are the same; or a speaker has two.
@@ -132,19 +123,16 @@ def train_gender_classifier(
     cache: FeatureCache | None = None,
     progress: bool = False,
 ) -> ClassicalClassifier:
-    """Train a classifier of genders on all recordings of a manifest.
+    """Train a gender classifier on all recordings of a manifest.
 
     Args:
         manifest: recordings with known genders and, for the calibration, known speakers.
-        spec: the features; their mean over frames is what the classifier takes.
-        classifier: a simple classifier.
-        arguments: its arguments that are not to be the defaults, which here scale and calibrate.
-        seed: of whatever it draws.
-        cache: where features are kept; None for the default folder.
+        spec: the features; the classifier takes their mean over frames.
+        classifier: name of a classical classifier.
+        arguments: its arguments; by default it scales its inputs and calibrates its probabilities.
+        seed: seed of its random numbers.
+        cache: cache of features; None for the default folder.
         progress: show a progress bar.
-
-    Returns:
-        The classifier; :meth:`~serzoo.classical.model.ClassicalClassifier.save` keeps it.
 
     Raises:
         DataError: a gender is unknown or all are the same, or there are too few speakers to calibrate.
@@ -163,7 +151,7 @@ def score_gender(
     cache: FeatureCache | None = None,
     progress: bool = False,
 ) -> Scores:
-    """Score a classifier of genders on recordings whose genders are known; those of one gender alone serve too.
+    """Score a gender classifier on recordings with known genders; all may be of one gender.
 
     Raises:
         DataError: a gender is unknown.
@@ -184,20 +172,20 @@ def cross_validate_gender(
     cache: FeatureCache | None = None,
     progress: bool = False,
 ) -> GenderReport:
-    """Train and score a classifier of genders on folds that share no speaker; each part has both genders.
+    """Cross-validate a gender classifier on speaker-disjoint folds; each part has both genders.
 
     Args:
         manifest: recordings with known genders and speakers.
         spec: the features.
-        classifier: a simple classifier.
-        n_folds: how many folds, at least 2 and at most the speakers of the rarer gender.
+        classifier: name of a classical classifier.
+        n_folds: number of folds, at least 2 and at most the number of speakers of the rarer gender.
         arguments: as in :func:`train_gender_classifier`.
-        seed: of the folds and of the classifier.
-        cache: where features are kept; None for the default folder.
+        seed: seed of the folds and of the classifier.
+        cache: cache of features; None for the default folder.
         progress: show a progress bar.
 
     Raises:
-        DataError: as in :func:`train_gender_classifier`, and too few speakers for the folds.
+        DataError: as in :func:`train_gender_classifier`, or too few speakers for the folds.
     """
     settings = _settings(classifier, arguments)
     task = gender_manifest(manifest)
@@ -230,21 +218,20 @@ def fold_genders(
     cache: FeatureCache | None = None,
     progress: bool = False,
 ) -> FoldGenders:
-    """Say how male the voices of a fold sound, for training and for testing a system that takes genders.
+    """Predict P(male) for the recordings of a fold, to train and test a system with gender input.
 
-    Recordings of the test and validation parts are judged by a classifier of the training part. Those of the training
-    part are judged by others, each of which has heard all of that part but a few speakers, whom it judges: so the
-    system trains on probabilities as doubtful as those that it will be tested on. Genders of the test and validation
-    parts are not looked at.
+    The test and validation parts are predicted by a classifier trained on the training part. Recordings of the
+    training part get out-of-fold predictions by speaker, so that the system trains on probabilities with errors like
+    those it is tested with. The genders of the test and validation parts are not used.
 
     Args:
         manifest: all recordings; those of the training part with known genders and speakers.
-        spec: the classifier's features, which need not be the system's.
-        fold: of the manifest, of any protocol.
-        classifier: a simple classifier.
+        spec: the classifier's features; they may differ from the system's.
+        fold: a fold of the manifest, of any protocol.
+        classifier: name of a classical classifier.
         arguments: as in :func:`train_gender_classifier`.
-        seed: of the classifier, and of which speakers of the training part go together.
-        cache: where features are kept; None for the default folder.
+        seed: seed of the classifier and of the split of training speakers.
+        cache: cache of features; None for the default folder.
         progress: show a progress bar.
 
     Raises:
@@ -271,35 +258,35 @@ def fold_genders(
 def gender_inputs(
     manifest: Manifest, settings: GenderConfig, fold: Fold, seed: int = 0, *, cache: FeatureCache | None = None
 ) -> np.ndarray:
-    """Return what a model is told of the genders in a fold, (N,) float32, in 0..1: 1 for male.
+    """Return the gender input of a model for a fold, (N,) float32, from 0 (female) to 1 (male).
 
-    Of recordings in no part of the fold it is told 0.5, which nobody hears.
+    Recordings outside the parts of the fold get 0.5; they are neither trained on nor scored.
 
     Args:
         manifest: all recordings.
-        settings: who tells, and whether it is a decision or a probability.
-        fold: of the manifest.
-        seed: of the classifier.
-        cache: where features are kept; None for the default folder.
+        settings: the source of the genders.
+        fold: a fold of the manifest.
+        seed: seed of the classifier.
+        cache: cache of features; None for the default folder.
 
     Raises:
-        SerzooError: as :func:`fold_genders`; a gender is unknown that the corpus should state.
+        SerzooError: as :func:`fold_genders`; or the source is the corpus and a gender is unknown.
     """
     if settings.source == GOLDEN:
         return manifest.genders
     if settings.classifier in CLASSICAL_CLASSIFIERS:
         spec = embedding_spec(settings.features)
-        told = fold_genders(
+        predicted = fold_genders(
             manifest, spec, fold, settings.classifier, arguments=settings.arguments, seed=seed, cache=cache
         )
-        male = np.nan_to_num(told.male, nan=0.5)
+        male = np.nan_to_num(predicted.male, nan=0.5)
     else:
         male = gender_probabilities(settings.classifier, manifest, cache=cache)
     return decided(male).astype(np.float32) if settings.source == BINARY else male
 
 
 def check_gender_inputs(manifest: Manifest, settings: GenderConfig, folds: Sequence[Fold]) -> None:
-    """Raise SerzooError unless :func:`gender_inputs` can tell the genders in these folds; nothing is trained."""
+    """Raise SerzooError unless :func:`gender_inputs` can predict the genders in these folds; nothing is trained."""
     if settings.source == GOLDEN:
         return
     if settings.classifier not in CLASSICAL_CLASSIFIERS:
@@ -315,12 +302,12 @@ def check_gender_inputs(manifest: Manifest, settings: GenderConfig, folds: Seque
 
 
 def _check_speakers(task: Manifest, fold: str, needed: int) -> None:
-    """Raise DataError unless a training part has speakers enough to leave some of each gender out of it.
+    """Raise DataError unless a training part has enough speakers of each gender for out-of-fold predictions.
 
     Args:
         task: the training part, labelled by gender.
-        fold: its fold, for the error message.
-        needed: speakers of each gender; with fewer no split of them serves, whatever the seed.
+        fold: name of its fold, for the error message.
+        needed: smallest number of speakers of each gender with which a split exists.
     """
     speakers = task.column("speaker")
     for index, gender in enumerate(GENDERS):
@@ -328,15 +315,14 @@ def _check_speakers(task: Manifest, fold: str, needed: int) -> None:
         if found < needed or "" in speakers:
             unknown = " and others are unknown" if "" in speakers else ""
             raise DataError(
-                f"The training part of {fold} has {found} {gender} speaker{'s' if found != 1 else ''}{unknown}; its "
-                f"recordings are judged by classifiers that have not heard their speaker, which needs {needed} known "
-                "ones of each gender"
+                f"The training part of {fold} has {found} {gender} speaker{'s' if found != 1 else ''}{unknown}; "
+                f"out-of-fold predictions of gender need {needed} known speakers of each gender"
                 + (" (2 with gender.arguments.calibrate set to false)." if needed > 2 else "; add speakers.")
             )
 
 
 def _settings(classifier: str, arguments: Mapping[str, object]) -> dict[str, object]:
-    """Return all arguments of a classifier; a wrong one shows before a recording is read."""
+    """Return all arguments of a classifier; a wrong one is refused before a recording is read."""
     return complete_arguments(classifier, {**DEFAULT_ARGUMENTS, **arguments})
 
 
@@ -352,7 +338,7 @@ def _train(
 
 
 def _score(targets: np.ndarray, male: np.ndarray) -> Scores:
-    """Score P(male) against gold genders."""
+    """Score P(male) against the corpus's genders."""
     return Scores.from_predictions(targets, decided(male).astype(np.int64), GENDERS)
 
 
@@ -362,12 +348,12 @@ def _splits(task: Manifest, n_splits: int, seed: int) -> Splits:
 
 def _speaker_folds(task: Manifest, n_folds: int, seed: int) -> list[Fold]:
     if isinstance(n_folds, bool) or not isinstance(n_folds, int) or n_folds < 2:
-        raise DataError(f"The number of folds is {n_folds!r}; give a whole number, 2 or above.")
+        raise DataError(f"n_folds is {n_folds!r}; it must be a whole number, at least 2.")
     splits = _splits(task, n_folds, seed)
     if len(splits) < n_folds:
         raise DataError(
-            f"{n_folds} speaker-disjoint folds need {n_folds} speakers of each gender, and {task.corpus} has "
-            f"{len(splits)} of one; ask for {len(splits)} folds."
+            f"{n_folds} speaker-disjoint folds need {n_folds} speakers of each gender, but {task.corpus} has only "
+            f"{len(splits)} of one gender; choose {len(splits)} folds."
         )
     return [Fold(f"fold{number:02d}", *split) for number, split in enumerate(splits, start=1)]
 
@@ -389,85 +375,14 @@ def _known_genders(manifest: Manifest) -> list[tuple[str, Path]]:
 
 
 def _gender_name(gender: str, path: Path) -> str:
-    """Return a gender of a manifest under its usual name; unknown stays unknown."""
+    """Return ``"male"`` or ``"female"`` for a gender of a manifest in any spelling; unknown ("") stays unknown."""
     if gender == "":
         return ""
     probability = male_probability(gender, f"{path}: the speaker's")
     if probability not in (0.0, 1.0):
-        raise DataError(f"{path}: the speaker's gender is {gender!r}; a classifier learns from 'male' or 'female'.")
+        raise DataError(f"{path}: the speaker's gender is {gender!r}; a classifier trains on 'male' and 'female'.")
     return GENDERS[int(probability)]
 
 
 def _accuracy(scores: Scores) -> str:
     return f"accuracy {100 * scores.war:.2f}  UAR {100 * scores.uar:.2f}  (n={scores.n})"
-
-
-_PACKAGES = ("numpy", "scipy", "librosa", "soxr", "scikit-learn", "skops")
-
-_PACKAGES_OF = {"hf": ("torch", "transformers"), "onnx": ("onnxruntime",), "xgboost": ("xgboost", "xgboost-cpu")}
-
-
-def save_gender_classifier(
-    model: ClassicalClassifier, path: str | Path, manifest: Manifest, report: GenderReport
-) -> Path | None:
-    """Write a classifier of genders, and beside it the card that says what it is.
-
-    Args:
-        model: trained on all recordings of the manifest.
-        path: a name that ends in ``.skops``; the card's is the same with the ending ``.yaml``. Old ones are replaced.
-        manifest: the recordings.
-        report: of the cross-validation of the same classifier on them.
-
-    Returns:
-        Where the card is; None for a classifier of vectors that were computed elsewhere. It has no card, since it
-        cannot hear the fixed input.
-
-    Raises:
-        ConfigError: another ending, or something else than a card is in the card's place.
-    """
-    target = local_path(path)
-    if takes_vectors(model):
-        model.save(target)
-        return None
-    spec = model.feature_spec
-    corpus = CORPORA.get(manifest.corpus) if manifest.corpus in CORPORA else None
-    output = fixed_output(GENDER_CLIP, partial(both_probabilities, model))
-
-    def card(n_bytes: int, sha256: str) -> GenderCard:
-        return GenderCard(
-            name=set_name(target),
-            summary=f"tells women's voices from men's, {model.name} on {getattr(spec, 'source', spec.kind)} features",
-            bytes=n_bytes,
-            sha256=sha256,
-            corpus=manifest.corpus,
-            source=corpus.source if corpus else "",
-            licence=corpus.licence if corpus else "",
-            protocol=f"{len(report.folds)} speaker-disjoint folds, seed {report.seed}; this one has heard all speakers",
-            scores=_card_scores(report.summary),
-            class_names=model.class_names,
-            feature_spec=spec.to_dict(),
-            versions=_versions(model),
-            input=dict(GENDER_CLIP),
-            output=output,
-        )
-
-    return save_with_card(target, model.save, card)
-
-
-def _card_scores(summary: Summary) -> dict[str, object]:
-    pooled = summary.pooled
-    return {
-        "accuracy": round(pooled.war, 6),
-        "uar": round(pooled.uar, 6),
-        "n": pooled.n,
-        "accuracy_of_folds": [round(run.war, 6) for (run,) in summary.folds],
-    }
-
-
-def _versions(model: ClassicalClassifier) -> dict[str, str]:
-    """Return the versions of the packages that a classifier's answers depend on."""
-    spec = model.feature_spec
-    source = spec.source_kind if isinstance(spec, EmbeddingSpec) else ""
-    names = [*_PACKAGES, *_PACKAGES_OF.get(source, ()), *_PACKAGES_OF.get(model.name, ())]
-    known = {name: installed_version(name) for name in names}
-    return {"serzoo": __version__, **{name: version for name, version in known.items() if version}}

@@ -66,7 +66,7 @@ def of_speakers(manifest, *speakers):
 
 
 @pytest.fixture
-def heard(monkeypatch):
+def training_speakers(monkeypatch):
     """The speakers and clips of each training, in order."""
     trainings, train = [], train_gender.train_classical
 
@@ -144,7 +144,7 @@ def test_every_seed_is_one_of_the_classifier(root, cache, tmp_path):
     assert tables[0] != tables[1]
 
 
-def test_a_target_may_be_told_by_a_simple_classifier(root, cache, tmp_path):
+def test_a_classical_classifier_predicts_any_target(root, cache, tmp_path):
     settings = dataclasses.replace(recipe(), class_names=None, target="gender")
     report = cross_validate(settings, data_root=root, run_folder=tmp_path, folds=[1, 2], cache=cache, progress=False)
     assert report.summary.pooled.class_names == GENDERS
@@ -196,14 +196,14 @@ def test_train_and_cv_take_simple_classifiers(root, tmp_path):
 # Genders
 
 
-def test_genders_are_told_on_speakers_who_were_not_heard(manifest, cache, heard):
+def test_genders_are_predicted_for_unseen_speakers(manifest, cache, training_speakers):
     report = cross_validate_gender(manifest, SPEC, n_folds=4, cache=cache)
     assert report.summary.pooled.class_names == GENDERS == ("female", "male")
     assert report.summary.pooled.n == len(manifest)
     assert report.summary.pooled.war > 0.9
     speakers = manifest.column("speaker")
     assert sorted(sum(report.test_speakers, ())) == sorted(set(speakers))
-    for fold, tested, (trained, _) in zip(report.folds, report.test_speakers, heard, strict=True):
+    for fold, tested, (trained, _) in zip(report.folds, report.test_speakers, training_speakers, strict=True):
         assert trained == set(speakers) - set(tested)
         assert set(speakers[fold.test]) == set(tested)
         assert set(manifest.column("gender")[fold.test]) == set(GENDERS)
@@ -216,7 +216,7 @@ def test_genders_are_told_on_speakers_who_were_not_heard(manifest, cache, heard)
 
 
 @pytest.mark.parametrize("classifier", ["logistic_regression", "random_forest", "xgboost", "mlp"])
-def test_every_simple_classifier_tells_genders(manifest, cache, classifier):
+def test_every_classical_classifier_predicts_genders(manifest, cache, classifier):
     arguments = {"mlp": {"hidden_layer_sizes": [8], "learning_rate_init": 0.1}}.get(classifier, {})
     report = cross_validate_gender(manifest, SPEC, classifier, n_folds=2, arguments=arguments, cache=cache)
     assert report.summary.pooled.war > 0.8
@@ -257,7 +257,7 @@ def test_a_saved_classifier_of_genders_answers_as_before(root, manifest, cache, 
         gender_probabilities(path, [], cache=cache)
 
 
-def test_another_classifier_does_not_tell_genders(manifest, cache, tmp_path):
+def test_a_classifier_of_other_classes_predicts_no_genders(manifest, cache, tmp_path):
     examples = load_examples(manifest.with_classes(CLASSES), SPEC, cache=cache)
     train_classical("svc", {}, examples, SPEC).save(tmp_path / "model.skops")
     with pytest.raises(WeightsError, match="tells neutral, angry, sad, not female and male"):
@@ -271,27 +271,27 @@ def rows_of(fold, manifest, cache):
     }
 
 
-def test_nobody_in_a_fold_is_judged_by_a_classifier_that_heard_them(manifest, cache, heard):
+def test_predictions_in_a_fold_are_for_unseen_speakers(manifest, cache, training_speakers):
     fold = get_protocol("loso-v1").folds(manifest)[2]
     genders = fold_genders(manifest, SPEC, fold, cache=cache)
     speakers, men = manifest.column("speaker"), manifest.column("gender") == "male"
     assert genders.seen == ()
     assert genders.male.shape == (len(manifest),)
     assert np.mean((genders.male > 0.5) == men) > 0.9
-    assert all("03" not in trained for trained, _ in heard)
-    *others, (whole, _) = heard
+    assert all("03" not in trained for trained, _ in training_speakers)
+    *others, (whole, _) = training_speakers
     assert whole == set(speakers) - {"03"}
     held_out = [whole - trained for trained, _ in others]
     assert sum(map(len, held_out)) == len(set.union(*held_out)) == len(whole)
 
-    # the first of the others has judged those that it had not heard, and they alone have its answers
+    # the first of the others has predicted its unseen speakers, and only they have its predictions
     unknown = np.flatnonzero(np.isin(speakers, list(held_out[0])))
     known = of_speakers(manifest, *others[0][0])
     first = train_gender_classifier(known, SPEC, cache=cache)
     np.testing.assert_allclose(genders.male[unknown], gender_probabilities(first, manifest, cache=cache)[unknown])
 
 
-def test_a_speaker_dependent_fold_says_whom_the_classifier_has_heard(manifest, cache, heard):
+def test_a_speaker_dependent_fold_names_the_seen_test_speakers(manifest, cache, training_speakers):
     shuffled = np.random.default_rng(0).permutation(len(manifest))
     fold = Fold("fold01", train=shuffled[12:], test=shuffled[:4], validation=shuffled[4:8])
     genders = fold_genders(with_column(manifest, text=""), SPEC, fold, cache=cache)
@@ -300,8 +300,8 @@ def test_a_speaker_dependent_fold_says_whom_the_classifier_has_heard(manifest, c
     assert len(genders.seen) > 1
     np.testing.assert_array_equal(np.flatnonzero(np.isnan(genders.male)), np.sort(shuffled[8:12]))
     clips = rows_of(fold, manifest, cache)
-    assert all(trained.isdisjoint(clips["test"] + clips["validation"]) for _, trained in heard)
-    assert heard[-1][1] == set(clips["train"])
+    assert all(trained.isdisjoint(clips["test"] + clips["validation"]) for _, trained in training_speakers)
+    assert training_speakers[-1][1] == set(clips["train"])
 
 
 def test_genders_of_the_test_part_are_not_looked_at(manifest, cache):
@@ -334,7 +334,7 @@ def test_one_gender_or_unknown_ones_are_refused_before_anything_is_computed(mani
         "recordings of ravdess have no gender; fill that column": with_column(
             manifest, gender=["", *manifest.column("gender")[1:]]
         ),
-        "gender is '0.7'; a classifier learns from 'male' or 'female'": with_column(manifest, gender="0.7"),
+        "gender is '0.7'; a classifier trains on 'male' and 'female'": with_column(manifest, gender="0.7"),
         "Speaker 01 of ravdess is female in some recordings and male in others": with_column(manifest, speaker="01"),
     }
     for message, wrong in cases.items():
@@ -359,7 +359,7 @@ def test_other_ways_to_write_a_gender_are_understood(manifest):
         ),
         (("01", "02", "04"), 2, "'male' has one speaker only (01)"),
         (("01", "02", "03", "04"), 2, "fold01: Calibration: '"),
-        (("01", "02", "03", "04"), 1, "The number of folds is 1; give a whole number, 2 or above."),
+        (("01", "02", "03", "04"), 1, "n_folds is 1; it must be a whole number, at least 2."),
     ],
 )
 def test_too_few_speakers_are_refused(manifest, cache, speakers, n_folds, message):

@@ -379,8 +379,8 @@ def test_genders_of_the_test_part_need_not_be_known(common, tmp_path, manifest):
 @pytest.mark.parametrize(
     ("calibrate", "women", "message"),
     [
-        (True, ["02", "04"], r"fold01 has 2 female speakers; .* needs 3 known ones .* \(2 with gender"),
-        (False, ["02"], "fold01 has 1 female speaker; .* needs 2 known ones"),
+        (True, ["02", "04"], r"fold01 has 2 female speakers; .* need 3 known speakers .* \(2 with gender"),
+        (False, ["02"], "fold01 has 1 female speaker; .* need 2 known speakers"),
     ],
 )
 def test_too_few_speakers_for_the_classifier_show_before_anything_is_written(

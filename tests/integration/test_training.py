@@ -28,7 +28,7 @@ from serzoo.training import callbacks, compiling
 from serzoo.training.callbacks import LearningRate
 from serzoo.training.evaluate import evaluate, predict_probabilities
 from serzoo.training.fit import fit
-from serzoo.training.objectives import ANSWER, Objective, TrainingNetwork
+from serzoo.training.objectives import PREDICTION, Objective, TrainingNetwork
 
 SPEC = MFCCSpec(sample_rate=16_000, n_samples=16_000, n_mfcc=13)
 SMALL = {"n_blocks": 2, "filters": 8}
@@ -177,10 +177,10 @@ class Scripted(Objective):
     term_names = ("classes",)
 
     def outputs(self, model):
-        return {ANSWER: model.output}
+        return {PREDICTION: model.output}
 
     def terms(self, targets, outputs, sample_weight):
-        return (keras.ops.mean(keras.ops.categorical_crossentropy(targets, outputs[ANSWER])),)
+        return (keras.ops.mean(keras.ops.categorical_crossentropy(targets, outputs[PREDICTION])),)
 
     def fingerprint(self):
         return str(self.losses).encode()
@@ -405,7 +405,7 @@ def test_one_hot_targets_are_refused(examples):
 def test_a_diverged_model_is_not_scored(examples):
     model = small_model(examples)
     model.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
-    with pytest.raises(WeightsError, match="timnet answers with NaN"):
+    with pytest.raises(WeightsError, match="timnet predicts NaN"):
         evaluate(model, examples)
 
 

@@ -190,7 +190,7 @@ def test_a_training_that_diverges_does_not_take_the_others_with_it(broken):
     found = fit_folds(trainings, progress=False)
     number, history = next(found)
     assert (number, len(history.records)) == (1 - broken, 2)
-    with pytest.raises(WeightsError, match="embedding_dnn answers with NaN"):
+    with pytest.raises(WeightsError, match="embedding_dnn predicts NaN"):
         next(found)
 
 

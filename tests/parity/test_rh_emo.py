@@ -328,5 +328,5 @@ def test_mixed_precision():
 
 def test_the_network_of_another_model_is_refused():
     objective = EmotionalReconstruction(untrained().training_network())
-    with pytest.raises(ConfigError, match=r"^The network that reconstructs is of another model than rh_emo; give "):
+    with pytest.raises(ConfigError, match=r"^The reconstruction network is not rh_emo.s; give "):
         fit(untrained(), pieces(), objective=objective, progress=False)

@@ -16,7 +16,7 @@ from serzoo.settings import OptimizerConfig, TrainingConfig
 from serzoo.training.anti_transfer import SIMILARITY, AntiTransfer, MapSimilarity, check_same_structure
 from serzoo.training.evaluate import predict_probabilities
 from serzoo.training.fit import fit
-from serzoo.training.objectives import ANSWER, TrainingNetwork
+from serzoo.training.objectives import PREDICTION, TrainingNetwork
 
 TRAINED = np.array([[1, 2, 3, 4], [0, 1, 1, 0]], "float32").T[None]
 PRETRAINED = np.array([[1, 0, 0, 1], [2, 2, 0, 0]], "float32").T[None]
@@ -337,7 +337,7 @@ def test_mixed_precision():
 def test_answers_stay_the_models_own():
     model = network()
     outputs = TrainingNetwork(model, AntiTransfer(network(seed=1), 2))(clips(model), training=False)
-    np.testing.assert_array_equal(outputs[ANSWER], model(clips(model)))
+    np.testing.assert_array_equal(outputs[PREDICTION], model(clips(model)))
 
 
 # What is refused ------------------------------------------------------------------------------------------------------
@@ -365,7 +365,7 @@ def test_networks_of_different_structure_are_refused(model, other, message):
         check_same_structure(network(model[0], **model[1]), network(other[0], **other[1]), 2)
 
 
-def test_what_lies_behind_the_layer_may_differ():
+def test_layers_after_the_compared_one_may_differ():
     check_same_structure(network(n_classes=3), network(n_classes=5, dropout=0.5), 13)
     check_same_structure(network("timnet", n_blocks=2), network("timnet", n_blocks=3), 2)
 
@@ -376,7 +376,7 @@ def test_other_features_are_refused():
     model = network("timnet", feature_spec=narrow)
     check_same_structure(model, network("timnet", feature_spec=longer), 1)
     check_same_structure(model, network("timnet"), 1)
-    with pytest.raises(ConfigError, match=r"^Anti-transfer between networks that hear different features \(MFCCSpec"):
+    with pytest.raises(ConfigError, match=r"^Anti-transfer between networks with different features \(MFCCSpec"):
         check_same_structure(model, network("timnet", feature_spec=wide), 1)
 
 
@@ -392,8 +392,10 @@ def test_unknown_layers_are_refused(layer):
         fit(network(), examples(network()), training=TRAINING, objective=objective, progress=False)
 
 
-def test_maps_that_hear_the_gender_are_refused():
-    with pytest.raises(ConfigError, match=r"^timnet's feature layer 1 hears the speaker's gender too.*columns to 0\.$"):
+def test_maps_that_depend_on_the_gender_input_are_refused():
+    with pytest.raises(
+        ConfigError, match=r"^timnet's feature layer 1 depends on the gender.*columns to 0\.$"
+    ):
         check_same_structure(network("timnet", gender_columns=1), network("timnet"), 1)
 
 

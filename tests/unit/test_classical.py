@@ -281,7 +281,7 @@ def test_vectors_of_another_width_are_refused() -> None:
 
 @pytest.mark.parametrize("name", ["mlp", "logistic_regression"])
 def test_a_training_that_does_not_settle_says_so(name) -> None:
-    with pytest.warns(SerzooWarning, match=f"^{name} stopped before it settled; raise max_iter in model.arguments"):
+    with pytest.warns(SerzooWarning, match=f"^{name} did not converge; raise max_iter or set scale to true in"):
         trained(name, blobs(distance=0.5), max_iter=2)
 
 

@@ -7,7 +7,7 @@ from keras import ops
 
 import serzoo
 from serzoo.layers.members import LogitsAverage
-from serzoo.training.objectives import ANSWER, Objective, TrainingNetwork
+from serzoo.training.objectives import PREDICTION, Objective, TrainingNetwork
 
 TARGETS = np.array([[1, 0, 0], [0.1, 0.8, 0.1], [0, 0.3, 0.7], [0, 0, 1]], np.float32)
 
@@ -84,10 +84,10 @@ class OfClasses(Objective):
     term_names = ("classes",)
 
     def outputs(self, model):
-        return {ANSWER: model.output}
+        return {PREDICTION: model.output}
 
     def terms(self, targets, outputs, sample_weight):
-        return (keras.losses.CategoricalCrossentropy()(targets, outputs[ANSWER]),)
+        return (keras.losses.CategoricalCrossentropy()(targets, outputs[PREDICTION]),)
 
     def fingerprint(self):
         return b""
