@@ -43,16 +43,15 @@ class Report:
     """The outcome of :func:`cross_validate`.
 
     Args:
-        recipe: what was trained.
-        protocol: how it was scored.
-        runs: the folds in the run folder that were trained at least once, in order, each with the folders
-            of its runs that are done; the scores are theirs.
-        chosen: the folders of the runs that this call asked for.
-        n_folds: how many folds the protocol has in all.
+        recipe: the recipe.
+        protocol: its protocol.
+        runs: by fold, in order, the folders of the finished runs in the run folder; the scores are theirs.
+        chosen: the folders of the runs that this call selected.
+        n_folds: number of folds of the protocol.
         summary: scores of each run, mean and standard deviation over folds, and pooled scores.
-        leakage: what training and test parts share.
-        seen: how many of the test recordings each pretrained model of the recipe was trained on; None where that is
-            not known.
+        leakage: speakers, texts and recordings shared by training and test parts.
+        n_test: number of different test recordings.
+        seen: by pretrained model of the recipe, how many of these it was trained on; None where that is unknown.
         folder: the run folder.
     """
 
@@ -63,17 +62,18 @@ class Report:
     n_folds: int
     summary: Summary
     leakage: LeakageReport
+    n_test: int
     seen: Mapping[str, int | None]
     folder: Path
 
     @property
     def fold_names(self) -> tuple[str, ...]:
-        """The folds that were trained at least once, in order."""
+        """The folds with at least one finished run, in order."""
         return tuple(self.runs)
 
     @property
     def n_runs(self) -> int:
-        """How many runs are done."""
+        """Number of finished runs."""
         return sum(map(len, self.runs.values()))
 
     @property
@@ -82,7 +82,7 @@ class Report:
         return self.n_runs == self.n_folds * self.recipe.repeats
 
     def to_dict(self) -> dict[str, object]:
-        """Return the report as plain data, without the run folder's place."""
+        """Return the report as plain data, without the path of the run folder."""
         return {
             "recipe": self.recipe.to_dict(),
             "protocol": self.protocol.name,
@@ -113,27 +113,27 @@ class Report:
         return (
             trained
             if settings.source == GOLDEN
-            else f"{trained}\nGenders: {settings.source} of {self.describe_gender_classifier()}"
+            else f"{trained}\nGenders: {settings.source}, predicted by {self.describe_gender_classifier()}"
         )
 
     def describe_gender_classifier(self) -> str:
-        """Say which classifier tells the genders, and whether it has heard the test speakers."""
+        """Return which classifier predicts the genders, and whether it was trained on test speakers, in words."""
         settings = gender_settings(self.recipe)
         if settings.classifier in list_pretrained():
-            return (
-                f"{settings.classifier}, which has heard all speakers of {pretrained_card(settings.classifier).corpus}."
-            )
+            return f"{settings.classifier}, trained on all speakers of {pretrained_card(settings.classifier).corpus}."
         if settings.classifier not in CLASSICAL_CLASSIFIERS:
-            return f"{settings.classifier}, trained before; whether it has heard the test speakers is for you to know."
-        heard = {True: "has not heard", False: "HAS heard", None: "may have heard"}[self.leakage.speaker_independent]
+            return f"{settings.classifier}; check whether test speakers were in its training."
+        seen = {True: "unseen", False: "SEEN in training", None: "unknown"}[self.leakage.speaker_independent]
         return (
             f"{settings.classifier} on {settings.features}, trained on each fold's training part; "
-            f"it {heard} the test speakers."
+            f"test speakers are {seen}."
         )
 
     def _seen(self) -> str:
         texts = (
-            f"what {source} has heard is not known" if count is None else f"{source} has heard {count} test recordings"
+            f"the training recordings of {source} are unknown"
+            if count is None
+            else f"{count} of {self.n_test} test recordings were training recordings of {source}"
             for source, count in self.seen.items()
         )
         return "".join(f"; {text}" for text in texts)
@@ -164,25 +164,24 @@ def cross_validate(
 ) -> Report:
     """Train and score a recipe on the folds of its protocol, each fold with each seed of the recipe.
 
-    An interrupted run goes on where it stopped when called again with the same run folder: what is
-    done is read from its predictions, what was running resumes after its last saved epoch, to the
-    same numbers. The report is written after each training; one seed is trained on all folds before
-    the next, so that it is soon about all of them.
+    Called again with the same run folder, an interrupted run resumes to the same numbers: finished folds are read from
+    their predictions, an unfinished training continues after its last saved epoch. The report is written after each
+    training; all folds are trained with one seed before the next, so that it soon covers all folds.
 
     Args:
         config: a recipe's name (``serzoo list``), a YAML file or a recipe.
         data_root: the corpus's folder; None only for the built-in synthetic corpus.
         test_data_root: the test corpus's folder, for cross-corpus recipes.
-        run_folder: where the results go; None for ``runs/<recipe name>``.
-        folds: which folds, counted from 1; None for all.
+        run_folder: folder of the results; None for ``runs/<recipe name>``.
+        folds: numbers of folds, counted from 1; None for all.
         changes: values to replace in the recipe, for example ``{"training.epochs": 2}``.
-        at_once: how many folds train at the same time: on Keras's JAX backend as one program, elsewhere in processes;
-            None for what is faster (:func:`serzoo.experiments.parallel.choose_at_once`).
-        cache: where features are kept; None for the default folder.
+        at_once: number of folds that train at the same time: on Keras's JAX backend as one program, elsewhere in
+            processes; None for the fastest (:func:`serzoo.experiments.parallel.choose_at_once`).
+        cache: cache of features; None for the default folder.
         progress: show progress bars.
 
     Raises:
-        SerzooError: anything wrong with the recipe, the recordings or the run folder.
+        SerzooError: the recipe, the recordings or the run folder cannot be used.
     """
     recipe = prepare_recipe(config, changes)
     check_at_once(recipe, at_once)
@@ -194,35 +193,35 @@ def cross_validate(
     hashes = hash_contents(manifest, cache)
     check_leakage(manifest, chosen, hashes, protocol)
     examples = load_examples(manifest, recipe.features, with_gender=with_gender, cache=cache, progress=progress)
-    once = _with_seed(recipe, recipe.training.seed)  # a run folder takes further seeds later
+    once = _with_seed(recipe, recipe.training.seed)  # without `repeats`: seeds may be added to a run folder later
     data = describe_data(manifest, hashes, weight_files(recipe), recipe)
     run = RunFolder.open(run_folder or Path("runs") / recipe.name, once, data)
     tasks = [
         Task(_with_seed(recipe, seed), replace(fold, name=_run_name(recipe, fold, seed)))
         for seed, fold in product(recipe.seeds, chosen)
     ]
-    left = [task for task in tasks if not _read_scores(run, [task.name], manifest, task.fold)]
+    remaining = [task for task in tasks if not _read_scores(run, [task.name], manifest, task.fold)]
     experiment = Experiment(manifest, examples, hashes, run, cache)
-    for _ in train_tasks(left, experiment, at_once, progress=progress):
+    for _ in train_tasks(remaining, experiment, at_once, progress=progress):
         _write_report(recipe, manifest, all_folds, chosen, hashes, run)
     return _write_report(recipe, manifest, all_folds, chosen, hashes, run)
 
 
 def _check_model(recipe: Recipe, manifest: Manifest, folds: Sequence[Fold]) -> bool:
-    """Return whether the recipe's model takes genders.
+    """Return whether the recipe's model has a gender input; raise SerzooError if the recipe cannot be trained.
 
-    Whatever does not fit it shows here, before anything is computed or written.
+    All checks are made here, before anything is computed or written.
     """
     if recipe.model.name in CLASSICAL_CLASSIFIERS:
         check_classical(recipe.model.name, recipe.model.arguments, manifest, folds)
         return False
     if recipe.training.waveform_augment is not None and recipe.features.n_samples is None:
         remedy = "set features.n_samples" if recipe.features.kind != "embedding" else "leave it out with embeddings"
-        raise ConfigError(f"training.waveform_augment changes clips of one length; {remedy}.")
+        raise ConfigError(f"training.waveform_augment needs clips of one length; {remedy}.")
     model = build_model(recipe, manifest)
     if gender_settings(recipe).source != GOLDEN and not model.takes_gender:
         raise ConfigError(
-            f"gender.source is {gender_settings(recipe).source}, but this {recipe.model.name} is not told the gender; "
+            f"gender.source is {gender_settings(recipe).source}, but this {recipe.model.name} has no gender input; "
             "set model.arguments.gender_columns (acrnn: gender) or leave gender.source out."
         )
     check_gender_inputs(manifest, gender_settings(recipe), folds)
@@ -239,11 +238,12 @@ def _write_report(
     hashes: Sequence[str],
     run: RunFolder,
 ) -> Report:
-    """Report on everything in the run folder that is done."""
+    """Report on all finished runs of the run folder."""
     names = {fold.name: [_run_name(recipe, fold, seed) for seed in recipe.seeds] for fold in all_folds}
     scores = {fold.name: _read_scores(run, names[fold.name], manifest, fold) for fold in all_folds}
     done = [fold for fold in all_folds if scores[fold.name]]
     protocol = get_protocol(recipe.protocol)
+    tests = [hashes[index] for index in np.unique(np.concatenate([fold.test for fold in done]))]
     report = Report(
         recipe=recipe,
         protocol=protocol,
@@ -252,7 +252,8 @@ def _write_report(
         n_folds=len(all_folds),
         summary=summarise([list(scores[fold.name].values()) for fold in done]),
         leakage=check_leakage(manifest, done, hashes, protocol),
-        seen=_seen_tests(recipe, done, hashes),
+        n_test=len(tests),
+        seen={source: count_seen(path, tests) for source, path in weight_files(recipe).items()},
         folder=run.path,
     )
     run.write_json("leakage.json", report.leakage.to_dict())
@@ -262,19 +263,19 @@ def _write_report(
 
 
 def _read_scores(run: RunFolder, names: Sequence[str], manifest: Manifest, fold: Fold) -> dict[str, Scores]:
-    """Score those runs of a fold that are done; their predictions must be about its test part."""
+    """Return the scores of a fold's finished runs; their predictions must be of its test part."""
     clips = list(zip(manifest.names, manifest.column("label"), strict=True))
     return run.read_scores(names, manifest.class_names, [clips[index] for index in fold.test])
 
 
 def derive_report(base: Report, folder: Path, tables: Mapping[str, pd.DataFrame], title: str) -> Report:
-    """Write predictions that were made of a run's, in a run folder of their own, and report on them.
+    """Write predictions that were derived from a run's into a new run folder, and report on them.
 
     Args:
-        base: the report of the run, which names recipe, protocol and leakage.
-        folder: of the new run folder.
-        tables: predictions by the name of the run's folder; a run without is left out.
-        title: of the plot.
+        base: the report of the original run, with recipe, protocol and leakage.
+        folder: the new run folder.
+        tables: predictions by the name of the run's folder; runs without predictions are left out.
+        title: title of the plot.
     """
     run, class_names = RunFolder(folder), base.summary.pooled.class_names
     for name, table in tables.items():
@@ -296,38 +297,32 @@ def derive_report(base: Report, folder: Path, tables: Mapping[str, pd.DataFrame]
     return report
 
 
-def _seen_tests(recipe: Recipe, folds: Sequence[Fold], hashes: Sequence[str]) -> dict[str, int | None]:
-    """Return how many test recordings of these folds each trained model that the recipe names has heard."""
-    tests = [hashes[index] for index in np.unique(np.concatenate([fold.test for fold in folds]))]
-    return {source: count_seen(path, tests) for source, path in weight_files(recipe).items()}
-
-
 def recipe_folds(recipe: Recipe, manifest: Manifest) -> list[Fold]:
-    """Return the folds of the recipe's protocol as it trains on them.
+    """Return the folds on which the recipe trains.
 
-    Each has a validation part if the selection rule needs one, and of the parts but the test part those speakers that
-    ``gender.train_on`` says.
+    A fold has a validation part if the selection rule needs one; training and validation parts have only the speakers
+    of the gender ``gender.train_on``.
 
     Raises:
-        DataError: the corpus cannot be split so.
+        DataError: the corpus does not allow these folds.
     """
     folds = get_protocol(recipe.protocol).folds(manifest)
     if recipe.training.selection in VALIDATION_RULES:
         fraction, seed = recipe.training.validation_fraction, recipe.training.seed
         folds = [with_validation(fold, manifest, fraction, seed) for fold in folds]
-    who = gender_settings(recipe).train_on
-    if who == "all":
+    gender = gender_settings(recipe).train_on
+    if gender == "all":
         return folds
-    if recipe.training.selection not in VALIDATION_RULES:
-        folds = [replace(fold, validation=None) for fold in folds]  # which may have no speaker of that gender
-    return [_of_one_gender(fold, manifest, who) for fold in folds]
+    if recipe.training.selection not in VALIDATION_RULES:  # an unused validation part may lack that gender
+        folds = [replace(fold, validation=None) for fold in folds]
+    return [_of_one_gender(fold, manifest, gender) for fold in folds]
 
 
 def _of_one_gender(fold: Fold, manifest: Manifest, gender: str) -> Fold:
-    """Return the fold with the speakers of one gender in its training and validation parts; its test part stays.
+    """Return the fold with the speakers of one gender in its training and validation parts; the test part is the same.
 
     Raises:
-        DataError: a gender is unknown, or a part has no speakers of this one.
+        DataError: a gender is unknown, or a part has no speaker of this gender.
     """
     wanted = decided(manifest.genders) == (gender == MALE)
     parts = {"train": fold.train} if fold.validation is None else {"train": fold.train, "validation": fold.validation}
@@ -342,12 +337,12 @@ def _of_one_gender(fold: Fold, manifest: Manifest, gender: str) -> Fold:
 
 
 def _run_name(recipe: Recipe, fold: Fold, seed: int) -> str:
-    """Return the name of the folder in which a fold is trained with a seed; further seeds come beside the first."""
+    """Return the name of the folder of a fold and seed; only further seeds are part of the name."""
     return fold.name if seed == recipe.training.seed else f"{fold.name}-seed{seed}"
 
 
 def _with_seed(recipe: Recipe, seed: int) -> Recipe:
-    """Return the recipe of one run."""
+    """Return the recipe of one run, with this seed alone."""
     return replace(recipe, repeats=1, training=replace(recipe.training, seed=seed))
 
 
@@ -355,7 +350,7 @@ def choose_folds(folds: Sequence[Fold], numbers: Sequence[int] | None, protocol:
     """Return the folds with these numbers, counted from 1, or all.
 
     Raises:
-        ConfigError: a number is not a fold's.
+        ConfigError: there is no fold of that number, or no number.
     """
     if numbers is None:
         return list(folds)

@@ -1,4 +1,4 @@
-"""One fold of a cross-validation: what it is told, its training, its predictions, and what it leaves behind."""
+"""One fold of a cross-validation: its gender input, training, predictions and files."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """A fold to train on.
+    """A fold to train with one seed.
 
     Args:
-        recipe: what to train, with its first seed.
-        fold: the parts, under the name of the folder to write.
+        recipe: the recipe, with this seed.
+        fold: the parts; the fold's name is the name of its folder.
     """
 
     recipe: Recipe
@@ -49,12 +49,12 @@ class Task:
 
     @property
     def name(self) -> str:
-        """Name of the fold's folder."""
+        """Name of the folder."""
         return self.fold.name
 
     @property
     def parts(self) -> dict[str, np.ndarray]:
-        """The recordings to train on (``"train"``) and, where the selection rule asks for a part, of that one."""
+        """Indices of the training recordings (``"train"``) and of the part that the selection rule scores, if any."""
         rule, parts = self.recipe.training.selection, {"train": self.fold.train}
         if rule in VALIDATION_RULES and self.fold.validation is not None:
             parts["validation"] = self.fold.validation
@@ -63,14 +63,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What the folds of a cross-validation have in common.
+    """The data of all folds of a cross-validation.
 
     Args:
         manifest: all recordings.
         examples: their features.
-        hashes: of each recording's audio.
+        hashes: content hash of each recording's audio.
         run: the run folder.
-        cache: where features are kept; None for the default folder.
+        cache: cache of features; None for the default folder.
     """
 
     manifest: Manifest
@@ -80,7 +80,7 @@ class Experiment:
     cache: FeatureCache | None = None
 
     def with_gender_inputs(self, task: Task) -> Experiment:
-        """Return the experiment with the genders that a fold's model is told."""
+        """Return the experiment with the gender inputs of a fold."""
         settings = gender_settings(task.recipe)
         if settings.source == GOLDEN:
             return self
@@ -95,10 +95,10 @@ def train_fold(
     """Train on a fold's training part, predict its test part and write the fold's folder.
 
     Args:
-        task: the fold and what to train.
-        experiment: what it has in common with the others.
+        task: the fold and its recipe.
+        experiment: the data of all folds.
         progress: show a progress bar.
-        model_pool: where the folds before left their network compiled.
+        model_pool: shares a compiled network between folds.
     """
     recipe, run = task.recipe, experiment.run
     if recipe.model.name in CLASSICAL_CLASSIFIERS:
@@ -122,7 +122,7 @@ def train_fold(
 
 
 def _train_classical_fold(task: Task, experiment: Experiment) -> None:
-    """Do what :func:`train_fold` does with a simple classifier, which has no epochs to draw or to resume from."""
+    """Train and write a fold of a classical classifier; it has no epochs to plot or to resume from."""
     recipe, fold, run = task.recipe, task.fold, experiment.run
     model = train_classical(
         recipe.model.name,
@@ -142,24 +142,26 @@ def _train_classical_fold(task: Task, experiment: Experiment) -> None:
 def write_fold(
     task: Task, experiment: Experiment, model: SERModel, history: History, *, model_pool: ModelPool | None = None
 ) -> None:
-    """Write a fold's model, history, representation, plots, versions and, last, its predictions.
+    """Write a fold's model, history, embeddings, plots, versions and, last, its predictions.
+
+    Predictions mark a fold as finished, so everything else is written before them.
 
     Args:
         task: the fold.
-        experiment: with the genders that the model was told.
-        model: trained.
-        history: of its training.
-        model_pool: where a network that answers may be compiled already.
+        experiment: the data of all folds, with the fold's gender inputs.
+        model: the trained model.
+        history: the history of its training.
+        model_pool: may have a compiled network to predict with.
 
     Raises:
         WeightsError: the model predicts NaN; nothing is written.
     """
-    answering, embedding_model = (model_pool or ModelPool()).for_prediction(model)
+    predictor, embedding_model = (model_pool or ModelPool()).for_prediction(model)
     fold, run = task.fold, experiment.run
     folder, test = run.fold(fold.name), experiment.examples.select(fold.test)
-    probabilities = predict_probabilities(answering, test)  # before anything is written: the training may have diverged
-    heard = np.concatenate([fold.train] if fold.validation is None else [fold.train, fold.validation])
-    write_model(task.recipe, run, fold.name, model, history, [experiment.hashes[index] for index in heard])
+    probabilities = predict_probabilities(predictor, test)  # first of all: it raises if the training diverged
+    seen = np.concatenate([fold.train] if fold.validation is None else [fold.train, fold.validation])
+    write_model(task.recipe, run, fold.name, model, history, [experiment.hashes[index] for index in seen])
     embedding = embed(embedding_model, test)
     with moved_into_place(folder / "embedding.npy") as part:
         np.save(part, embedding)
@@ -169,20 +171,20 @@ def write_fold(
 
 
 def write_model(
-    recipe: Recipe, run: RunFolder, name: str, model: SERModel, history: History, heard: Sequence[str]
+    recipe: Recipe, run: RunFolder, name: str, model: SERModel, history: History, seen: Sequence[str]
 ) -> None:
-    """Write a trained model, what it has heard, its history and versions.
+    """Write a trained model, its provenance, history and versions.
 
     Args:
-        recipe: what was trained.
+        recipe: the recipe.
         run: the run folder.
-        name: of the folder in it.
-        model: trained.
-        history: of its training.
-        heard: hashes of the audio it was trained and validated on.
+        name: name of the folder in it.
+        model: the trained model.
+        history: the history of its training.
+        seen: content hashes of the recordings of its training and validation parts.
     """
     folder = run.fold(name)
-    write_provenance(folder, heard, weight_files(recipe).values())
+    write_provenance(folder, seen, weight_files(recipe).values())
     with moved_into_place(folder / "model.keras") as part:
         model.without_training_state().save(part)
     write_table(folder / "history.csv", history.table())
@@ -191,18 +193,18 @@ def write_model(
 
 
 def forget_states(folder: Path) -> None:
-    """Delete what a training would resume from, once all of it that is kept has been written."""
+    """Delete the states of a finished training, also those of its stages."""
     for state in folder.rglob("state.npz"):
         state.unlink()
 
 
 def gender_settings(recipe: Recipe) -> GenderConfig:
-    """Return what the recipe makes of genders; without a word about it, what the corpus states."""
+    """Return the recipe's gender settings; by default genders are those of the corpus."""
     return recipe.gender or GenderConfig()
 
 
 def weight_files(recipe: Recipe) -> dict[str, Path]:
-    """Return the files of the trained models that a training depends on, by the recipe's names for them."""
+    """Return the files of the trained models on which a training depends, by their names in the recipe."""
     files = {source: model_file(source) for source in recipe.weight_files}
     settings = gender_settings(recipe)
     if settings.source == GOLDEN or settings.classifier in CLASSICAL_CLASSIFIERS:
@@ -217,9 +219,9 @@ def prediction_table(
 
     Args:
         manifest: all recordings.
-        indices: positions of the clips, (n,).
-        probabilities: of each class for them, (n, n_classes).
-        genders: the probabilities that the clips' speakers are male, (n,), if the model was told them.
+        indices: indices of the clips, (n,).
+        probabilities: probability of each class, (n, n_classes).
+        genders: gender input of the model, P(male), (n,); None without one.
     """
     import pandas as pd
 

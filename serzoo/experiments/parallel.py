@@ -1,9 +1,8 @@
-"""Folds one after another or at the same time: as one program on JAX, elsewhere in processes."""
+"""Train folds one after another or at the same time: as one program on JAX, elsewhere in processes."""
 
 from __future__ import annotations
 
 import importlib.util
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
@@ -11,41 +10,42 @@ from functools import cache
 import keras
 
 from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS
-from serzoo.errors import ConfigError, SerzooWarning, WeightsError
+from serzoo.errors import ConfigError, WeightsError
 from serzoo.experiments.folds import Experiment, Task, train_fold, write_fold
-from serzoo.experiments.processes import quietly, stderr_closed
+from serzoo.experiments.processes import run_in_processes
 from serzoo.experiments.run_folder import RunFolder
 from serzoo.experiments.stages import build_model
 from serzoo.recipes import Recipe
 from serzoo.training.callbacks import ProgressBar
 from serzoo.training.compiling import ModelPool
 
-_WORTH_A_PROCESS = 20_000
-"""Segments that each fold must see in its epochs so that starting a process and compiling in it pays."""
+_MIN_SEGMENTS = 20_000
+"""Segments times epochs above which a fold's training takes longer than starting a process and compiling in it."""
 
 _LARGE = 2_000_000
-"""Weights of a network whose matrix products keep all cores busy without a second process."""
+"""Number of weights above which one network's matrix products keep all cores busy."""
 
 
 def train_tasks(
     tasks: Sequence[Task], experiment: Experiment, at_once: int | None = None, *, progress: bool = True
 ) -> Iterator[Task]:
-    """Train on folds and write their folders.
+    """Train folds and write their folders.
 
     Args:
         tasks: the folds, all of one recipe but for the seed.
-        experiment: what they have in common.
-        at_once: how many train at the same time; None for what :func:`choose_at_once` says.
+        experiment: the manifest, features and run folder of all folds.
+        at_once: number of folds that train at the same time; None for :func:`choose_at_once`.
         progress: show progress bars.
 
     Yields:
-        Each fold when it is done, not always in order.
+        Each fold when it is finished, not always in order.
     """
     if not tasks:
         return
     n_at_once = min(len(tasks), choose_at_once(tasks, experiment) if at_once is None else at_once)
+    # Without TensorFlow there is no tf.data pipeline, so a single fold is trained by the JAX program as well.
     if _on_jax() and _obstacle(tasks[0].recipe) is None and (n_at_once > 1 or not _has_tensorflow()):
-        yield from _as_programs(tasks, experiment, n_at_once, progress)
+        yield from _in_jax_programs(tasks, experiment, n_at_once, progress)
     elif n_at_once > 1:
         yield from _in_processes(tasks, experiment, n_at_once, progress)
     else:
@@ -56,7 +56,7 @@ def train_tasks(
 
 
 def check_at_once(recipe: Recipe, at_once: int | None) -> None:
-    """Raise ConfigError unless as many folds of the recipe can train at the same time."""
+    """Raise ConfigError unless ``at_once`` folds of the recipe can train at the same time."""
     if at_once is None:
         return
     if isinstance(at_once, bool) or not isinstance(at_once, int) or at_once < 1:
@@ -64,7 +64,7 @@ def check_at_once(recipe: Recipe, at_once: int | None) -> None:
     obstacle = _obstacle(recipe)
     if at_once > 1 and not _on_jax() and _has_accelerator():
         raise ConfigError(
-            f"at_once is {at_once}, but processes would fight for one accelerator; leave at_once out, "
+            f"at_once is {at_once}, but processes cannot share one accelerator; leave at_once out, "
             "or run on JAX (KERAS_BACKEND=jax), where folds are one program."
         )
     if at_once > 1 and _on_jax() and obstacle is not None:
@@ -75,12 +75,11 @@ def check_at_once(recipe: Recipe, at_once: int | None) -> None:
 
 
 def choose_at_once(tasks: Sequence[Task], experiment: Experiment) -> int:
-    """Return how many folds to train at the same time so that all are done soonest.
+    """Return the number of folds to train at the same time for the shortest total time.
 
-    On JAX all of them that have one seed if there is an accelerator. On a CPU as many as there are cores, in processes
-    of one thread each: small networks gain less from a second thread than a second fold does. One after another where a
-    process would cost more than it brings, where one network keeps all cores busy (docs/performance.md), and on an
-    accelerator that is not JAX's.
+    With JAX and an accelerator: all folds of one seed. On a CPU with TensorFlow: one per core, in processes of one
+    thread each, since a second fold gains more than a second thread for a small network. Otherwise, and where
+    trainings are short or one network keeps all cores busy (docs/performance.md): one after another.
     """
     recipe = tasks[0].recipe
     if _on_jax() and _has_accelerator() and _obstacle(recipe) is None:
@@ -90,20 +89,20 @@ def choose_at_once(tasks: Sequence[Task], experiment: Experiment) -> int:
     from joblib import cpu_count
 
     n_segments = int(experiment.examples.counts[tasks[0].fold.train].sum())
-    is_long = n_segments * recipe.training.epochs >= _WORTH_A_PROCESS
+    is_long = n_segments * recipe.training.epochs >= _MIN_SEGMENTS
     is_small = build_model(recipe, experiment.manifest).count_params() < _LARGE
     return min(cpu_count(), len(tasks)) if is_long and is_small else 1
 
 
 def _obstacle(recipe: Recipe) -> str | None:
-    """Return what of a recipe no program of many folds does, or None."""
+    """Return the part of a recipe that cannot be trained as one program of several folds, or None."""
     obstacles = {
-        f"a simple classifier ({recipe.model.name})": recipe.model.name in CLASSICAL_CLASSIFIERS,
+        f"a classical classifier ({recipe.model.name})": recipe.model.name in CLASSICAL_CLASSIFIERS,
         "anti_transfer": recipe.anti_transfer is not None,
         "rh_emo": recipe.rh_emo is not None,
         "training.waveform_augment": recipe.training.waveform_augment is not None,
     }
-    return next((name for name, is_there in obstacles.items() if is_there), None)
+    return next((name for name, is_set in obstacles.items() if is_set), None)
 
 
 def _on_jax() -> bool:
@@ -118,7 +117,7 @@ def _has_tensorflow() -> bool:
     return importlib.util.find_spec("tensorflow") is not None
 
 
-def _as_programs(tasks: Sequence[Task], experiment: Experiment, n_at_once: int, progress: bool) -> Iterator[Task]:
+def _in_jax_programs(tasks: Sequence[Task], experiment: Experiment, n_at_once: int, progress: bool) -> Iterator[Task]:
     """Train ``n_at_once`` folds as one program, then the next ones."""
     from serzoo.training.jax_folds import Training, fit_folds
 
@@ -141,7 +140,7 @@ def _as_programs(tasks: Sequence[Task], experiment: Experiment, n_at_once: int, 
         for number, history in fit_folds(trainings, model_pool=model_pool, progress=progress, title=title):
             try:
                 write_fold(group[number], experiments[number], trainings[number].model, history, model_pool=model_pool)
-            except WeightsError as error:  # the other folds are as good as if it were not there
+            except WeightsError as error:  # raised at the end: the other folds are not affected
                 diverged.append(error)
                 continue
             yield group[number]
@@ -151,42 +150,27 @@ def _as_programs(tasks: Sequence[Task], experiment: Experiment, n_at_once: int, 
 
 def _in_processes(tasks: Sequence[Task], experiment: Experiment, n_at_once: int, progress: bool) -> Iterator[Task]:
     """Train each fold in one of ``n_at_once`` processes that share the cores."""
-    from joblib import Parallel, cpu_count, delayed, parallel_config
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
-
-    threads = max(1, cpu_count() // n_at_once)
-    settled = replace(
-        experiment, run=RunFolder(experiment.run.path.resolve())
-    )  # a kept process has a folder of its own
+    # joblib reuses worker processes, whose working directory may be another one: the path must be absolute.
+    experiment = replace(experiment, run=RunFolder(experiment.run.path.resolve()))
+    calls = [(task, experiment) for task in tasks]
     bar = ProgressBar(f"folds, {n_at_once} at a time", len(tasks))
     if progress:
         bar.on_train_begin()
     try:
-        with parallel_config("loky", n_jobs=n_at_once, inner_max_num_threads=threads):
-            with stderr_closed():  # to read a task is to import TensorFlow, which has notes to print
-                done = Parallel(return_as="generator_unordered")(
-                    delayed(quietly)(_train_in_process, task, settled, threads=threads) for task in tasks
-                )
-            for number, (task, messages) in enumerate(done):
-                for message in messages:
-                    warnings.warn(f"{task.name}: {message}", SerzooWarning, stacklevel=2)
-                if progress:
-                    bar.on_epoch_end(number)
-                yield task
-    except TerminatedWorkerError:
-        raise ConfigError(
-            f"A process that trained a fold was ended, as happens when memory runs out; lower at_once, {n_at_once} now."
-        ) from None
+        finished = run_in_processes(_train_in_process, calls, [task.name for task in tasks], n_at_once)
+        for n_before, (number, _) in enumerate(finished):
+            if progress:
+                bar.on_epoch_end(n_before)
+            yield tasks[number]
     finally:
         bar.stop()
 
 
-def _train_in_process(task: Task, experiment: Experiment) -> Task:
-    train_fold(task, experiment, progress=False, model_pool=_own_workbench())
-    return task
+def _train_in_process(task: Task, experiment: Experiment) -> None:
+    train_fold(task, experiment, progress=False, model_pool=_process_model_pool())
 
 
 @cache
-def _own_workbench() -> ModelPool:
-    """Return this process's model_pool: the folds that it trains share a compiled network."""
+def _process_model_pool() -> ModelPool:
+    """Return the model pool of this worker process."""
     return ModelPool()

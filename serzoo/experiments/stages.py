@@ -1,4 +1,4 @@
-"""One training of a recipe: its stages one after another, and the feature layers that anti-transfer chooses from."""
+"""Train a recipe's model in stages, and choose the feature layer of anti-transfer."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from serzoo.zoo import build, check_arguments, load
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of a training, which starts from the weights that the one before it chose.
+    """A stage of a training; it starts from the selected weights of the stage before.
 
     Args:
         training: its settings.
-        objective: what it minimises; None for the cross-entropy of the classes.
-        name: of its folder below the fold's, unless it is the last: that one is the fold's own.
+        objective: its loss; None for the cross-entropy of the classes.
+        name: name of its folder below the fold's; the last stage has none and uses the fold's own.
     """
 
     training: TrainingConfig
@@ -41,12 +41,12 @@ class Stage:
 
 
 def build_model(recipe: Recipe, manifest: Manifest) -> SERModel:
-    """Return the recipe's model for the manifest's classes, the same weights every time.
+    """Return the recipe's model for the manifest's classes, with weights initialised by the recipe's seed.
 
     Raises:
-        UnknownNameError: an argument that the model does not have.
-        ConfigError: an argument out of range.
-        WeightsError: the recipe starts from weights that cannot be read or do not fit.
+        UnknownNameError: the model has no such argument.
+        ConfigError: an argument is out of range.
+        WeightsError: the initial weights cannot be read or do not fit.
     """
     check_arguments(recipe.model.name, recipe.model.arguments)
     keras.backend.clear_session()
@@ -63,18 +63,18 @@ def build_model(recipe: Recipe, manifest: Manifest) -> SERModel:
 
 
 def take_weights(model: SERModel, initial: InitialWeights) -> None:
-    """Give layers of ``model`` the weights of the layers of the same names in a trained model.
+    """Copy the weights of layers of a trained model to the layers of the same names in ``model``.
 
     Raises:
-        ConfigError: a model of another kind, and no layers are named.
-        UnknownNameError: a layer that one of the models does not have, or no such file.
-        WeightsError: a layer's weights are of other shapes, or the file cannot be read.
+        ConfigError: the trained model is of another kind, and no layers are named.
+        UnknownNameError: one of the models has no such layer, or there is no such file.
+        WeightsError: a layer's weights have other shapes, or the file cannot be read.
     """
     source = _load(initial.model, "initial.model")
     if initial.layers is None and type(source) is not type(model):
         raise ConfigError(
-            f"initial.model {initial.model} is a {source.name}, the model to train a {model.name}; "
-            "name the layers to take over in initial.layers."
+            f"initial.model {initial.model} is a {source.name}, but the model to train is a {model.name}; "
+            "name the layers to copy in initial.layers."
         )
     for name in initial.layers or [layer.name for layer in model.layers]:
         theirs, own = (_layer(network, name).get_weights() for network in (source, model))
@@ -82,7 +82,7 @@ def take_weights(model: SERModel, initial: InitialWeights) -> None:
         if shapes[0] != shapes[1]:
             raise WeightsError(
                 f"Layer {name!r} of {initial.model} has weights of shapes {shapes[0]}, {model.name}'s {shapes[1]}; "
-                "name the layers to take over in initial.layers, or build the model alike."
+                "name the layers to copy in initial.layers, or build the model with the same arguments."
             )
         _layer(model, name).set_weights(theirs)
 
@@ -95,11 +95,11 @@ def _layer(network: SERModel, name: str) -> keras.layers.Layer:
 
 
 def check_stages(recipe: Recipe, model: SERModel) -> None:
-    """Raise SerzooError if a stage of the recipe's training cannot be; nothing is trained.
+    """Raise SerzooError if a stage of the recipe's training is impossible; nothing is trained.
 
     Raises:
-        ConfigError: networks of different structure, no such feature layer, RH-Emo's stages for another model, a
-            precision for blocks or new statistics for a normalisation that it does not have.
+        ConfigError: networks of different structure, no such feature layer, RH-Emo's stages for another model, or
+            ``precision`` or ``precise_norm`` for a model without such layers.
         UnknownNameError, WeightsError: a pretrained network cannot be read.
     """
     set_precision(model, recipe.training.precision)
@@ -113,14 +113,14 @@ def check_stages(recipe: Recipe, model: SERModel) -> None:
 
 
 def train(recipe: Recipe, manifest: Manifest, folder: Path, **fit_arguments: Any) -> tuple[SERModel, History]:
-    """Train the recipe's model stage by stage; of several anti-transfer layers keep the best on the validation part.
+    """Train the recipe's model in stages; of several anti-transfer layers keep the best on the validation part.
 
     Args:
-        recipe: what to train.
-        manifest: names the classes.
-        folder: of the fold. Each layer has a folder in it, and each stage but the last, with the state to resume
-            from and its history; ``layers.csv`` compares the layers.
-        fit_arguments: of :func:`serzoo.training.fit.fit`, ``data`` and ``title`` among them.
+        recipe: the recipe.
+        manifest: the recordings, with the class names.
+        folder: the fold's folder. It has a folder for each layer and for each stage but the last, with the state to
+            resume from and the history; ``layers.csv`` compares the layers.
+        fit_arguments: arguments of :func:`serzoo.training.fit.fit`, ``data`` and ``title`` among them.
 
     Returns:
         The trained model and the history of its last stage.
@@ -146,7 +146,7 @@ def train(recipe: Recipe, manifest: Manifest, folder: Path, **fit_arguments: Any
 
 
 def _layers(recipe: Recipe) -> tuple[int | None, ...]:
-    """Return the feature layers to train with; None is a training without anti-transfer."""
+    """Return the feature layers of anti-transfer; (None,) without anti-transfer."""
     return (None,) if recipe.anti_transfer is None else recipe.anti_transfer.layers
 
 
@@ -157,7 +157,7 @@ def _pretrained(recipe: Recipe) -> list[SERModel]:
 
 
 def _load(source: str, setting: str) -> SERModel:
-    """Return a trained model; an error says which setting names it."""
+    """Return a trained model; an error message starts with the setting that names it."""
     try:
         return load(source).model
     except SerzooError as error:
@@ -172,7 +172,7 @@ def _train_stages(
     folder: Path,
     fit_arguments: Mapping[str, Any],
 ) -> tuple[SERModel, History]:
-    """Train with one anti-transfer layer, or without."""
+    """Train all stages, with one anti-transfer layer or without."""
     model = build_model(recipe, manifest)
     *earlier, last = _stages(recipe, model, pretrained, layer)
     for stage in earlier:
@@ -193,7 +193,7 @@ def _stages(recipe: Recipe, model: SERModel, pretrained: Sequence[SERModel], lay
 
 
 def _rh_emo_stages(settings: RHEmoConfig, training: TrainingConfig, model: SERModel) -> list[Stage]:
-    """Return the reconstruction, then the recognition; both train one network."""
+    """Return the stages of reconstruction and recognition; both train one network."""
     if not isinstance(model, RHEmo):
         raise ConfigError(f"rh_emo is set, but the model is {model.name}; leave it out or set model.name to rh_emo.")
     weights = {name: getattr(settings, name) for name in ("alpha", "beta", "beta_class", "beta_vad")}

@@ -1,15 +1,14 @@
-"""Frozen representations compared: every corpus, with every embedding, under every classifier, on the same folds."""
+"""Compare frozen representations: each corpus, embedding and classifier is cross-validated on the same folds."""
 
 from __future__ import annotations
 
 import re
-import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,30 +16,28 @@ from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS
 from serzoo.data import load_corpus
 from serzoo.data.cache import FeatureCache
 from serzoo.data.examples import load_examples
-from serzoo.errors import ConfigError, SerzooWarning, unknown_name
-from serzoo.experiments.processes import quietly
+from serzoo.errors import ConfigError, unknown_name
+from serzoo.experiments.cross_validate import Report, cross_validate
+from serzoo.experiments.processes import run_in_processes
 from serzoo.features.spec import EmbeddingSpec
 from serzoo.files import write_whole
 from serzoo.recipes import Recipe, load_recipe
 from serzoo.settings import ModelConfig
 
-if TYPE_CHECKING:
-    from serzoo.experiments.cross_validate import Report
-
 NETWORK = "embedding_dnn"
-"""The classifier that is a network of the zoo; the others are simple classifiers."""
+"""The classifier that is a network of the zoo; the others are classical classifiers."""
 
 SCORES = ("UAR", "WAR")
-"""What the table gives of each corpus."""
+"""Columns of the table for each corpus."""
 
 SCALED = {NETWORK: {"normalization": "real-frames"}}
-"""What brings each value to zero mean and unit deviation over the training part; of simple classifiers ``scale``."""
+"""Arguments that standardise each value over the training part; for classical classifiers it is ``scale``."""
 
-_DECIDED = (
+_SET_BY_THE_STUDY = (
     "name", "corpus", "test_corpus", "features", "protocol", "model.name", "model.arguments.scale",
     "model.arguments.normalization",
 )  # fmt: skip
-_SHOWN = 60  # last characters of a representation's name in a folder's
+_SHOWN = 60  # number of last characters of a representation's name in a folder name
 
 
 @dataclass(frozen=True)
@@ -48,10 +45,10 @@ class Cell:
     """One cross-validation of a study.
 
     Args:
-        corpus: its name.
+        corpus: name of the corpus.
         features: the representation.
-        classifier: ``embedding_dnn`` or a simple classifier.
-        scaled: whether each value is brought to zero mean and unit deviation over the training part.
+        classifier: ``embedding_dnn`` or a classical classifier.
+        scaled: whether each value is standardised (zero mean, unit deviation over the training part).
     """
 
     corpus: str
@@ -61,7 +58,7 @@ class Cell:
 
     @property
     def row(self) -> tuple[str, str]:
-        """What names its row of the table: the representation, and the classifier with what is done before it."""
+        """The first two columns of its row in the table: representation and classifier."""
         layer = "" if self.features.layer is None else f" layer {self.features.layer}"
         return f"{self.features.source}{layer}", f"{self.classifier}, scaled" if self.scaled else self.classifier
 
@@ -72,12 +69,12 @@ class Cell:
         return Path(self.corpus, f"{source[-_SHOWN:]}-{classifier}-{self.features.digest()}")
 
     def recipe(self, protocol: str, seed: int, changes: Mapping[str, object] = MappingProxyType({})) -> Recipe:
-        """Return what is trained: the zoo's recipe of this classifier, with the cell's corpus and features.
+        """Return the zoo's recipe for this classifier with the cell's corpus and features.
 
         Args:
-            protocol: its name.
-            seed: of the classifier.
-            changes: values to replace in it.
+            protocol: name of the protocol.
+            seed: seed of the classifier.
+            changes: values to replace in the recipe.
         """
         base = load_recipe(f"{NETWORK if self.classifier == NETWORK else 'svc'}-ravdess-mfcc")
         arguments = SCALED.get(self.classifier, {"scale": True}) if self.scaled else {}
@@ -98,8 +95,8 @@ class FrozenStudy:
     """The outcome of :func:`study_frozen`.
 
     Args:
-        protocol: of all cells.
-        reports: what :func:`serzoo.cross_validate` reports of each cell, rows of the table one after another.
+        protocol: protocol of all cells.
+        reports: report of each cell, in the order of the table's rows.
     """
 
     protocol: str
@@ -111,7 +108,7 @@ class FrozenStudy:
         return list(dict.fromkeys(cell.corpus for cell in self.reports))
 
     def table(self) -> list[dict[str, Any]]:
-        """Return the rows: features, classifier, UAR and WAR of each corpus in percent, and of several their means."""
+        """Return the rows: features, classifier, UAR and WAR in percent for each corpus, and means over corpora."""
         rows: dict[tuple[str, str], dict[str, Any]] = {}
         for cell, report in self.reports.items():
             row = rows.setdefault(cell.row, {"features": cell.row[0], "classifier": cell.row[1]})
@@ -151,51 +148,52 @@ def study_frozen(
 ) -> FrozenStudy:
     """Cross-validate classifiers on frozen representations of whole recordings.
 
-    Each cell is a run folder that :func:`serzoo.cross_validate` writes, below the study's; what is done there is not
-    done again. Cells run side by side, one process per core; what they warn of is said at the end.
+    Each cell has a run folder of :func:`serzoo.cross_validate` below the study's; finished cells are not trained again.
+    Cells run at the same time, one process per core.
 
     Args:
         corpora: folders by corpus name.
         features: the representations.
-        classifiers: ``embedding_dnn`` and simple classifiers, by name.
-        scaled: whether values are standardised by the training part: (False,), (True,) or both.
-        protocol: of all cells.
-        seed: of every classifier.
-        changes: values to replace in every cell's recipe, for example ``{"model.arguments.C": 1.0}``; those of
-            ``training``, but for its seed, in those of ``embedding_dnn`` where it is among the classifiers.
-        run_folder: where the cells' run folders go, and ``table.md``.
-        jobs: processes; None for one per core.
-        cache: where vectors are kept; None for the default folder.
-        progress: show a progress bar while vectors are made.
+        classifiers: names of classifiers: ``embedding_dnn`` and classical classifiers.
+        scaled: whether values are standardised over the training part: (False,), (True,) or both.
+        protocol: protocol of all cells.
+        seed: seed of every classifier.
+        changes: values to replace in every recipe, for example ``{"model.arguments.C": 1.0}``; if ``embedding_dnn`` is
+            among the classifiers, those of ``training`` but for its seed apply to it alone.
+        run_folder: folder of the cells' run folders and of ``table.md``.
+        jobs: number of processes; None for one per core.
+        cache: cache of embeddings; None for the default folder.
+        progress: show a progress bar while embeddings are computed.
 
     Returns:
-        The reports, and the table of Stanea et al., "An analysis of large speech models-based representations for
-        speech emotion recognition", 2023, table II.
+        The reports, with a table like that of Stanea et al., "An analysis of large speech models-based representations
+        for speech emotion recognition", 2023, table II.
 
     Raises:
         UnknownNameError: an unknown corpus, classifier or protocol.
-        ConfigError: nothing to compare, no number of processes, or a change of what is compared.
-        SerzooError: as :func:`serzoo.cross_validate` raises.
+        ConfigError: nothing to compare, no number of processes, or a change to a value that the study sets.
+        SerzooError: as :func:`serzoo.cross_validate`.
     """
-    from joblib import Parallel, cpu_count, delayed, parallel_config
+    from joblib import cpu_count
 
     cells = _cells(corpora, features, classifiers, scaled)
     if jobs is not None and jobs < 1:
         raise ConfigError(f"jobs is {jobs}; it must be at least 1, or None for one per core.")
     n_jobs = min(jobs or cpu_count(), len(cells))
     recipes = [cell.recipe(protocol, seed, _own_changes(cell, classifiers, changes or {})) for cell in cells]
-    for corpus, spec in product(corpora, features):  # all cells take them from the cache
+    for corpus, spec in product(corpora, features):  # computed once, here; the processes read the cache
         load_examples(load_corpus(corpus, corpora[corpus]), spec, cache=cache, progress=progress)
-    call = _as_they_come if n_jobs == 1 else quietly
-    with parallel_config("loky", n_jobs=n_jobs):
-        trained = Parallel()(
-            delayed(call)(_cross_validate, recipe, corpora[cell.corpus], Path(run_folder) / cell.folder, cache)
-            for cell, recipe in zip(cells, recipes, strict=True)
-        )
-    for cell, (_, messages) in zip(cells, trained, strict=True):
-        for message in messages:
-            warnings.warn(f"{cell.corpus}, {', '.join(cell.row)}: {message}", SerzooWarning, stacklevel=2)
-    study = FrozenStudy(protocol, {cell: report for cell, (report, _) in zip(cells, trained, strict=True)})
+    calls = [
+        (recipe, corpora[cell.corpus], Path(run_folder) / cell.folder, cache)
+        for cell, recipe in zip(cells, recipes, strict=True)
+    ]
+    if n_jobs == 1:
+        reports = {cell: _cross_validate(*call) for cell, call in zip(cells, calls, strict=True)}
+    else:
+        names = [f"{cell.corpus}, {', '.join(cell.row)}" for cell in cells]
+        trained = run_in_processes(_cross_validate, calls, names, n_jobs, in_order=True)
+        reports = {cells[number]: report for number, report in trained}
+    study = FrozenStudy(protocol, reports)
     write_whole(Path(run_folder) / "table.md", study.to_markdown())
     return study
 
@@ -203,7 +201,7 @@ def study_frozen(
 def _cells(
     corpora: Iterable[str], features: Sequence[EmbeddingSpec], classifiers: Sequence[str], scaled: Iterable[bool]
 ) -> list[Cell]:
-    """Return all cells, a row of the table after the other."""
+    """Return all cells, row by row."""
     for classifier in classifiers:
         if classifier not in (NETWORK, *CLASSICAL_CLASSIFIERS):
             raise unknown_name("classifier of a study", classifier, [NETWORK, *CLASSICAL_CLASSIFIERS])
@@ -211,18 +209,17 @@ def _cells(
     cells = [Cell(corpus, spec, classifier, scale) for spec, classifier, scale, corpus in rows]
     if not cells:
         raise ConfigError(
-            "A study needs a corpus, features, a classifier, and scaled or not; give at least one of each."
+            "A study needs a corpus, features, a classifier and a value of scaled; give at least one of each."
         )
     return cells
 
 
 def _own_changes(cell: Cell, classifiers: Iterable[str], changes: Mapping[str, object]) -> dict[str, object]:
-    """Return the changes that are for a cell: how a network is trained is nothing to a simple classifier beside it."""
+    """Return the changes for a cell: a network's training settings do not apply to classical classifiers."""
     for key in changes:
-        if any(f"{key}.".startswith(f"{name}.") or name.startswith(f"{key}.") for name in _DECIDED):
+        if any(f"{key}.".startswith(f"{name}.") or name.startswith(f"{key}.") for name in _SET_BY_THE_STUDY):
             raise ConfigError(
-                f"{key} is for the study to set, or its table would say something else than its cells; "
-                "choose its corpora, features, classifiers, scaling and protocol."
+                f"{key} is set by the study; choose its corpora, features, classifiers, scaling and protocol instead."
             )
     if cell.classifier == NETWORK or NETWORK not in classifiers:
         return dict(changes)
@@ -231,11 +228,4 @@ def _own_changes(cell: Cell, classifiers: Iterable[str], changes: Mapping[str, o
 
 def _cross_validate(recipe: Recipe, root: str | Path, run_folder: Path, cache: FeatureCache | None) -> Report:
     """Train and score a cell."""
-    from serzoo.experiments.cross_validate import cross_validate
-
     return cross_validate(recipe, data_root=root, run_folder=run_folder, at_once=1, cache=cache, progress=False)
-
-
-def _as_they_come(function: Callable[..., Report], *arguments: object) -> tuple[Report, list[str]]:
-    """Do what :func:`~serzoo.experiments.processes.quietly` does, in this process, where warnings are on their way."""
-    return function(*arguments), []

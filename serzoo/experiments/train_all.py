@@ -1,4 +1,4 @@
-"""Train a recipe on all recordings: a model to use, whose worth a cross-validation tells."""
+"""Train a recipe on all recordings; the model has no scores of its own, a cross-validation estimates them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from serzoo.recipes import Recipe
 from serzoo.settings import GOLDEN, LEAKY_RULE, VALIDATION_RULES
 
 ALL_RECORDINGS = "all"
-"""Name of the folder, beside those of folds."""
+"""Name of the folder, next to those of folds."""
 
 
 def train_all(
@@ -32,25 +32,25 @@ def train_all(
     cache: FeatureCache | None = None,
     progress: bool = True,
 ) -> Path:
-    """Train a recipe on all recordings of its corpus, or of both of a cross-corpus recipe; nothing is left to score.
+    """Train a recipe on all recordings of its corpus, or of both corpora of a cross-corpus recipe.
 
-    An interrupted training goes on where it stopped when called again with the same run folder.
+    Called again with the same run folder, an interrupted training resumes.
 
     Args:
-        config: a recipe's name, a YAML file or a recipe.
-        data_root: the corpus's folder; None only for the built-in synthetic corpus.
-        test_data_root: the test corpus's folder, for cross-corpus recipes.
-        run_folder: where ``all/`` goes, which may be the cross-validation's; None for ``runs/<recipe name>``.
+        config: as in :func:`serzoo.cross_validate`, like the other arguments.
+        data_root: the corpus's folder.
+        test_data_root: the test corpus's folder.
+        run_folder: folder in which ``all/`` is written; it may be the cross-validation's.
         changes: values to replace in the recipe.
-        cache: where features are kept; None for the default folder.
+        cache: cache of features.
         progress: show progress bars.
 
     Returns:
-        The model, ``all/model.keras`` in the run folder.
+        The path of the model, ``all/model.keras`` in the run folder.
 
     Raises:
-        ConfigError: the recipe is about a simple classifier, or needs recordings that are not trained on.
-        SerzooError: anything else wrong with the recipe, the recordings or the run folder.
+        ConfigError: the recipe has a classical classifier, or needs held-out recordings.
+        SerzooError: the recipe, the recordings or the run folder cannot be used.
     """
     recipe = replace(prepare_recipe(config, changes), repeats=1)
     _check(recipe)
@@ -79,19 +79,17 @@ def train_all(
 
 
 def _check(recipe: Recipe) -> None:
-    """Raise ConfigError unless the recipe can be trained without recordings to hold out."""
+    """Raise ConfigError unless the recipe can be trained without held-out recordings."""
     if recipe.model.name in CLASSICAL_CLASSIFIERS:
-        raise ConfigError(
-            f"{recipe.model.name} is a simple classifier, and only networks train so; train a fold of it."
-        )
+        raise ConfigError(f"{recipe.model.name} is a classical classifier; only networks train on all recordings.")
     rule = recipe.training.selection
     if rule in (*VALIDATION_RULES, LEAKY_RULE):
         raise ConfigError(
-            f"training.selection is {rule}, which scores recordings that are not trained on, and there are none; "
-            "set it to last-epoch, and training.epochs to what the folds kept."
+            f"training.selection is {rule}, but no recordings are held out; set it to last-epoch, and training.epochs "
+            "to the number of epochs that the folds kept."
         )
     genders = gender_settings(recipe)
     if genders.source != GOLDEN:
-        raise ConfigError(f"gender.source is {genders.source}, whose classifier is of a fold; set it to {GOLDEN}.")
+        raise ConfigError(f"gender.source is {genders.source}, but its classifier needs a fold; set it to {GOLDEN}.")
     if genders.train_on != "all":
-        raise ConfigError(f"gender.train_on is {genders.train_on}, which leaves recordings out; set it to all.")
+        raise ConfigError(f"gender.train_on is {genders.train_on}, but all recordings are used; set it to all.")

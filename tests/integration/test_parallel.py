@@ -1,4 +1,4 @@
-"""Folds that train at the same time: how many, and that processes give what one after another gives."""
+"""Folds that train at the same time: how many, and the same numbers as one after another."""
 
 import warnings
 
@@ -47,7 +47,7 @@ def changed(tasks, **changes):
         ("tensorflow", ["CPU:0"], {"training.epochs": 5000, "model.arguments.filters": 600}, 1),
     ],
 )
-def test_as_many_train_at_once_as_pays(tasks, monkeypatch, backend, devices, changes, expected):
+def test_the_fastest_number_of_folds_is_chosen(tasks, monkeypatch, backend, devices, changes, expected):
     monkeypatch.setattr(keras.backend, "backend", lambda: backend)
     monkeypatch.setattr(keras.distribution, "list_devices", lambda: devices)
     monkeypatch.setattr("joblib.cpu_count", lambda: 4)
@@ -63,12 +63,12 @@ def test_a_wrong_number_is_refused_before_anything_is_read(at_once):
 @pytest.mark.parametrize(
     ("recipe", "changes", "what"),
     [
-        ("svc-ravdess-mfcc", {}, r"a simple classifier \(svc\)"),
+        ("svc-ravdess-mfcc", {}, r"a classical classifier \(svc\)"),
         ("rh_emo-ravdess-actors", {}, "rh_emo"),
         ("timnet-ravdess", {"training.waveform_augment.gain_db": 3.0}, "training.waveform_augment"),
     ],
 )
-def test_what_no_program_does_is_refused_on_jax(monkeypatch, recipe, changes, what):
+def test_recipes_that_cannot_be_one_program_are_refused_on_jax(monkeypatch, recipe, changes, what):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     recipe = load_recipe(recipe).override(changes)
     parallel.check_at_once(recipe, 1)
@@ -80,7 +80,7 @@ def test_what_no_program_does_is_refused_on_jax(monkeypatch, recipe, changes, wh
 def test_processes_do_not_share_an_accelerator(monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "tensorflow")
     monkeypatch.setattr(keras.distribution, "list_devices", lambda: ["GPU:0"])
-    with pytest.raises(ConfigError, match="at_once is 2, but processes would fight for one accelerator"):
+    with pytest.raises(ConfigError, match="at_once is 2, but processes cannot share one accelerator"):
         parallel.check_at_once(load_recipe("timnet-ravdess"), 2)
 
 
@@ -96,7 +96,7 @@ def warn_and_add(one, other):
     return one + other
 
 
-def test_warnings_come_home_once():
+def test_warnings_of_a_process_are_returned_once():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert quietly(warn_and_add, 1, 2) == (3, ["be careful"])
@@ -104,7 +104,7 @@ def test_warnings_come_home_once():
 
 @pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="on JAX folds are one program")
-def test_processes_give_what_one_after_another_gives(run, synthetic_root, tmp_path):
+def test_processes_give_the_numbers_of_one_after_another(run, synthetic_root, tmp_path):
     changes = [f"--set={key}={str(value).lower()}" for key, value in TINY.items() if key != "model.arguments"]
     changes += ["--set=model.arguments.n_blocks=1", "--set=model.arguments.filters=4"]
     common = ["cv", "timnet-synthetic", "--data", str(synthetic_root), "--folds", "1-3", *changes]
@@ -113,8 +113,8 @@ def test_processes_give_what_one_after_another_gives(run, synthetic_root, tmp_pa
         assert code == 0, error
     assert "folds, 2 at a time" in error
     for fold in ("fold01", "fold02", "fold03"):
-        alone, beside = (pd.read_csv(tmp_path / at_once / fold / "predictions.csv") for at_once in ("1", "2"))
-        pd.testing.assert_frame_equal(alone, beside, check_exact=False, rtol=1e-3, atol=1e-3)
+        alone, parallel_fold = (pd.read_csv(tmp_path / at_once / fold / "predictions.csv") for at_once in ("1", "2"))
+        pd.testing.assert_frame_equal(alone, parallel_fold, check_exact=False, rtol=1e-3, atol=1e-3)
         assert np.isfinite(alone.filter(like="p_").to_numpy()).all()
 
 
@@ -125,5 +125,5 @@ def test_an_error_in_a_process_is_the_same_error(synthetic_root, tmp_path, capfd
     common = {"data_root": synthetic_root, "run_folder": tmp_path, "folds": [1, 2], "progress": False}
     with pytest.raises(WeightsError, match="training diverged"):
         serzoo.cross_validate("timnet-synthetic", changes=changes, at_once=2, **common)
-    assert not list(tmp_path.glob("fold*/model.keras")), "what has diverged leaves no model"
-    assert "absl::InitializeLog" not in capfd.readouterr().err, "what TensorFlow notes when it starts"
+    assert not list(tmp_path.glob("fold*/model.keras")), "a diverged training leaves no model"
+    assert "absl::InitializeLog" not in capfd.readouterr().err, "no notes of TensorFlow's start"

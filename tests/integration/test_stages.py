@@ -542,7 +542,7 @@ def test_a_bad_start_is_refused_before_anything_is_written(validate, manifest, t
     (tmp_path / "empty").mkdir()
     for initial, error, match in [
         (InitialWeights(paths[0]), WeightsError, rf"^Layer '{name}' of .*wider\.keras has weights of shapes \["),
-        (InitialWeights(paths[0], (name,)), WeightsError, r"name the layers to take over in initial\.layers"),
+        (InitialWeights(paths[0], (name,)), WeightsError, r"name the layers to copy in initial\.layers"),
         (InitialWeights(paths[0], (name + "s",)), UnknownNameError, f"Did you mean '{name}'"),
         (InitialWeights(paths[1], ("forward_block_2",)), UnknownNameError, r"^Unknown layer of timnet 'forward_bl"),
         (InitialWeights(paths[1]), UnknownNameError, "Unknown layer of timnet"),

@@ -49,7 +49,7 @@ def test_it_hears_every_recording_and_leaves_nothing_to_resume_from(model):
     assert serzoo.load(model).class_names == serzoo.data.load_corpus("synthetic").class_names
 
 
-def test_a_model_that_is_there_is_not_trained_again(model, cache, monkeypatch):
+def test_a_finished_model_is_not_trained_again(model, cache, monkeypatch):
     before = model.read_bytes()
     monkeypatch.setattr(train_all_module, "train", None)
     assert train_all(RECIPE, run_folder=model.parents[1], cache=cache, progress=False) == model
@@ -80,30 +80,39 @@ def test_an_interrupted_training_goes_on(model, cache, tmp_path, monkeypatch, no
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"training.selection": "best-validation-uar"}, "training.selection is best-validation-uar, which scores"),
-        ({"training.selection": "leaky-best-test-war"}, "training.selection is leaky-best-test-war, which scores"),
-        ({"gender.train_on": "female"}, "gender.train_on is female, which leaves recordings out; set it to all"),
-        ({"model.name": "svc", "model.arguments": {}}, "svc is a simple classifier, and only networks train so"),
+        (
+            {"training.selection": "best-validation-uar"},
+            "training.selection is best-validation-uar, but no recordings are held out",
+        ),
+        (
+            {"training.selection": "leaky-best-test-war"},
+            "training.selection is leaky-best-test-war, but no recordings are held out",
+        ),
+        ({"gender.train_on": "female"}, "gender.train_on is female, but all recordings are used; set it to all"),
+        (
+            {"model.name": "svc", "model.arguments": {}},
+            "svc is a classical classifier; only networks train on all recordings",
+        ),
     ],
 )
-def test_what_needs_recordings_to_hold_out_is_refused(tmp_path, changes, message):
+def test_recipes_that_need_held_out_recordings_are_refused(tmp_path, changes, message):
     changed = dataclasses.replace(RECIPE, training=TrainingConfig()) if "model.name" in changes else RECIPE
     with pytest.raises(ConfigError, match=message):
         train_all(changed, run_folder=tmp_path, changes=changes, progress=False)
     assert not list(tmp_path.iterdir())
 
 
-def test_genders_that_a_folds_classifier_tells_are_refused(tmp_path):
-    told = dataclasses.replace(
+def test_genders_predicted_by_a_classifier_are_refused(tmp_path):
+    recipe = dataclasses.replace(
         RECIPE,
         model=ModelConfig("timnet", {"n_blocks": 1, "filters": 4, "gender_columns": 1}),
         gender=GenderConfig(source="binary"),
     )
-    with pytest.raises(ConfigError, match=r"gender\.source is binary, whose classifier is of a fold"):
-        train_all(told, run_folder=tmp_path, progress=False)
+    with pytest.raises(ConfigError, match=r"gender\.source is binary, but its classifier needs a fold"):
+        train_all(recipe, run_folder=tmp_path, progress=False)
 
 
-def test_the_command_says_where_the_model_is(run, tmp_path, no_plots):
+def test_the_command_prints_the_path_of_the_model(run, tmp_path, no_plots):
     small = ("model.arguments.n_blocks=1", "training.epochs=1", "training.selection=last-epoch")
     changes = [part for change in (*small, "training.jit_compile=false") for part in ("--set", change)]
     code, out, _ = run("train", "timnet-synthetic", "--all", "-q", "--run", str(tmp_path / "run"), *changes)

@@ -393,9 +393,7 @@ def test_unknown_layers_are_refused(layer):
 
 
 def test_maps_that_depend_on_the_gender_input_are_refused():
-    with pytest.raises(
-        ConfigError, match=r"^timnet's feature layer 1 depends on the gender.*columns to 0\.$"
-    ):
+    with pytest.raises(ConfigError, match=r"^timnet's feature layer 1 depends on the gender.*columns to 0\.$"):
         check_same_structure(network("timnet", gender_columns=1), network("timnet"), 1)
 
 

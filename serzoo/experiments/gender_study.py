@@ -1,0 +1,346 @@
+"""Train and score the systems that use the speaker's gender on the same folds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS
+from serzoo.classical.gender_classifier import GENDERS, decided
+from serzoo.data.cache import FeatureCache
+from serzoo.data.leakage import check_leakage, hash_contents
+from serzoo.data.manifest import Manifest
+from serzoo.data.splits import Fold, get_protocol
+from serzoo.errors import DataError, SerzooError, unknown_name
+from serzoo.experiments.cross_validate import Report, choose_folds, cross_validate, derive_report, recipe_folds
+from serzoo.experiments.gender_systems import FULL, LOGITS, POSTERIORS, SYSTEMS, WEIGHTINGS, GenderSystems, System
+from serzoo.experiments.run_folder import PREDICTIONS, RunFolder, damaged, read_predictions
+from serzoo.experiments.setup import load_manifest, prepare_recipe
+from serzoo.experiments.stages import build_model, check_stages
+from serzoo.files import local_path, write_whole
+from serzoo.labels import FEMALE, MALE
+from serzoo.metrics import Scores, summarise
+from serzoo.models import MODELS
+from serzoo.recipes import Recipe
+from serzoo.settings import BINARY, GENDER_SOURCES, GOLDEN, PROBABILITIES, GenderConfig
+from serzoo.training.evaluate import softmax
+from serzoo.training.train_classical import check_classical
+from serzoo.training.train_gender import gender_inputs
+from serzoo.zoo import builder_arguments
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_SMALLEST = 5e-7
+"""Stored probabilities have six decimals; a stored 0 counts as half of the last digit."""
+
+
+def cross_validate_systems(
+    config: str | Path | Recipe,
+    systems: Sequence[str] | None = None,
+    *,
+    weighting: str = POSTERIORS,
+    data_root: str | Path | None = None,
+    test_data_root: str | Path | None = None,
+    run_folder: str | Path | None = None,
+    folds: Sequence[int] | None = None,
+    changes: Mapping[str, object] | None = None,
+    at_once: int | None = None,
+    cache: FeatureCache | None = None,
+    progress: bool = True,
+) -> GenderSystems:
+    """Train the models that the systems need, and score all systems on the same folds.
+
+    Six trainings are enough for all eleven systems: on all speakers, on each gender, and three with gender input. Each
+    training and each system has a run folder below ``run_folder``. An interrupted call resumes; folds of earlier calls
+    are scored too if all trainings have them.
+
+    Args:
+        config: a recipe; its ``gender`` section names the gender classifier.
+        systems: names of :data:`SYSTEMS`; None or empty for all that the corpus and the model allow.
+        weighting: one of :data:`WEIGHTINGS`.
+        data_root: as in :func:`serzoo.cross_validate`, like the arguments below.
+        test_data_root: the test corpus's folder.
+        run_folder: folder of the results; None for ``runs/<recipe name>-gender``.
+        folds: numbers of folds.
+        changes: values to replace in the recipe.
+        at_once: number of folds that train at the same time.
+        cache: cache of features.
+        progress: show progress bars.
+
+    Raises:
+        UnknownNameError: no such system or weighting.
+        DataError: the corpus or the model does not allow a named system.
+        SerzooError: as :func:`serzoo.cross_validate`.
+    """
+    _check_names("system", systems or (), SYSTEMS)
+    _check_names("weighting", (weighting,), WEIGHTINGS)
+    recipe = prepare_recipe(config, changes)
+    recipe = replace(recipe, gender=replace(recipe.gender or GenderConfig(), source=GOLDEN, train_on="all"))
+    manifest = load_manifest(recipe, data_root, test_data_root)
+    all_folds = recipe_folds(recipe, manifest)
+    genders = _Genders(recipe, manifest, cache)
+    refused = _refusals(systems or tuple(SYSTEMS), recipe, genders, choose_folds(all_folds, folds, recipe.protocol))
+    if refused and systems:
+        name, reason = next(iter(refused.items()))
+        raise DataError(f"{name} cannot be made: {reason}")
+    made = {name: SYSTEMS[name] for name in SYSTEMS if name in (systems or SYSTEMS) and name not in refused}
+    folder = local_path(run_folder or Path("runs") / f"{recipe.name}-gender")
+    trained = {
+        training: cross_validate(
+            _variant(recipe, training),
+            data_root=data_root,
+            test_data_root=test_data_root,
+            run_folder=folder / training,
+            folds=folds,
+            at_once=at_once,
+            cache=cache,
+            progress=progress,
+        )
+        for training in dict.fromkeys(_training(name, genders) for system in made.values() for name in system.trainings)
+    }
+    named = {fold.name: fold for fold in all_folds}
+    shared = _shared(trained)
+    hashes = hash_contents(manifest, cache)
+    reports = {}
+    for name, system in made.items():
+        bases = [shared[_training(training, genders)] for training in system.trainings]
+        reports[name] = _report(name, bases, recipe, named, genders, hashes, weighting)
+    predicting = [reports[name] for name, system in made.items() if system.predicts_gender]
+    scores = genders.score([named[fold] for fold in predicting[0].runs]) if predicting else None
+    found = GenderSystems(recipe, reports, refused, scores, weighting, folder)
+    write_whole(folder / "table.md", found.to_markdown())
+    write_whole(folder / "systems.json", json.dumps(found.to_dict(), indent=2) + "\n")
+    return found
+
+
+def _training(name: str, genders: _Genders) -> str:
+    """Return the training to run: if all speakers are of one gender, the training on all speakers is the same one."""
+    return FULL if name in (MALE, FEMALE) and genders.of(name).all() else name
+
+
+class _Genders:
+    """P(male) in each fold from each source; a classifier is trained once per fold."""
+
+    def __init__(self, recipe: Recipe, manifest: Manifest, cache: FeatureCache | None) -> None:
+        self.manifest = manifest
+        self._settings = replace(recipe.gender or GenderConfig(), source=PROBABILITIES)
+        self._seed = recipe.training.seed
+        self._cache = cache
+        self._probabilities: dict[str, np.ndarray] = {}
+
+    def male_probabilities(self, source: str, fold: Fold) -> np.ndarray:
+        """Return P(male) of all recordings, (N,), from a source.
+
+        Raises:
+            DataError: a gender of the corpus is unknown, or the classifier cannot be trained.
+        """
+        if source == GOLDEN:
+            return self.manifest.genders
+        if fold.name not in self._probabilities:
+            male = gender_inputs(self.manifest, self._settings, fold, self._seed, cache=self._cache)
+            self._probabilities[fold.name] = male
+        male = self._probabilities[fold.name]
+        return decided(male).astype(np.float32) if source == BINARY else male
+
+    def of(self, gender: str) -> np.ndarray:
+        """Return the mask of recordings of this gender, (N,), by the corpus."""
+        return decided(self.manifest.genders) == (gender == MALE)
+
+    def score(self, folds: Sequence[Fold]) -> Scores:
+        """Score the classifiers' decisions on the folds' test parts."""
+        truth, predicted = (
+            np.concatenate([self.male_probabilities(source, fold)[fold.test] for fold in folds])
+            for source in (GOLDEN, BINARY)
+        )
+        return Scores.from_predictions(decided(truth).astype(np.int64), predicted.astype(np.int64), GENDERS)
+
+
+def _refusals(names: Sequence[str], recipe: Recipe, genders: _Genders, folds: Sequence[Fold]) -> dict[str, str]:
+    """Return the reasons why systems are not possible, by name; possible systems are left out."""
+    reasons = {name: _refusal(SYSTEMS[name], recipe, genders, folds) for name in names}
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def _refusal(system: System, recipe: Recipe, genders: _Genders, folds: Sequence[Fold]) -> str:
+    """Return the reason why a system is not possible, or an empty string."""
+    argument, model = _gender_argument(recipe), recipe.model.name
+    if system.takes_gender and argument is None:
+        return f"{model} has no gender input; choose a model that has one, such as timnet or tbdm."
+    if system.takes_gender and recipe.anti_transfer is not None and argument == "gender_columns":
+        return f"anti-transfer compares maps of features alone, but {model}'s depend on the gender; leave one out."
+    try:
+        for fold in folds:
+            _check_fold(system, genders, fold)
+        for training in dict.fromkeys(_training(name, genders) for name in system.trainings):
+            _check_training(_variant(recipe, training), genders.manifest, [fold.name for fold in folds])
+        if system.tested != "all" and not any(genders.of(system.tested)[fold.test].any() for fold in folds):
+            return f"no {system.tested} speaker is in the test parts of these folds; choose other folds."
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+def _check_training(recipe: Recipe, manifest: Manifest, fold_names: Sequence[str]) -> None:
+    """Raise DataError if a training that uses genders is impossible in these folds.
+
+    The training on all speakers is not checked here: an error there is an error of the recipe.
+    """
+    if recipe.gender is None:
+        return
+    folds = [fold for fold in recipe_folds(recipe, manifest) if fold.name in fold_names]
+    try:
+        if recipe.model.name in CLASSICAL_CLASSIFIERS:
+            check_classical(recipe.model.name, recipe.model.arguments, manifest, folds)
+        elif recipe.weight_files:  # pretrained weights may be of a model without gender input
+            check_stages(recipe, build_model(recipe, manifest))
+    except SerzooError as error:
+        raise DataError(str(error)) from None
+
+
+def _check_fold(system: System, genders: _Genders, fold: Fold) -> None:
+    """Raise DataError unless a fold has the genders that a system needs and the source can supply them."""
+    for gender in () if system.trainings == (FULL,) else sorted(system.needs):
+        if not genders.of(gender)[fold.train].any():
+            raise DataError(
+                f"no {gender} speaker of {genders.manifest.corpus} is in the training part of {fold.name}; "
+                "use a corpus with both genders."
+            )
+    if system.source:
+        genders.male_probabilities(system.source, fold)
+
+
+def _gender_argument(recipe: Recipe) -> str | None:
+    """Return the name of the model argument that adds a gender input, or None."""
+    arguments = builder_arguments(recipe.model.name) if recipe.model.name in MODELS else {}
+    return next((name for name in ("gender_columns", "gender") if name in arguments), None)
+
+
+def _variant(recipe: Recipe, training: str) -> Recipe:
+    """Return the recipe of a training: without gender, on one gender, or with gender input from a source."""
+    argument, takes_gender = _gender_argument(recipe), training in GENDER_SOURCES
+    if argument is not None:
+        columns = {GOLDEN: 1, BINARY: 1, PROBABILITIES: 2}.get(training, 0)
+        value = columns if argument == "gender_columns" else takes_gender
+        recipe = replace(recipe, model=replace(recipe.model, arguments={**recipe.model.arguments, argument: value}))
+    train_on = training if training in (MALE, FEMALE) else "all"
+    gender = GenderConfig(train_on=train_on)  # no classifier: a later call with another one keeps these trainings
+    if training in (BINARY, PROBABILITIES):
+        gender = replace(recipe.gender or gender, source=training, train_on="all")
+    has_gender = takes_gender or train_on != "all"
+    return replace(recipe, name=f"{recipe.name}-{training}", gender=gender if has_gender else None)
+
+
+def _shared(trained: Mapping[str, Report]) -> dict[str, Report]:
+    """Return the reports of the runs that all trainings have; earlier calls may have left more in some."""
+    first = next(iter(trained.values()))
+    runs = {
+        fold: tuple(run for run in names if all(run in report.runs.get(fold, ()) for report in trained.values()))
+        for fold, names in first.runs.items()
+    }
+    runs = {fold: names for fold, names in runs.items() if names}
+    return {name: report if report.runs == runs else _narrowed(report, runs) for name, report in trained.items()}
+
+
+def _narrowed(report: Report, runs: Mapping[str, tuple[str, ...]]) -> Report:
+    """Return a report of only these runs."""
+    folder, class_names = RunFolder(report.folder), report.summary.pooled.class_names
+    scores = {fold: folder.read_scores(names, class_names) for fold, names in runs.items()}
+    return replace(report, runs=runs, summary=summarise([list(found.values()) for found in scores.values()]))
+
+
+def _report(
+    name: str,
+    trained: Sequence[Report],
+    recipe: Recipe,
+    folds: Mapping[str, Fold],
+    genders: _Genders,
+    hashes: Sequence[str],
+    weighting: str,
+) -> Report:
+    """Return a system's report: its training's own, or one of predictions derived from its trainings'."""
+    system, base = SYSTEMS[name], trained[0]
+    parts_of = {fold.name: fold for fold in recipe_folds(base.recipe, genders.manifest)} if len(trained) == 1 else folds
+    tested = {fold: _tested(parts_of[fold], system, genders) for fold in base.runs}
+    scored = {fold: parts for fold, parts in tested.items() if parts is not None}
+    leakage = check_leakage(genders.manifest, list(scored.values()), hashes, get_protocol(recipe.protocol))
+    if system.tested == "all" and len(trained) == 1:
+        return replace(base, leakage=leakage)
+    tables = {}
+    for fold, parts in scored.items():
+        kept = np.isin(folds[fold].test, parts.test)
+        for run in base.runs[fold]:
+            predictions = [_predictions(report, run, genders.manifest) for report in trained]
+            if len(trained) == 1:
+                tables[run] = predictions[0][kept]
+            else:
+                male = genders.male_probabilities(str(system.source), folds[fold])[parts.test]
+                tables[run] = _weighted(predictions[0], predictions[1], male, weighting)
+    if len(trained) > 1:
+        settings = replace(recipe.gender or GenderConfig(), source=str(system.source))
+        base = replace(base, recipe=replace(base.recipe, name=f"{recipe.name}-{_folder(name)}", gender=settings))
+    folder = trained[0].folder.parent / _folder(name)
+    made_of = {"system": name, "trainings": [report.recipe.name for report in trained]}
+    RunFolder(folder).write_json("system.json", made_of | ({"weighting": weighting} if len(trained) > 1 else {}))
+    return derive_report(replace(base, leakage=leakage), folder, tables, f"{recipe.name}, {name}")
+
+
+def _folder(name: str) -> str:
+    """Return the folder name of a system."""
+    return name.replace(":", "-")
+
+
+def _tested(fold: Fold, system: System, genders: _Genders) -> Fold | None:
+    """Return the fold with only the test speakers of a system; None if there are none."""
+    if system.tested == "all":
+        return fold
+    test = fold.test[genders.of(system.tested)[fold.test]]
+    return replace(fold, test=test) if len(test) else None
+
+
+def _predictions(report: Report, run: str, manifest: Manifest) -> pd.DataFrame:
+    """Return a run's predictions; the cross-validation has checked that they are of the fold's test part, in order.
+
+    Raises:
+        DataError: speakers or probabilities are missing.
+    """
+    from pandas.api.types import is_numeric_dtype
+
+    table = read_predictions(report.folder / run)
+    columns = [f"p_{name}" for name in manifest.class_names]
+    whole = {"speaker", *columns} <= set(table.columns) and all(map(is_numeric_dtype, table[columns].dtypes))
+    if not whole:
+        raise damaged(report.folder / run / PREDICTIONS, "not the probabilities of its classes")
+    return table
+
+
+def _weighted(women: pd.DataFrame, men: pd.DataFrame, male: np.ndarray, weighting: str) -> pd.DataFrame:
+    """Return the mean predictions of two models, weighted by the speakers' genders.
+
+    Args:
+        women: predictions of the model of female speakers.
+        men: predictions of the model of male speakers, for the same clips.
+        male: P(male) of the speakers, (n,).
+        weighting: one of :data:`WEIGHTINGS`.
+    """
+    columns = [name for name in women.columns if name.startswith("p_")]  # in the order of the classes
+    probabilities = [table[columns].to_numpy() for table in (women, men)]
+    if weighting == LOGITS:
+        probabilities = [np.log(np.maximum(values, _SMALLEST)) for values in probabilities]
+    mixed = (1 - male[:, None]) * probabilities[0] + male[:, None] * probabilities[1]
+    if weighting == LOGITS:
+        mixed = softmax(mixed)
+    predicted = [columns[index].removeprefix("p_") for index in mixed.argmax(axis=1)]
+    names = women[["clip", "speaker", "label"]]
+    return names.assign(prediction=predicted, male=male.round(6), **dict(zip(columns, mixed.round(6).T, strict=True)))
+
+
+def _check_names(kind: str, names: Sequence[str], known: Mapping[str, object]) -> None:
+    for name in names:
+        if name not in known:
+            raise unknown_name(kind, name, known)
