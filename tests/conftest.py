@@ -131,5 +131,5 @@ def no_plots() -> Iterator[None]:
     """Draw nothing in cross-validations, whose pictures are tested elsewhere and cost more than small trainings."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("cross_validate.plot_confusion", "folds.plot_embedding", "folds.plot_history"):
-            patch.setattr(f"serzoo.training.{name}", lambda *_, **__: None)
+            patch.setattr(f"serzoo.experiments.{name}", lambda *_, **__: None)
         yield

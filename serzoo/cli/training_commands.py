@@ -113,7 +113,7 @@ def cross_validate_recipe(
         _cross_validate(recipe, **settings)
         return
     import_tensorflow_quietly()
-    from serzoo.experiments.gender_systems import cross_validate_systems
+    from serzoo.experiments.gender_study import cross_validate_systems
 
     systems = None if gender == "all" else [name.strip() for name in gender.split(",")]
     found = cross_validate_systems(recipe, systems, weighting=weighting, **settings)
@@ -164,12 +164,8 @@ def classify_genders(
     """Train a classifier of the speaker's gender and score it on unseen speakers."""
     from serzoo.data import load_corpus
     from serzoo.data.vectors import embedding_spec
-    from serzoo.training.train_gender import (
-        cross_validate_gender,
-        save_gender_classifier,
-        score_gender,
-        train_gender_classifier,
-    )
+    from serzoo.training.gender_card import save_gender_classifier
+    from serzoo.training.train_gender import cross_validate_gender, score_gender, train_gender_classifier
     from serzoo.weights.store import card_path
 
     if save is not None and (model is not None or save.suffix != ".skops"):
