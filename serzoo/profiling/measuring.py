@@ -1,8 +1,4 @@
-"""What a model costs on this machine, measured in a process in which nothing else has happened.
-
-``python -m serzoo.profiling.measuring`` is that process, which :mod:`serzoo.profiling` starts, since the peak memory of
-a process never falls.
-"""
+"""The process that measures a model: ``python -m serzoo.profiling.measuring``, started by ``serzoo.profiling``."""
 
 from __future__ import annotations
 
@@ -23,86 +19,47 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from serzoo.errors import ConfigError, SerzooError
-from serzoo.profiling.hlo import count_products
+from serzoo.profiling.benchmark import first_recipe, name_of
 
 if TYPE_CHECKING:
     from serzoo.features.spec import FeatureSpec
     from serzoo.models.base import SERModel
-    from serzoo.recipes import Recipe
+    from serzoo.profiling.operations import Shape
     from serzoo.settings import TrainingConfig
 
 ADAM_TRAFFIC = 6
-"""How often each weight's size travels in a step at least: the weight and Adam's two moments, read and written."""
+"""Least number of transfers per weight in a step: the weight and Adam's two moments, read and written."""
 
 _SQUARE = 2048
 _COPIED_BYTES = 256_000_000
 _PRODUCT_BYTES = 256_000_000
 _MEASURED_PRODUCTS = 3
-_STEP_BUDGET, _ANSWER_BUDGET, _CEILING_BUDGET = 60.0, 2.0, 1.0
-"""Seconds after which nothing more is repeated, for the training step, for answers to a clip and for each ceiling."""
-
-Shape = tuple[int, int, int, int]
-"""Batch, m, k and n of a product (batch, m, k) times (batch, k, n)."""
-
-
-def first_recipe(name: str) -> Recipe:
-    """Return the first recipe of a model whose classes are known without recordings.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    from serzoo.recipes import list_recipes, load_recipe
-
-    for recipe in map(load_recipe, list_recipes()):
-        if recipe.model.name == name and class_names_of(recipe):
-            return recipe
-    raise ConfigError(f"No recipe says which features {name} takes; name a recipe or a trained model.")
-
-
-def class_names_of(recipe: Recipe) -> Sequence[str]:
-    """Return the names of the classes, empty where only the recordings tell."""
-    from serzoo.data.corpora.corpus import CORPORA
-
-    of_corpus = CORPORA.get(recipe.corpus).class_names if recipe.target == "label" else ()
-    return recipe.class_names or of_corpus
-
-
-def name_of(model: SERModel) -> str:
-    """Return the name of a model's architecture.
-
-    Raises:
-        ConfigError: it is no model of the zoo.
-    """
-    from serzoo.models import MODELS
-
-    for name in MODELS:
-        if MODELS.get(name).load() is type(model):
-            return name
-    raise ConfigError(f"{model!r:.80} is no model of the zoo; give a name, a recipe, a file or a serzoo model.")
+_STEP_BUDGET, _PREDICTION_BUDGET, _CEILING_BUDGET = 60.0, 2.0, 1.0
+"""Seconds after which no further training step, prediction or run of a ceiling begins."""
 
 
 def main() -> None:
-    """Read a job from stdin, do it, and print its answer, or its error, as the last line of stdout."""
+    """Read a job from stdin and print its result, or its error, as the last line of stdout."""
     job = json.load(sys.stdin)
     try:
-        answer = measure(job)
+        result = measure(job)
     except SerzooError as error:
-        answer = {"error": type(error).__name__, "message": str(error)}
-    print("\n" + json.dumps(answer), end="")
+        result = {"error": type(error).__name__, "message": str(error)}
+    print("\n" + json.dumps(result), end="")
 
 
 def measure(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of :class:`serzoo.profiling.Profile`, what needs least memory measured first.
+    """Return the fields of :class:`serzoo.profiling.Profile`.
 
     Args:
-        job: what to measure, as :func:`serzoo.profiling.profile` writes it.
+        job: model and options, as :func:`serzoo.profiling.profile` writes them.
     """
+    # Counting comes last and predictions before training steps: peak memory only rises.
     backend = _backend()
     backend.compile(lambda x: x + 1)(np.ones(1, np.float32))  # starts the backend
     idle_memory = _memory("VmRSS")
     model, recipe, training = _subject(job)
     n_frames = _clip_frames(model, job)
-    clip = np.random.default_rng(0).standard_normal((1, n_frames, *model.frame_shape), np.float32)
     batch_size = job["batch_size"] or training.batch_size
     return {
         "model": model.name,
@@ -119,29 +76,34 @@ def measure(job: Mapping[str, Any]) -> dict[str, Any]:
         "parameters": model.count_params(),
         "trainable": sum(math.prod(weight.shape) for weight in model.trainable_weights),
         "idle_memory": idle_memory,
-        **_answers(backend, model, clip, training.jit_compile),
+        **_predictions(backend, model, n_frames, training.jit_compile),
         **_steps(backend, model, training, n_frames, batch_size, job["repeats"]),
-        "answer_flops": count_products(backend.forward_text(model, _inputs(model, clip))).flops,
     }
 
 
-def _answers(backend: Any, model: SERModel, clip: np.ndarray, jit_compile: bool) -> dict[str, Any]:
-    """Measure how long a clip takes, from features and from samples, and the memory until then."""
-    spec, n_frames = model.feature_spec, clip.shape[1]
+def _predictions(backend: Any, model: SERModel, n_frames: int, jit_compile: bool) -> dict[str, Any]:
+    """Measure the time of a clip, from features and from samples, and the memory until then."""
+    clip = np.random.default_rng(0).standard_normal((1, n_frames, *model.frame_shape), np.float32)
+    spec = model.feature_spec
     n_samples = None if spec is None else _samples_in(spec, n_frames)
-    answer = backend.predictor(model, lambda features: _inputs(model, features), jit_compile)
-    times = {"answer_seconds": _median(lambda: answer(clip)), "waveform_seconds": None, "clip_seconds": None}
+    predict = backend.predictor(model, lambda features: _inputs(model, features), jit_compile)
+    times = {"prediction_seconds": _median(lambda: predict(clip)), "waveform_seconds": None, "clip_seconds": None}
     if spec is not None and n_samples is not None:
         times["waveform_seconds"] = _waveform_seconds(backend, model, spec, n_frames, n_samples, jit_compile)
         times["clip_seconds"] = n_samples / spec.sample_rate
-    return {**times, "answer_memory": _memory("VmHWM")}
+    return {**times, "prediction_memory": _memory("VmHWM")}
 
 
 def _steps(
     backend: Any, model: SERModel, training: TrainingConfig, n_frames: int, batch_size: int, repeats: int
 ) -> dict[str, Any]:
-    """Measure training steps and, in turns with them, the fastest product; then the other ceilings, and count."""
-    step, batch = _training_step(model, training, n_frames, batch_size)
+    """Measure training steps and the machine's ceilings, and count operations.
+
+    The large product alternates with the steps, so that other work on the machine slows both alike.
+    """
+    from serzoo.profiling.operations import count_operations
+
+    step = _training_step(model, training, n_frames, batch_size)
     first = timed(step)
     start = time.perf_counter()
     seconds = [timed(step)]
@@ -151,23 +113,23 @@ def _steps(
     while len(seconds) < repeats and time.perf_counter() - start < _STEP_BUDGET:
         seconds.append(timed(step))
         rates.append(square())
-    trained = count_products(backend.step_text(model, *batch))
-    forward = count_products(backend.forward_text(model, batch[0]))
-    ceilings = measure_ceilings([product.shape for product in trained.largest(_MEASURED_PRODUCTS)])
+    batch = count_operations(model, batch_size, n_frames)
+    ceilings = measure_ceilings(batch.largest(_MEASURED_PRODUCTS))
     ceilings["matmul_gflops"] = max(ceilings["matmul_gflops"], *rates)
     weights = sum(math.prod(weight.shape) for weight in model.trainable_weights)
     return {
         **memory,
         "first_step_seconds": first,
         "step_seconds": seconds,
-        "step_flops": trained.flops,
-        "step_traffic": 4 * ADAM_TRAFFIC * weights + 2 * forward.output_bytes,
+        "prediction_flops": count_operations(model, 1, n_frames).flops,
+        "step_flops": batch.step_flops,
+        "step_traffic": 4 * ADAM_TRAFFIC * weights + 2 * batch.output_bytes,
         "ceilings": ceilings,
     }
 
 
 def _subject(job: Mapping[str, Any]) -> tuple[SERModel, str, TrainingConfig]:
-    """Return the model, the name of its recipe and the training settings, of which no other than jit is the job's."""
+    """Return the model, the name of its recipe (empty if none) and the training settings."""
     from serzoo.models import MODELS
     from serzoo.recipes import recipe_from_dict
     from serzoo.zoo import build, load
@@ -188,13 +150,13 @@ def _subject(job: Mapping[str, Any]) -> tuple[SERModel, str, TrainingConfig]:
 
 
 def _clip_frames(model: SERModel, job: Mapping[str, Any]) -> int:
-    """Return the frames of a clip: those asked for, those the model is built for, or those of its features."""
+    """Return the frames of a clip: the job's, the model's, or those of its features."""
     from serzoo.models.base import check_features_shape
 
     spec, n_frames = model.feature_spec, job["n_frames"]
     if job["seconds"] is not None:
         if spec is None or not spec.hop_length:
-            raise ConfigError(f"{model.name} has no features whose frames are counted in seconds; leave seconds out.")
+            raise ConfigError(f"the features of {model.name} have no frames per second; leave seconds out.")
         n_frames = spec.frames_in(round(job["seconds"] * spec.sample_rate))
     n_frames = n_frames or model.features_shape[0] or (None if spec is None else spec.n_frames)
     if n_frames is None:
@@ -204,21 +166,21 @@ def _clip_frames(model: SERModel, job: Mapping[str, Any]) -> int:
 
 
 def _inputs(model: SERModel, features: Any) -> Any:
-    """Return a network's inputs: the features, and speakers of whom nothing is known where it takes the gender."""
+    """Return the model's inputs for some features; the gender of a model that takes it is unknown, 0.5."""
     import keras
 
     from serzoo.data.examples import network_inputs
 
     if not model.takes_gender:
         return network_inputs(features, None)
-    full = np.full if isinstance(features, np.ndarray) else keras.ops.full  # a network takes one kind or the other
+    full = np.full if isinstance(features, np.ndarray) else keras.ops.full  # the inputs must be of one kind
     return network_inputs(features, full((features.shape[0],), 0.5, "float32"))
 
 
 def _samples_in(spec: FeatureSpec, n_frames: int) -> int | None:
     """Return the samples of a clip of ``n_frames``.
 
-    None where no length has as many, or a recording of any length is one frame.
+    None where no number of samples gives as many frames, or a recording of any duration is one frame.
     """
     if not spec.hop_length:
         return None
@@ -233,37 +195,36 @@ def _samples_in(spec: FeatureSpec, n_frames: int) -> int | None:
 def _waveform_seconds(
     backend: Any, model: SERModel, spec: FeatureSpec, n_frames: int, n_samples: int, jit_compile: bool
 ) -> float | None:
-    """Return the seconds from a clip's samples to its answer, None where no layer computes the features."""
+    """Return the seconds from a clip's samples to its prediction, None where no layer computes the features."""
     from serzoo.features.frontend import FRONT_ENDS, front_end
 
     if spec.kind not in FRONT_ENDS:
         return None
-    listen = front_end(replace(spec, n_samples=None, segment_frames=None))  # type: ignore[call-arg]
-    listen.build((1, n_samples))
-    answer = backend.predictor(model, lambda samples: _inputs(model, listen(samples)[:, :n_frames]), jit_compile)
+    extract = front_end(replace(spec, n_samples=None, segment_frames=None))  # type: ignore[call-arg]
+    extract.build((1, n_samples))
+    predict = backend.predictor(model, lambda samples: _inputs(model, extract(samples)[:, :n_frames]), jit_compile)
     samples = 0.1 * np.random.default_rng(0).standard_normal((1, n_samples), np.float32)
-    return _median(lambda: answer(samples))
+    return _median(lambda: predict(samples))
 
 
 def _training_step(
     model: SERModel, training: TrainingConfig, n_frames: int, batch_size: int
-) -> tuple[Callable[[], object], tuple[Any, np.ndarray]]:
-    """Return a training step that waits for its loss, and its batch."""
+) -> Callable[[], np.ndarray]:
+    """Return a training step that waits for its loss."""
     from serzoo.training.compiling import compile_network
 
     random = np.random.default_rng(0)
-    features = random.standard_normal((batch_size, n_frames, *model.frame_shape), np.float32)
+    inputs = _inputs(model, random.standard_normal((batch_size, n_frames, *model.frame_shape), np.float32))
     targets = np.eye(model.n_classes, dtype=np.float32)[random.integers(model.n_classes, size=batch_size)]
-    inputs = _inputs(model, features)
     compile_network(model, model, training)
-    return lambda: np.asarray(model.train_on_batch(inputs, targets)), (inputs, targets)
+    return lambda: np.asarray(model.train_on_batch(inputs, targets))
 
 
 def measure_ceilings(shapes: Sequence[Shape] = ()) -> dict[str, Any]:
     """Return the fields of :class:`serzoo.profiling.Ceilings`, measured on Keras's backend and in NumPy.
 
     Args:
-        shapes: products to be measured too; rows are left out where an array would take more than 256 MB.
+        shapes: products to measure as well, with fewer rows where an array would exceed 256 MB.
     """
     backend = _backend()
     measured = [(shape, _product(backend, shape)()) for shape in map(_shortened, shapes)]
@@ -279,7 +240,7 @@ def _shortened(shape: Shape) -> Shape:
 
 
 def _product(backend: Any, shape: Shape) -> Callable[[], float]:
-    """Return what measures a product in 10^9 operations per second, the faster of backend and NumPy."""
+    """Return a function that measures a product in 10^9 operations per second, the faster of backend and NumPy."""
     import keras
 
     batch, m, k, n = shape
@@ -289,7 +250,7 @@ def _product(backend: Any, shape: Shape) -> Callable[[], float]:
 
     def multiply(one: Any, other: Any) -> tuple[Any, Any]:
         product = keras.ops.matmul(one, other)
-        return product, product[..., :1, :1]  # which is waited for
+        return product, product[..., :1, :1]  # a small result to wait for, without copying the product
 
     compiled, on_device = backend.compile(multiply), [keras.ops.convert_to_tensor(array) for array in (left, right)]
     ways: list[Callable[[], object]] = [
@@ -304,14 +265,15 @@ def _copy_rate(backend: Any) -> float:
     import keras
 
     source = np.ones(_COPIED_BYTES // 4, np.float32)
-    target = np.ones_like(source)  # the system gives memory when it is first written
+    target = np.ones_like(source)  # written once here: the system allocates memory at the first write
     on_device = keras.ops.convert_to_tensor(source)
 
-    def pass_on(values: Any) -> tuple[Any, Any]:
-        moved = values + 1
-        return moved, moved[:1]  # which is waited for
+    def increment(values: Any) -> tuple[Any, Any]:
+        result = values + 1
+        return result, result[:1]  # a small result to wait for
 
-    compiled, threads = backend.compile(pass_on), _cpus()
+    threads = _cpus()
+    compiled = backend.compile(increment)
     parts = list(zip(np.array_split(source, threads), np.array_split(target, threads), strict=True))
     with ThreadPoolExecutor(threads) as pool:
         ways: list[Callable[[], object]] = [
@@ -322,17 +284,17 @@ def _copy_rate(backend: Any) -> float:
 
 
 def _least(ways: Sequence[Callable[[], object]]) -> float:
-    """Return the seconds of the fastest call of the fastest way."""
+    """Return the seconds of the fastest call of the fastest function."""
     return min(min(_repeated(way, 10, _CEILING_BUDGET / 2)) for way in ways)
 
 
 def _median(function: Callable[[], object]) -> float:
-    """Return the seconds of a call, compiled before."""
-    return statistics.median(_repeated(function, 100, _ANSWER_BUDGET))
+    """Return the median seconds of a call, after a first one that compiles."""
+    return statistics.median(_repeated(function, 100, _PREDICTION_BUDGET))
 
 
 def _repeated(function: Callable[[], object], repeats: int, budget: float) -> list[float]:
-    """Return the seconds of calls after a first one: at most ``repeats``, none begun after ``budget`` seconds."""
+    """Return the seconds of up to ``repeats`` calls after a first one; none begins after ``budget`` seconds."""
     function()
     start = time.perf_counter()
     seconds = [timed(function)]
@@ -342,28 +304,28 @@ def _repeated(function: Callable[[], object], repeats: int, budget: float) -> li
 
 
 def timed(function: Callable[[], object]) -> float:
-    """Return how long a call takes, in seconds."""
+    """Return the duration of a call in seconds."""
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
 
 
 def _backend() -> Any:
-    """Return what depends on Keras's backend.
+    """Return the functions that depend on Keras's backend.
 
     Raises:
-        ConfigError: neither TensorFlow nor JAX.
+        ConfigError: the backend is neither TensorFlow nor JAX.
     """
     import keras
 
     name = keras.backend.backend()
     if name not in _BACKENDS:
-        raise ConfigError(f"Keras runs on {name}; set KERAS_BACKEND to one that is measured: {', '.join(_BACKENDS)}.")
+        raise ConfigError(f"Keras runs on {name}; set KERAS_BACKEND to one of: {', '.join(_BACKENDS)}.")
     return _BACKENDS[name]()
 
 
 class _TensorFlow:
-    """How a function is compiled, and written down, by TensorFlow."""
+    """Compilation, device and memory in TensorFlow."""
 
     name = "tensorflow"
 
@@ -375,17 +337,9 @@ class _TensorFlow:
     def predictor(
         self, model: SERModel, prepare: Callable[[Any], Any], jit_compile: bool
     ) -> Callable[[np.ndarray], np.ndarray]:
-        """Return a compiled function from an array to the model's answer."""
+        """Return a compiled function from an array to the model's prediction."""
         compiled = self.compile(lambda array: model(prepare(array), training=False), jit_compile)
         return lambda array: np.asarray(compiled(array))
-
-    def forward_text(self, model: SERModel, inputs: Any) -> str:
-        """Return the HLO of an answer."""
-        return self._text(lambda arrays: model(arrays, training=False), inputs)
-
-    def step_text(self, model: SERModel, inputs: Any, targets: np.ndarray) -> str:
-        """Return the HLO of a training step."""
-        return self._text(lambda arrays, classes: model.train_step((arrays, classes)), inputs, targets)
 
     def device(self) -> str:
         import tensorflow as tf
@@ -396,19 +350,15 @@ class _TensorFlow:
     def device_memory(self) -> int | None:
         import tensorflow as tf
 
-        return (
-            tf.config.experimental.get_memory_info("GPU:0")["peak"] if tf.config.list_logical_devices("GPU") else None
-        )
+        has_gpu = tf.config.list_logical_devices("GPU")
+        return tf.config.experimental.get_memory_info("GPU:0")["peak"] if has_gpu else None
 
     def threads(self) -> int:
         return int(os.environ.get("TF_NUM_INTRAOP_THREADS") or _cpus())
 
-    def _text(self, function: Callable[..., Any], *arrays: Any) -> str:
-        return self.compile(function).experimental_get_compiler_ir(*arrays)(stage="hlo")  # type: ignore[attr-defined]
-
 
 class _JAX:
-    """How a function is compiled, and written down, by JAX."""
+    """Compilation, device and memory in JAX."""
 
     name = "jax"
 
@@ -421,21 +371,14 @@ class _JAX:
     def predictor(
         self, model: SERModel, prepare: Callable[[Any], Any], jit_compile: bool
     ) -> Callable[[np.ndarray], np.ndarray]:
-        """Return a compiled function from an array to the model's answer."""
-        weights = self._weights(model)
+        """Return a compiled function from an array to the model's prediction."""
+        # As arguments: weights in a closure would be compiled as constants.
+        weights = [
+            [variable.value for variable in variables]
+            for variables in (model.trainable_variables, model.non_trainable_variables)
+        ]
         compiled = self.compile(lambda w, array: model.stateless_call(*w, prepare(array), training=False)[0])
         return lambda array: np.asarray(compiled(weights, array))
-
-    def forward_text(self, model: SERModel, inputs: Any) -> str:
-        """Return the HLO of an answer."""
-        forward = self.compile(lambda weights, arrays: model.stateless_call(*weights, arrays, training=False)[0])
-        return forward.lower(self._weights(model), inputs).as_text("hlo")  # type: ignore[attr-defined]
-
-    def step_text(self, model: SERModel, inputs: Any, targets: np.ndarray) -> str:
-        """Return the HLO of a training step."""
-        kept = model.optimizer.variables, model.metrics_variables
-        state = (*self._weights(model), *([variable.value for variable in some] for some in kept))
-        return self.compile(model.train_step).lower(state, (inputs, targets)).as_text("hlo")  # type: ignore[attr-defined]
 
     def device(self) -> str:
         import jax
@@ -450,18 +393,14 @@ class _JAX:
     def threads(self) -> int:
         return _cpus()
 
-    def _weights(self, model: SERModel) -> tuple[list[Any], list[Any]]:
-        trained, kept = model.trainable_variables, model.non_trainable_variables
-        return [variable.value for variable in trained], [variable.value for variable in kept]
-
 
 _BACKENDS = {"tensorflow": _TensorFlow, "jax": _JAX}
 
 
 def _memory(name: str) -> int:
-    """Return memory of this process in bytes: ``VmRSS`` held now, ``VmHWM`` held at most.
+    """Return memory of this process in bytes: ``VmRSS`` in use now, ``VmHWM`` the peak.
 
-    Where the system has no /proc, both are the most so far, which a parent's memory may be in.
+    Where the system has no /proc, both are the peak, which may include a parent's memory.
     """
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
@@ -473,7 +412,7 @@ def _memory(name: str) -> int:
 
 
 def _cpus() -> int:
-    """Return how many processors this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

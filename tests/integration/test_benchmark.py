@@ -1,4 +1,4 @@
-"""``serzoo benchmark``: a small model measured in a process of its own, and one line for what cannot be measured."""
+"""``serzoo benchmark``: a small model measured in a process of its own, and errors of one line."""
 
 import json
 
@@ -28,9 +28,9 @@ def test_a_model_is_measured_and_printed_as_json(run, recipe_file):
     assert (code, err) == (0, "")
     found = json.loads(out)
     assert (found["model"], found["recipe"], found["batch_size"], found["n_frames"]) == ("embedding_dnn", "small", 3, 1)
-    assert found["answer_flops"] == 2 * (80 * 40 + 40 * 20 + 20 * 10 + 10 * 8)
-    assert found["step_memory"] >= found["answer_memory"] >= found["idle_memory"] > 10_000_000
-    assert min(found["times_the_floor"], found["answer_seconds"], *found["step_seconds"]) > 0
+    assert found["prediction_flops"] == 2 * (80 * 40 + 40 * 20 + 20 * 10 + 10 * 8)
+    assert found["step_memory"] >= found["prediction_memory"] >= found["idle_memory"] > 10_000_000
+    assert min(found["times_the_bound"], found["prediction_seconds"], *found["step_seconds"]) > 0
     assert found["real_time_factor"] is None
 
 
@@ -40,10 +40,10 @@ def test_a_model_is_measured_and_printed_as_json(run, recipe_file):
         (["tbmd"], "Did you mean 'tbdm'?"),
         (["timnet", "--batch", "0"], "batch_size is 0; it must be an integer of at least 1."),
         (["timnet", "--set", "model.arguments.n_blocks"], "is not key=value"),
-        ([CLASSICAL_CLASSIFIERS.names()[0]], "is a simple classifier, not a network"),
+        ([CLASSICAL_CLASSIFIERS.names()[0]], "is a classical classifier and has no training steps"),
     ],
 )
-def test_what_cannot_be_measured_is_one_line(run, arguments, message):
+def test_errors_are_one_line(run, arguments, message):
     code, out, err = run("benchmark", *arguments)
     assert (code, out) == (2, "")
     assert message in err

@@ -1,4 +1,4 @@
-"""What a model costs: the record, the table, and what is refused before anything is measured."""
+"""The cost of a model: the record, its table, and the errors before any measurement."""
 
 import json
 import subprocess
@@ -14,6 +14,7 @@ from serzoo.errors import ConfigError, FeatureError, UnknownNameError
 from serzoo.features.spec import EmbeddingSpec, LogMelSpec, MFCCSpec, STFTSpec
 from serzoo.models import MODELS
 from serzoo.profiling import Ceilings, ProductRate, Profile, measuring, profile
+from serzoo.profiling.benchmark import first_recipe
 
 PROFILE = Profile(
     model="timnet",
@@ -30,14 +31,14 @@ PROFILE = Profile(
     clip_seconds=5.0,
     parameters=107_032,
     trainable=104_536,
-    answer_flops=45_000_000,
+    prediction_flops=45_000_000,
     step_flops=9_000_000_000,
     step_traffic=160_000_000,
     idle_memory=800_000_000,
-    answer_memory=1_100_000_000,
+    prediction_memory=1_100_000_000,
     step_memory=1_900_000_000,
     device_memory=None,
-    answer_seconds=0.005,
+    prediction_seconds=0.005,
     waveform_seconds=0.008,
     first_step_seconds=19.0,
     step_seconds=(0.5, 0.4, 0.9),
@@ -45,15 +46,15 @@ PROFILE = Profile(
 )
 
 
-def test_the_floor_is_what_takes_longer_of_computing_and_moving() -> None:
-    assert PROFILE.step_floor == pytest.approx(9 / 180)
-    assert PROFILE.times_the_floor == pytest.approx(10)
+def test_the_lower_bound_is_the_longer_of_computing_and_moving_data() -> None:
+    assert PROFILE.step_bound == pytest.approx(9 / 180)
+    assert PROFILE.times_the_bound == pytest.approx(10)
     moving = replace(PROFILE, step_traffic=3_200_000_000)
-    assert moving.step_floor == pytest.approx(0.1)
+    assert moving.step_bound == pytest.approx(0.1)
     assert "bound by memory" in str(moving)
 
 
-def test_plain_data_holds_what_follows_too() -> None:
+def test_plain_data_include_derived_figures() -> None:
     plain = PROFILE.to_dict()
     assert json.loads(json.dumps(plain)) == plain
     assert (plain["step_median"], plain["real_time_factor"]) == (0.5, 1000.0)
@@ -64,7 +65,7 @@ def test_plain_data_holds_what_follows_too() -> None:
 def test_the_table_names_machine_and_figures() -> None:
     text = str(PROFILE)
     for part in (
-        "timnet, as in timnet-ravdess",
+        "timnet, recipe timnet-ravdess",
         "keras 3.15.1",
         "a processor, 2 threads",
         "107,032",
@@ -82,20 +83,20 @@ def test_the_table_names_machine_and_figures() -> None:
 @pytest.mark.parametrize(
     ("model", "options", "error", "message"),
     [
-        ("timnt", {}, UnknownNameError, "Unknown model or config 'timnt'. Did you mean 'timnet'?"),
-        ("svc", {}, ConfigError, "svc is a simple classifier, not a network"),
-        ("svc-ravdess-mel", {}, ConfigError, "svc is a simple classifier, not a network"),
-        ("vgg16-fsdd-word", {}, ConfigError, "vgg16-fsdd-word has the classes that its recordings have"),
+        ("timnt", {}, UnknownNameError, "Unknown model or recipe 'timnt'. Did you mean 'timnet'?"),
+        ("svc", {}, ConfigError, "svc is a classical classifier and has no training steps"),
+        ("svc-ravdess-mel", {}, ConfigError, "svc is a classical classifier and has no training steps"),
+        ("vgg16-fsdd-word", {}, ConfigError, "the classes of vgg16-fsdd-word depend on its recordings; set them"),
         ("nowhere.keras", {}, UnknownNameError, "Model file nowhere.keras does not exist"),
         ("timnet", {"batch_size": 0}, ConfigError, "batch_size is 0; it must be an integer of at least 1."),
         ("timnet", {"repeats": 0}, ConfigError, "repeats is 0"),
         ("timnet", {"seconds": 0.0}, ConfigError, "seconds is 0.0; give a length above 0"),
-        ("timnet", {"seconds": 1.0, "n_frames": 9}, ConfigError, "no n_frames beside it"),
+        ("timnet", {"seconds": 1.0, "n_frames": 9}, ConfigError, "leave out n_frames"),
         ("timnet", {"changes": {"model.nam": 1}}, UnknownNameError, "nam"),
     ],
 )
-def test_what_cannot_be_measured_is_one_line(model, options, error, message, monkeypatch) -> None:
-    monkeypatch.setattr("serzoo.profiling._run_apart", lambda job: pytest.fail(f"started with {job}"))
+def test_errors_before_measuring_are_one_line(model, options, error, message, monkeypatch) -> None:
+    monkeypatch.setattr("serzoo.profiling.benchmark._run_apart", lambda job: pytest.fail(f"started with {job}"))
     with pytest.raises(error) as caught:
         profile(model, **options)
     assert message in str(caught.value)
@@ -104,24 +105,27 @@ def test_what_cannot_be_measured_is_one_line(model, options, error, message, mon
 
 def test_weights_alone_point_to_their_model(tmp_path: Path) -> None:
     (tmp_path / "state.npz").write_bytes(b"")
-    with pytest.raises(ConfigError, match="name their model, tbdm"):
+    with pytest.raises(ConfigError, match="name it: tbdm"):
         profile(tmp_path / "state.npz")
 
 
 @pytest.mark.parametrize(
     ("code", "notes", "message"),
-    [(-9, "", "was ended by signal 9"), (1, "ResourceExhaustedError: OOM when allocating", "The memory does not hold")],
+    [
+        (-9, "", "signal 9 ended the benchmark"),
+        (1, "ResourceExhaustedError: OOM when allocating", "does not fit into memory"),
+    ],
 )
 def test_a_batch_beyond_the_memory_is_one_line(code, notes, message, monkeypatch) -> None:
     ended = subprocess.CompletedProcess([], code, stdout="", stderr=notes)
-    monkeypatch.setattr("serzoo.profiling.subprocess.run", lambda *_, **__: ended)
+    monkeypatch.setattr("serzoo.profiling.benchmark.subprocess.run", lambda *_, **__: ended)
     with pytest.raises(ConfigError, match=f"{message}.*choose a smaller batch"):
         profile("timnet", batch_size=10**9)
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_model_has_a_recipe_to_be_measured_by(name: str) -> None:
-    assert measuring.first_recipe(name).model.name == name
+def test_every_model_has_a_recipe_to_benchmark(name: str) -> None:
+    assert first_recipe(name).model.name == name
 
 
 @pytest.mark.parametrize("spec", [MFCCSpec(), MFCCSpec(n_samples=111_000), LogMelSpec(segment_frames=300), STFTSpec()])
@@ -140,7 +144,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Repeat nothing, and multiply and copy little."""
     for name, value in (("_SQUARE", 64), ("_COPIED_BYTES", 1_000_000), ("_PRODUCT_BYTES", 100_000)):
         monkeypatch.setattr(measuring, name, value)
-    for name in ("_ANSWER_BUDGET", "_STEP_BUDGET", "_CEILING_BUDGET"):
+    for name in ("_PREDICTION_BUDGET", "_STEP_BUDGET", "_CEILING_BUDGET"):
         monkeypatch.setattr(measuring, name, 0.0)
 
 
@@ -152,26 +156,26 @@ def test_ceilings_are_measured(hurried) -> None:
 
 
 @pytest.fixture(scope="module")
-def gender_inputs():
+def gender_model():
     small = {"n_convs": 1, "filters": [2, 2], "projection": 4, "lstm_units": 2}
     return serzoo.build("acrnn", 4, feature_spec=LogMelSpec(segment_frames=20), **small)
 
 
-def test_a_model_that_is_told_genders_answers_and_trains(hurried, gender_inputs) -> None:
-    found = measuring._answers(measuring._backend(), gender_inputs, np.zeros((1, 20, 40, 3), np.float32), False)
+def test_a_model_with_gender_input_predicts_and_trains(hurried, gender_model) -> None:
+    found = measuring._predictions(measuring._backend(), gender_model, 20, False)
     assert found["clip_seconds"] == pytest.approx(0.215, abs=0.01)
-    assert min(found["answer_seconds"], found["waveform_seconds"], found["answer_memory"]) > 0
-    inputs, targets = measuring._training_step(gender_inputs, TrainingConfig(jit_compile=False), 20, 2)[1]
+    assert min(found["prediction_seconds"], found["waveform_seconds"], found["prediction_memory"]) > 0
+    assert measuring._training_step(gender_model, TrainingConfig(jit_compile=False), 20, 2)()[0] > 0
+    inputs = measuring._inputs(gender_model, np.zeros((2, 20, 40, 3), np.float32))
     assert {name: array.shape for name, array in inputs.items()} == {"features": (2, 20, 40, 3), "gender": (2, 1)}
-    assert targets.shape == (2, 4)
 
 
 @pytest.mark.parametrize(("length", "frames"), [({}, 20), ({"n_frames": 30}, 30), ({"seconds": 0.2}, 19)])
-def test_clips_are_as_long_as_asked_for(gender_inputs, length, frames) -> None:
-    assert measuring._clip_frames(gender_inputs, {"n_frames": None, "seconds": None, **length}) == frames
+def test_clips_have_the_requested_length(gender_model, length, frames) -> None:
+    assert measuring._clip_frames(gender_model, {"n_frames": None, "seconds": None, **length}) == frames
 
 
-def test_clips_that_the_model_does_not_take_are_refused() -> None:
+def test_clips_of_a_wrong_length_raise() -> None:
     model = serzoo.build("timnet", 4, n_frames=20, n_blocks=1, filters=2)
     with pytest.raises(FeatureError, match="timnet takes 20 x 39 values"):
         measuring._clip_frames(model, {"n_frames": 21, "seconds": None})
