@@ -1,4 +1,4 @@
-"""Build models by name, load them from files and say what is in the zoo."""
+"""Build models by name, load trained ones, and describe the models of the zoo."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     from serzoo.recipes import Recipe
 
 WEIGHT_FILES = {".hdf5": "timnet", ".npz": "tbdm"}
-"""The papers' own weight files that :func:`load` reads: ending, and model whose weights they are."""
+"""The papers' own weight files that :func:`load` reads: ending, and name of the model."""
 
 _MAX_CONFIG_BYTES = 1_000_000
 
 _FRAME_SIZES = ("n_features", "n_channels")
-"""The arguments that say how large a frame is, as far as a model has them, axis by axis."""
+"""The arguments for the size of a frame, axis by axis; not every model has both."""
 
 _COMMON = ("n_classes", "class_names", "feature_spec")
 
 
 def list_models() -> list[str]:
-    """Return the names that :func:`build` takes."""
+    """Return the names of the models, for :func:`build`."""
     return MODELS.names()
 
 
@@ -54,9 +54,9 @@ def build(
 
     Args:
         name: one of :func:`list_models`.
-        n_classes: width of the output; may be left out where ``class_names`` says it.
+        n_classes: width of the output; optional with ``class_names``.
         class_names: names of the outputs, in order.
-        feature_spec: the features the model will take; they decide the size of a frame unless it is given.
+        feature_spec: the features that the model will take; they set the size of a frame unless it is given.
         arguments: the architecture's own arguments; ``serzoo describe NAME`` lists them.
 
     Returns:
@@ -65,7 +65,7 @@ def build(
 
     Raises:
         UnknownNameError: an unknown model or argument, with the nearest match.
-        ConfigError: an argument out of range, or no number of classes.
+        ConfigError: an argument out of range, or neither ``n_classes`` nor ``class_names``.
         FeatureError: features whose frames have another number of axes than the model's.
     """
     entry = MODELS.get(name)
@@ -83,12 +83,12 @@ def build(
 
 
 def full_arguments(name: str, spec: FeatureSpec | None, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all of an architecture's own arguments, as :func:`build` completes those that it is given.
+    """Return all of an architecture's own arguments: the given ones, completed as :func:`build` does.
 
     Args:
         name: one of :func:`list_models`.
-        spec: the features, which decide the size of a frame unless it is given; None for the default size.
-        arguments: those that are given.
+        spec: the features; they set the size of a frame unless it is given. None for the default size.
+        arguments: the given arguments.
 
     Raises:
         FeatureError: features whose frames have another number of axes than the model's.
@@ -98,7 +98,7 @@ def full_arguments(name: str, spec: FeatureSpec | None, arguments: Mapping[str, 
 
 
 def _frame_arguments(name: str, spec: FeatureSpec) -> dict[str, Any]:
-    """Return the arguments that fit a model to the frames of its features."""
+    """Return the arguments that set a model's frame size to that of its features."""
     allowed = builder_arguments(name)
     sizes = [argument for argument in _FRAME_SIZES if argument in allowed]
     if len(sizes) != len(spec.frame_shape):
@@ -118,7 +118,7 @@ def check_arguments(name: str, arguments: Iterable[str]) -> None:
 
 
 def builder_arguments(name: str) -> dict[str, object]:
-    """Return the arguments of a model and their defaults, those common to all models left out."""
+    """Return the arguments of a model and their defaults, without those that all models have."""
     parameters = inspect.signature(MODELS.get(name).load().__init__).parameters
     return {
         key: parameter.default
@@ -128,10 +128,10 @@ def builder_arguments(name: str) -> dict[str, object]:
 
 
 def describe(name: str) -> dict[str, Any]:
-    """Return what is known of a model: summary, source, arguments and the recipes that use it.
+    """Return a model's ``name``, ``summary``, ``source``, ``arguments`` with defaults, and ``recipes`` that use it.
 
     Raises:
-        UnknownNameError: no such model.
+        UnknownNameError: an unknown model, with the nearest match.
     """
     from serzoo.recipes import list_recipes, load_recipe
 
@@ -153,34 +153,35 @@ def load(
     class_names: Sequence[str] | None = None,
     feature_spec: FeatureSpec | Mapping[str, object] | None = None,
 ) -> Classifier:
-    """Load a trained model, ready to classify recordings. No code in a file is run.
+    """Load a trained model for classifying recordings. No code from a file is run.
 
     Args:
-        source: the name of a pretrained set (:func:`serzoo.list_pretrained`), its card or folder, the address of a
-            card (``https://.../NAME.yaml``) or ``hf://user/repository/NAME[@REVISION]``, each checked against the card
-            (:mod:`serzoo.weights.store`); a ``.keras`` file of serzoo, the folder of a run's fold, a weight file of
-            TIM-Net's program (``.hdf5``) or a TBDM-Net state (``.npz``).
-        recipe: the recipe the weights were trained with; it names the classes and the features
-            where the file does not, as those of the papers' programs.
+        source: pretrained weights, which are compared with their model card (:mod:`serzoo.weights.store`): a name of
+            :func:`serzoo.list_pretrained`, a card or its folder, ``https://.../NAME.yaml`` or
+            ``hf://user/repository/NAME[@REVISION]``. Or a ``.keras`` file of serzoo, the folder of a run's fold, a
+            weight file of TIM-Net's program (``.hdf5``) or a TBDM-Net state (``.npz``).
+        recipe: the recipe that the weights were trained with. It sets the class names and features for files without
+            them, such as the papers' weight files.
         class_names: names of the outputs in the order of the training; takes precedence over the recipe's.
         feature_spec: the features of the training; takes precedence over the recipe's.
 
     Raises:
-        UnknownNameError: no such set, file or recipe; the message names the nearest.
-        WeightsError: the file is damaged, is none of these, or does not fit the recipe, names or features; a
-            pretrained set is not what its card says, or cannot be fetched.
-        ConfigError: the file does not name its classes or features, and the call does not either; or the call names
-            those of a pretrained set, whose card does.
+        UnknownNameError: unknown weights or no such file; the message has the nearest.
+        WeightsError: the file is damaged, is none of these, or does not fit the recipe, class names or features; or
+            pretrained weights differ from their card or cannot be downloaded.
+        ConfigError: class names or features are missing; or they are given for pretrained weights, whose card has them.
     """
     from serzoo.classifier import Classifier
-    from serzoo.weights.store import is_pretrained, list_pretrained, no_such_set
+    from serzoo.weights.store import is_pretrained, list_pretrained, unknown_weights
 
     if is_pretrained(source):
         if (recipe, class_names, feature_spec) != (None, None, None):
-            raise ConfigError(f"The card of {source} says what it was trained on; load it without anything else.")
+            raise ConfigError(
+                f"The model card of {source} has class names and features; load it without other arguments."
+            )
         return _load_pretrained(source)
     if _is_name(source):
-        raise no_such_set("model file or pretrained set", source, list_pretrained("emotion"))
+        raise unknown_weights("model file or pretrained weights", source, list_pretrained("emotion"))
     path = model_file(source)
     if isinstance(feature_spec, Mapping):
         feature_spec = spec_from_dict(feature_spec)
@@ -190,14 +191,14 @@ def load(
         return Classifier(_completed(_read_keras(path), path, class_names, feature_spec))
     if class_names is None or feature_spec is None:
         raise ConfigError(
-            f"{path} holds weights alone; say what they were trained on: recipe='timnet-ravdess', "
-            "or class_names=[...] and feature_spec=MFCCSpec(n_samples=...)."
+            f"{path} has weights only; give the recipe of their training, such as recipe='timnet-ravdess', or "
+            "class_names=[...] and feature_spec=MFCCSpec(n_samples=...)."
         )
     return Classifier(_convert(path, class_names, feature_spec))
 
 
 def _load_pretrained(source: str | Path) -> Classifier:
-    """Build a pretrained set's network, give it its weights, and see that it answers as its card says."""
+    """Build the network of a card, read its weights and compare its probabilities with the card's."""
     from serzoo.classifier import Classifier
     from serzoo.weights.arrays import at_most, read_weights
     from serzoo.weights.cards import EmotionCard, expect
@@ -211,71 +212,77 @@ def _load_pretrained(source: str | Path) -> Classifier:
             model = build(card.model.name, class_names=card.class_names, feature_spec=spec, **card.model.arguments)
     except (SerzooError, TypeError, ValueError, OverflowError) as error:
         reason = _first_line(error)
-        raise WeightsError(f"The card of {card.name} describes no network ({reason}); get it again.") from None
+        raise WeightsError(
+            f"The network of the card of {card.name} cannot be built ({reason}); get the card again."
+        ) from None
     read_weights(model, path)
     classifier = Classifier(model, card)
-    check_output(card, partial(answer_fixed_input, classifier))
+    check_output(card, partial(predict_check_clip, classifier))
     return classifier
 
 
-def answer_fixed_input(classifier: Classifier, waveform: np.ndarray, sample_rate: int) -> tuple[float, ...]:
-    """Return the probabilities of a pretrained set for the clip of its card, (n_samples,) at ``sample_rate`` Hz.
+def predict_check_clip(classifier: Classifier, waveform: np.ndarray, sample_rate: int) -> tuple[float, ...]:
+    """Return a classifier's probabilities for a check clip, with the gender input "male" where it takes one.
 
-    A network that is told the speaker's gender is told a man's.
+    Args:
+        classifier: of pretrained weights.
+        waveform: (n_samples,), floats in -1..1.
+        sample_rate: in Hz.
     """
     gender = MALE if classifier.model.takes_gender else None
     return tuple(classifier.predict_waveform(waveform, sample_rate, gender=gender).probabilities.values())
 
 
 def _is_name(source: str | Path) -> bool:
-    """Return whether ``source`` can be nothing but the name of a pretrained set: there is no file, and no ending."""
+    """Return whether ``source`` can only be a name of pretrained weights: no folder, no ending, and no such file."""
     path = Path(source)
     endings = (".keras", CLASSICAL_SUFFIX, *WEIGHT_FILES)
     return path.name == source and path.suffix not in endings and not local_path(path).exists()
 
 
 def model_file(source: str | Path) -> Path:
-    """Return the file that ``source``, itself or a fold's folder, stands for.
+    """Return the model file that ``source`` is, or that the fold folder ``source`` contains.
 
     Raises:
-        UnknownNameError: there is none; the message names the nearest.
-        WeightsError: it is no model file.
+        UnknownNameError: no such file; the message has the nearest.
+        WeightsError: it is not a model file.
     """
     path = local_path(source)
     if path.is_dir() and str(source):
         return _model_in_folder(path)
     if not path.is_file():
-        beside = path.parent.iterdir() if path.parent.is_dir() else ()
-        models = [str(file) for file in beside if file.suffix in (".keras", *WEIGHT_FILES)]
+        siblings = path.parent.iterdir() if path.parent.is_dir() else ()
+        models = [str(file) for file in siblings if file.suffix in (".keras", *WEIGHT_FILES)]
         if models:
             raise unknown_name("model file", path, models)
         raise UnknownNameError(
-            f"Model file {source!s:.200} does not exist, nor does any other beside it; check the path."
+            f"Model file {source!s:.200} does not exist, and its folder has no other; check the path."
         )
     if path.suffix == CLASSICAL_SUFFIX:
-        raise _simple(path)
+        raise _is_classical(path)
     if path.suffix not in (".keras", *WEIGHT_FILES):
         raise WeightsError(
-            f"{path} is no model file; give a serzoo model (.keras), TIM-Net weights (.hdf5) or TBDM-Net state (.npz)."
+            f"{path} is not a model file; give a serzoo model (.keras), TIM-Net weights (.hdf5) or a TBDM-Net state "
+            "(.npz)."
         )
     return path
 
 
-def _simple(path: Path) -> WeightsError:
+def _is_classical(path: Path) -> WeightsError:
     return WeightsError(
-        f"{path} is a simple classifier, not a network; read it with serzoo.classical.model.load_classical, "
-        "or serzoo gender if it tells genders."
+        f"{path} is a classical classifier, not a network; load it with serzoo.classical.model.load_classical, or "
+        "score a gender classifier with serzoo gender --model."
     )
 
 
 def _model_in_folder(folder: Path) -> Path:
     path = folder / "model.keras"
-    simple = path.with_suffix(CLASSICAL_SUFFIX)
-    if simple.is_file():
-        raise _simple(simple)
+    classical = path.with_suffix(CLASSICAL_SUFFIX)
+    if classical.is_file():
+        raise _is_classical(classical)
     if not path.is_file():
         folds = sorted(str(file.parent) for file in folder.glob("*/model.keras"))
-        hint = f"choose a fold: {', '.join(folds)}" if folds else "give the folder of a fold that is done"
+        hint = f"choose a fold: {', '.join(folds)}" if folds else "give the folder of a finished fold"
         raise WeightsError(f"Folder {folder} holds no model.keras; {hint}.")
     return path
 
@@ -283,15 +290,15 @@ def _model_in_folder(folder: Path) -> Path:
 def _from_recipe(
     name: str | Path | Recipe, path: Path, class_names: Sequence[str] | None, spec: FeatureSpec | None
 ) -> tuple[Sequence[str] | None, FeatureSpec]:
-    """Return class names and features, taken from the recipe where they are not given."""
+    """Return class names and features, from the recipe where they are not given."""
     from serzoo.data.corpora.corpus import CORPORA
     from serzoo.recipes import load_recipe
 
     recipe = load_recipe(name)
-    held = WEIGHT_FILES.get(path.suffix)
-    if held not in (None, recipe.model.name):
+    model = WEIGHT_FILES.get(path.suffix, recipe.model.name)
+    if model != recipe.model.name:
         raise WeightsError(
-            f"{path} holds {held} weights, {recipe.name} is a recipe for {recipe.model.name}; choose another."
+            f"{path} has {model} weights, {recipe.name} is a recipe for {recipe.model.name}; choose another."
         )
     of_corpus = CORPORA.get(recipe.corpus).class_names if recipe.target == "label" else None
     return class_names or recipe.class_names or of_corpus, spec or recipe.features
@@ -305,18 +312,18 @@ def _convert(path: Path, class_names: Sequence[str], spec: FeatureSpec) -> SERMo
 
 
 def _read_keras(path: Path) -> SERModel:
-    """Read a model of the zoo; a file that holds anything else is refused before Keras sees it."""
+    """Read a model of the zoo; any other file is refused before Keras reads it."""
     import keras
 
     _check_is_ours(path)
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, zipfile.BadZipFile, SerzooError) as error:
-        raise WeightsError(f"{path} is damaged ({_first_line(error)}); get it again or train it anew.") from None
+        raise WeightsError(f"{path} is damaged ({_first_line(error)}); get it again or train it again.") from None
 
 
 def _check_is_ours(path: Path) -> None:
-    """Raise unless the file's config names a model class of the zoo: naming a class is how a file could run code."""
+    """Raise unless the file's config names a model class of the zoo: by another class a file could run code."""
     import keras
 
     classes = [MODELS.get(name).load() for name in MODELS]
@@ -327,16 +334,16 @@ def _check_is_ours(path: Path) -> None:
                 raise ValueError("its config is too large")
             config = json.loads(archive.read("config.json"))
     except (OSError, ValueError, KeyError, RecursionError, zipfile.BadZipFile) as error:
-        raise WeightsError(f"{path} is not a whole .keras file ({_first_line(error)}); get it again.") from None
+        raise WeightsError(f"{path} is not a complete .keras file ({_first_line(error)}); get it again.") from None
     found = (config.get("class_name"), config.get("registered_name")) if isinstance(config, dict) else (None, None)
     if found not in allowed:
         raise WeightsError(
-            f"{path} holds a {str(found[0])[:80]!r}, not a model of serzoo; it loads its own only: {', '.join(MODELS)}."
+            f"{path} has a {str(found[0])[:80]!r}, not a model of serzoo; allowed are {', '.join(MODELS)}."
         )
 
 
 def _completed(model: SERModel, path: Path, class_names: Sequence[str] | None, spec: FeatureSpec | None) -> SERModel:
-    """Return the model with names and features added where it has none; those it has must be the given ones."""
+    """Return the model with class names and features added; those that it has must equal the given ones."""
     if class_names is None and spec is None:
         return model
     names = None if class_names is None else tuple(class_names)

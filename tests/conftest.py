@@ -73,8 +73,8 @@ def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from serzoo.weights.arrays import write_weights
     from serzoo.weights.cards import Calibration, EmotionCard
     from serzoo.weights.check_clips import EMOTION_CLIP
-    from serzoo.weights.store import fixed_output, save_with_card
-    from serzoo.zoo import answer_fixed_input, build
+    from serzoo.weights.store import check_clip_output, save_with_card
+    from serzoo.zoo import predict_check_clip, build
 
     keras.utils.set_random_seed(1)
     arguments = {"n_blocks": 2, "filters": 4, "n_features": 13}
@@ -84,7 +84,7 @@ def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     def describe(n_bytes: int, sha256: str) -> EmotionCard:
         card = EmotionCard(
             name="timnet.tiny_v1",
-            summary="knows nothing",
+            summary="untrained",
             bytes=n_bytes,
             sha256=sha256,
             corpus="synthetic",
@@ -102,7 +102,7 @@ def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
             calibration=Calibration(2.5, 0.3, 0.1, 0.75, 0.6, 0.7, 100),
         )
         return dataclasses.replace(
-            card, output=fixed_output(card.input, partial(answer_fixed_input, Classifier(model, card)))
+            card, output=check_clip_output(card.input, partial(predict_check_clip, Classifier(model, card)))
         )
 
     folder = tmp_path_factory.mktemp("sets")

@@ -1,1 +1,1 @@
-"""Pretrained sets and their cards, and weights that were trained elsewhere."""
+"""Pretrained weights, their model cards, and weights that were trained elsewhere."""

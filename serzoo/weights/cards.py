@@ -1,4 +1,4 @@
-"""Cards: what is known of a pretrained set, as strict YAML beside its file of weights."""
+"""Model cards: the description of pretrained weights, as strict YAML next to the weights file."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from serzoo.strict_data import Place, build
 from serzoo.weights.check_clips import is_check_clip
 
 SUFFIX = ".yaml"
-"""A card is called as its set, with this ending."""
+"""Ending of a card; the rest of its name is that of the weights."""
 
 MAX_BYTES = 2**32
-"""Of a file of weights."""
+"""Largest size of a weights file."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -32,46 +32,46 @@ _UNPRINTABLE = re.compile(r"[\s\x00-\x1f\x7f]")
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _RATES = (1_000, 192_000)  # Hz
 _MAX_CLIP = 300  # seconds
-_MAX_COUNT = 2**13  # bands, samples of a window and whatever else a feature counts
+_MAX_COUNT = 2**13  # bands, samples of a window and other sizes of a feature
 _MAX_ARGUMENT = 2**16
-_MAX_WORK = 2**26  # frames of a clip times the values of the largest thing that is computed of one
-_INPUT_SECONDS = 5  # more than any synthetic clip has
+_MAX_WORK = 2**26  # frames of a clip times the largest of a feature's sizes
+_INPUT_SECONDS = 5  # longer than the check clips
 
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """What is known of a pretrained set, whatever it tells.
+    """The model card of pretrained weights, whatever they classify.
 
     Args:
-        name: of the set, and with an ending of its files: ASCII letters, digits and ``_ . + -``.
+        name: of the weights, and with an ending of their files: ASCII letters, digits and ``_ . + -``.
         summary: one line.
-        bytes: size of its file of weights.
-        sha256: of that file, hexadecimal.
-        corpus: what it was trained on; several are joined by ``+``.
+        bytes: size of the weights file.
+        sha256: of the weights file, hexadecimal.
+        corpus: training corpus; several are joined by ``+``.
         source: where the corpus comes from.
-        licence: of the corpus, and so of what was trained on it.
-        protocol: how the scores were found.
+        licence: of the corpus, and therefore of the weights.
+        protocol: how the scores were measured.
         scores: in 0..1, by name; of several folds a list.
-        class_names: what it tells apart, in the order of its answers.
-        feature_spec: what it takes; :func:`serzoo.features.spec.spec_from_dict` reads it.
-        versions: of the packages that it was trained and tested with.
+        class_names: names of the outputs, in order.
+        feature_spec: features of the model, as :func:`serzoo.features.spec.spec_from_dict` reads them.
+        versions: of the packages used for training and testing.
         input: names the check clip; see :mod:`serzoo.weights.check_clips`.
-        output: the answer to it, a probability per class.
-        url: where the file is, for a set whose card comes without it; None for one that has it beside its card.
+        output: the model's probabilities for the check clip, one per class.
+        url: address of the weights file; None if it is next to the card.
 
     Raises:
-        WeightsError: name, hash or address is none; or what the card describes is larger than any clip or feature, so
-            that nobody's card takes all of the memory.
+        WeightsError: an invalid name, hash or address, or sizes beyond those of any real clip or feature, which could
+            use up the memory of the machine.
     """
 
     kind: ClassVar[str]
-    """What the set tells."""
+    """What the weights classify: ``"emotion"`` or ``"gender"``."""
 
     suffix: ClassVar[str]
-    """Ending of its file of weights."""
+    """Ending of the weights file."""
 
     use: ClassVar[str]
-    """What a set of this kind is for."""
+    """How to use weights of this kind, as the end of a sentence."""
 
     name: str
     summary: str
@@ -105,35 +105,41 @@ class Card:
 
     @property
     def file(self) -> str:
-        """Name of the file of weights."""
+        """Name of the weights file."""
         return f"{self.name}{self.suffix}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenderCard(Card):
-    """The card of a classifier of speakers' genders; the scores are those of its kind on speakers not heard."""
+    """The card of a gender classifier; the scores are those of its cross-validation on unseen speakers."""
 
     kind = "gender"
     suffix = ".skops"
-    use = "tells speakers' genders; name it where a gender goes (predict(..., gender=NAME), --gender NAME)"
+    use = "classifies the speaker's gender; use it as a gender input (predict(..., gender=NAME), --gender NAME)"
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name}: {self.summary}; {self.licence}\n"
+            f"Protocol {self.protocol}: accuracy {self.scores['accuracy']:.2%}."
+        )
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a set's answers are worth, found on the predictions of recordings that were held out.
+    """How reliable a model's probabilities are, measured on held-out recordings.
 
     Args:
-        temperature: by which the logarithms of its probabilities are divided
+        temperature: divisor of the logarithms of the probabilities
             (:func:`serzoo.layers.temperature.at_temperature`), above 0.
         error_before: expected calibration error without the temperature, 0..1.
-        error_after: the same with one.
-        threshold: a confidence below this makes the answer ``unknown``, 0..1.
+        error_after: expected calibration error with a temperature.
+        threshold: confidence in 0..1 below which the label is ``unknown``.
         coverage: share of the recordings whose confidence reaches the threshold, 0..1.
-        accuracy: share of those that are answered right, 0..1.
-        n: recordings, each counted once, however many networks heard it.
+        accuracy: share of those that are classified correctly, 0..1.
+        n: number of recordings, each counted once, however many networks classified it.
 
-    Error, coverage and accuracy with a temperature are those of temperatures that were fitted without the recordings
-    they are about: for each fold on the other folds.
+    Each fold's share of ``error_after``, ``coverage`` and ``accuracy`` is measured at a temperature that was fitted on
+    the other folds.
 
     Raises:
         WeightsError: a value out of range.
@@ -158,12 +164,12 @@ class Calibration:
 
 @dataclass(frozen=True, kw_only=True)
 class EmotionCard(Card):
-    """The card of a network that tells emotions; the scores are those of its kind in a cross-validation.
+    """The card of an emotion classifier; the scores are those of a cross-validation of the same model.
 
     Args:
         model: the architecture and its arguments; the other arguments are those of :class:`Card`.
-        trained_on: what these weights have heard.
-        calibration: what their answers are worth.
+        trained_on: training recordings of these weights.
+        calibration: how reliable their probabilities are.
 
     Raises:
         WeightsError: as :class:`Card`; or a class is called :data:`serzoo.labels.UNKNOWN`, UAR or WAR is missing or out
@@ -172,7 +178,7 @@ class EmotionCard(Card):
 
     kind = "emotion"
     suffix = ".weights.h5"
-    use = "tells emotions; load it with serzoo.load"
+    use = "classifies emotions; load it with serzoo.load"
 
     model: ModelConfig
     trained_on: str
@@ -180,7 +186,7 @@ class EmotionCard(Card):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        others = "other names: it is what a set answers that does not know"
+        others = "without 'unknown', the label below the threshold"
         _require(UNKNOWN not in self.class_names, "class_names", self.class_names, others)
         for name in ("uar", "war"):
             score = self.scores.get(name)
@@ -194,24 +200,24 @@ class EmotionCard(Card):
         return (
             f"{self.name}: {self.summary}; {self.licence}\nTrained on {self.trained_on}.\n"
             f"Protocol {self.protocol}: UAR {self.scores['uar']:.2%}, WAR {self.scores['war']:.2%}.\n"
-            f"Calibration on {found.n} held-out recordings: temperature {found.temperature:.3f}, expected error "
-            f"{found.error_before:.2%} before and {found.error_after:.2%} after, on folds that it was not fitted on; "
-            f"with a confidence of at least {found.threshold:g} are {found.coverage:.1%} answered, "
-            f"{found.accuracy:.1%} of these right."
+            f"Temperature {found.temperature:.3f}, fitted on {found.n} held-out recordings. Expected calibration error "
+            f"{found.error_before:.2%} without and {found.error_after:.2%} with a temperature from other folds.\n"
+            f"{found.coverage:.1%} of clips reach confidence {found.threshold:g}; {found.accuracy:.1%} of those are "
+            "correct."
         )
 
 
 KINDS: Mapping[str, type[Card]] = MappingProxyType({card.kind: card for card in (EmotionCard, GenderCard)})
-"""The cards by what a set tells."""
+"""The classes of cards by their kind."""
 
 C = TypeVar("C", bound=Card)
 
 
 def expect(card: Card, kind: type[C]) -> C:
-    """Return the card if it is of a kind.
+    """Return the card if it is of this kind.
 
     Raises:
-        WeightsError: it is of another.
+        WeightsError: it is of another kind.
     """
     if not isinstance(card, kind):
         raise WeightsError(f"{card.name} {card.use}.")
@@ -219,57 +225,59 @@ def expect(card: Card, kind: type[C]) -> C:
 
 
 def check_name(name: str) -> str:
-    """Return ``name`` if a set can be called so.
+    """Return ``name`` if it is a valid name for pretrained weights.
 
     Raises:
-        WeightsError: it cannot.
+        WeightsError: it is not.
     """
-    _require(bool(_NAME.fullmatch(name)), "the set's name", name, "ASCII letters, digits and _ . + -")
+    _require(bool(_NAME.fullmatch(name)), "name", name, "ASCII letters, digits and _ . + -")
     return name
 
 
 def is_address(url: str) -> bool:
-    """Return whether something may be fetched from ``url``: over https, or over http from this machine."""
+    """Return whether files may be downloaded from ``url``: over https, or over http from this machine."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port  # a port that is no number raises
-    except ValueError:  # also an address in brackets that is none
+    except ValueError:  # also an invalid IPv6 address in brackets
         return False
     return not _UNPRINTABLE.search(url) and bool(host) and (parts.scheme == "https" or is_local(url))
 
 
 def is_local(url: str) -> bool:
-    """Return whether ``url``, which can be split into its parts, is an http address of this machine."""
+    """Return whether ``url``, a valid address, is an http address of this machine."""
     parts = urlsplit(url)
     return parts.scheme == "http" and parts.hostname in _LOCAL
 
 
 def read_card(path: Path) -> Card:
-    """Read a card.
+    """Read a model card.
 
     Raises:
-        WeightsError: the file cannot be read, is no card, or is called otherwise than its set.
+        WeightsError: the file cannot be read, is not a card, or has another name than its weights.
     """
     try:
         values = strict_yaml.read(path)
     except ConfigError as error:
         raise WeightsError(str(error)) from None
-    if not isinstance(values, dict):
-        raise WeightsError(f"{path} is no card of a pretrained set; it holds {values!r:.80}, no keys. Get it again.")
-    values = json.loads(json.dumps(values))  # without the lines of the keys
-    kind = values.pop("kind", None)
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise WeightsError(
-            f"{path} is no card of a pretrained set; its kind is {kind!r:.80}, not {' or '.join(KINDS)}."
-        )
     try:
-        card = build(KINDS[kind], values, Place("card"))
+        card = _card_from_dict(values)
     except SerzooError as error:
         reason = str(error).removesuffix(".")
-        raise WeightsError(f"{path} is no card of a pretrained set ({reason:.400}); get it again.") from None
+        raise WeightsError(f"{path} is not a valid model card ({reason:.400}); get it again.") from None
     if path.name != f"{card.name}{SUFFIX}":
-        raise WeightsError(f"{path} is the card of {card.name}; call it {card.name}{SUFFIX}.")
+        raise WeightsError(f"{path} is the card of {card.name}; rename it to {card.name}{SUFFIX}.")
     return card
+
+
+def _card_from_dict(values: Any) -> Card:
+    if not isinstance(values, dict):
+        raise WeightsError(f"it holds {values!r:.80}, no keys")
+    plain = json.loads(json.dumps(values))  # plain dictionaries: errors name keys, not lines
+    kind = plain.pop("kind", None)
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise WeightsError(f"its kind is {kind!r:.80}, not {' or '.join(KINDS)}")
+    return build(KINDS[kind], plain, Place("card"))
 
 
 def card_text(card: Card) -> str:
@@ -280,7 +288,7 @@ def card_text(card: Card) -> str:
 
 
 def _check_features(spec: Mapping[str, Any]) -> None:
-    """Raise WeightsError if the features are larger than anybody's; whether they are any, others check."""
+    """Raise WeightsError if the features are larger than real ones. Building the model checks if they are valid."""
     try:
         known = spec_from_dict(spec)
     except (SerzooError, TypeError):
@@ -296,12 +304,12 @@ def _check_features(spec: Mapping[str, Any]) -> None:
         _require(number <= _MAX_COUNT, f"feature_spec.{name}", number, f"at most {_MAX_COUNT}")
     if known.hop_length:
         work = n_samples // known.hop_length * max(counts.values())
-        what = f"so long that the values of all frames of a clip are at most {_MAX_WORK}"
+        what = f"so large that all frames of a clip have at most {_MAX_WORK} values"
         _require(work <= _MAX_WORK, "feature_spec.hop_length", known.hop_length, what)
 
 
 def _integers(values: Mapping[str, Any]) -> Iterable[tuple[str, int]]:
-    """Yield the whole numbers among plain values, and in lists of them, with the names of the values."""
+    """Yield names and values of the whole numbers among plain values and in lists of them."""
     for name, value in values.items():
         for each in value if isinstance(value, list | tuple) else (value,):
             if isinstance(each, int) and not isinstance(each, bool):

@@ -1,4 +1,4 @@
-"""Pretrained sets from elsewhere: fetched once, checked, and kept in the user's cache folder."""
+"""Pretrained weights from the web: downloaded once, checked, and kept in the user's cache folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import requests
 
 HUB = "https://huggingface.co/{user}/{repository}/resolve/{revision}/{name}" + SUFFIX
-"""Where the card of ``hf://user/repository/name@revision`` is."""
+"""Address of the card of ``hf://user/repository/name@revision``."""
 
 _HUB_ID = re.compile(
     r"hf://(?P<user>\w[\w.-]*)/(?P<repository>\w[\w.-]*)/(?P<name>\w[\w.+-]*?)"
@@ -33,28 +33,28 @@ _MAX_MOVES = 5
 
 
 def is_remote(source: object) -> bool:
-    """Return whether ``source`` is an address or a hub id, or is meant as one."""
+    """Return whether ``source`` is, or is meant as, a web address or hub id."""
     return isinstance(source, str) and "://" in source and not source.startswith("file://")
 
 
 def cache_folder() -> Path:
-    """Return the folder for sets below ``$SERZOO_CACHE``, or ``serzoo`` in the user's cache folder."""
+    """Return the folder of downloaded weights, below ``$SERZOO_CACHE`` or ``serzoo`` in the user's cache folder."""
     from serzoo.data.cache import default_folder
 
     return default_folder().with_name("pretrained")
 
 
 def fetch_set(source: str) -> tuple[Card, Path]:
-    """Return the card and the file of a set, both fetched unless they are there already.
+    """Return the card and the file of pretrained weights, downloaded unless they are in the cache.
 
-    A set never changes under its name, so its card is asked for once.
+    Weights never change under their name, so a card is downloaded once.
 
     Args:
-        source: the address of a card, ``https://.../NAME.yaml``, beside which its file is unless the card names another
-            address; or ``hf://user/repository/NAME``, with ``@REVISION`` behind it for another than ``main``.
+        source: the address of a card, ``https://.../NAME.yaml``, with its file next to it unless the card has another
+            address; or ``hf://user/repository/NAME``, with ``@REVISION`` for a revision other than ``main``.
 
     Raises:
-        WeightsError: the address is none, nobody answers, or the answer is no card or not the file of its card.
+        WeightsError: an invalid address, a failed download, or a download that is not a card or not the card's file.
     """
     url = card_address(source)
     card = _fetch_card(url)
@@ -64,7 +64,7 @@ def fetch_set(source: str) -> tuple[Card, Path]:
 
 
 def card_address(source: str) -> str:
-    """Return the address of a card, that of a hub id included.
+    """Return the address of a card; ``source`` may be a hub id.
 
     Raises:
         WeightsError: ``source`` is neither.
@@ -74,17 +74,17 @@ def card_address(source: str) -> str:
         return HUB.format_map({**found.groupdict(), "revision": found["revision"] or "main"})
     if not is_address(source) or not _CARD_NAME.fullmatch(PurePosixPath(urlsplit(source).path).name):
         raise WeightsError(
-            f"{source!r:.200} is no place of a pretrained set; give https://.../NAME{SUFFIX} or "
+            f"{source!r:.200} is not an address of pretrained weights; give https://.../NAME{SUFFIX} or "
             "hf://user/repository/NAME."
         )
     return source
 
 
 def fetch_file(card: Card, url: str) -> Path:
-    """Return the file that a card is about, fetched unless it is there already; what is not the card's is not kept.
+    """Return a card's weights file, downloaded unless it is in the cache; another file is not kept.
 
     Raises:
-        WeightsError: nobody answers, or with something else.
+        WeightsError: the download fails or is another file.
     """
     path = cache_folder() / card.sha256[:16] / card.file
     with _no_empty_folder(path.parent):
@@ -117,66 +117,68 @@ def _no_empty_folder(folder: Path) -> Iterator[None]:
 
 
 def _retrieve(url: str, known_hash: str | None, path: Path, n_bytes: int) -> None:
-    """Fetch ``url``, of so many bytes at most, as ``path`` unless a file of this hash is there."""
+    """Download at most ``n_bytes`` from ``url`` to ``path``, unless a file with this hash is there."""
     import pooch
     import requests
 
     def download(address: str, file: str, _: object) -> None:
         _download(address, Path(file), n_bytes)
 
-    pooch.get_logger().setLevel("WARNING")  # it would announce every file
+    pooch.get_logger().setLevel("WARNING")  # not a line for every file
     try:
         pooch.retrieve(url, known_hash, fname=path.name, path=path.parent, downloader=download)
     except requests.HTTPError as error:
-        answer = str(error).partition(" for url")[0]
-        raise WeightsError(f"{url} cannot be fetched ({answer}); check the address.") from None
+        reason = str(error).partition(" for url")[0]
+        raise WeightsError(f"{url} cannot be downloaded ({reason}); check the address.") from None
     except (requests.RequestException, OSError, UnicodeError) as error:
         raise WeightsError(
-            f"{url} cannot be fetched ({type(error).__name__}); check the connection, or give a folder that holds the "
-            "set's card and file."
+            f"{url} cannot be downloaded ({type(error).__name__}); check the connection, or give a folder with the "
+            "model card and the weights file."
         ) from None
     except ValueError:  # pooch's, for another hash
         raise WeightsError(
-            f"{url} gives another file than the set's card says, which was not kept; try again, or ask who offers it."
+            f"{url} is not the file of its model card and was not kept; try again, or contact its publisher."
         ) from None
 
 
 def _download(url: str, path: Path, n_bytes: int) -> None:
-    """Write what is at ``url`` as ``path``.
+    """Download ``url`` to ``path``.
 
     Raises:
-        WeightsError: it is longer than ``n_bytes``, or comes from an address that nothing may be fetched from.
-        requests.RequestException: nobody answers, or with an error, or stops half-way.
+        WeightsError: it is longer than ``n_bytes``, or is redirected to an address that is not allowed.
+        requests.RequestException: no response, an error, or an incomplete download.
     """
-    with _opened(url) as answer, path.open("wb") as file:
-        answer.raise_for_status()
+    with _opened(url) as response, path.open("wb") as file:
+        response.raise_for_status()
         left = n_bytes
-        for chunk in answer.iter_content(_CHUNK):
+        for chunk in response.iter_content(_CHUNK):
             left -= len(chunk)
             if left < 0:
-                raise WeightsError(f"{url} gives more than {n_bytes} bytes, which was not kept; ask who offers it.")
+                raise WeightsError(f"{url} has more than {n_bytes} bytes and was not kept; contact its publisher.")
             file.write(chunk)
 
 
 @contextlib.contextmanager
 def _opened(url: str) -> Iterator[requests.Response]:
-    """Yield the answer to ``url``; no address that it is moved to is asked before it is found to be allowed."""
+    """Yield the response of ``url``; each redirection is checked before it is followed."""
     import requests
 
-    whole = {"Accept-Encoding": "identity"}  # what is packed may be a thousand times as long
+    headers = {"Accept-Encoding": "identity"}  # compressed content could be a thousand times as long once unpacked
     address = url
     with requests.Session() as session:
         for _ in range(_MAX_MOVES + 1):
-            with session.get(address, stream=True, timeout=_TIMEOUT, headers=whole, allow_redirects=False) as answer:
-                if not answer.is_redirect:
-                    yield answer
+            with session.get(
+                address, stream=True, timeout=_TIMEOUT, headers=headers, allow_redirects=False
+            ) as response:
+                if not response.is_redirect:
+                    yield response
                     return
-                address = urljoin(address, answer.headers["Location"])
+                address = urljoin(address, response.headers["Location"])
                 _check_step(url, address)
-    raise WeightsError(f"{url} is moved more than {_MAX_MOVES} times; ask who offers it.")
+    raise WeightsError(f"{url} is redirected more than {_MAX_MOVES} times; contact its publisher.")
 
 
 def _check_step(url: str, address: str) -> None:
     """Raise WeightsError unless ``url`` may lead to ``address``: by https, or from this machine to itself."""
     if not is_address(address) or (is_local(address) and not is_local(url)):
-        raise WeightsError(f"{url} leads to {address:.200}, which is not https; ask who offers it.")
+        raise WeightsError(f"{url} leads to {address:.200}, which is not https; contact its publisher.")

@@ -1,8 +1,8 @@
-"""Pretrained sets: those that come with the package, and those in folders, at addresses and on the hub.
+"""Pretrained weights: those that come with the package, and those in folders, at addresses and on the Hugging Face hub.
 
-A set is a file of weights, and a card that says what it is. What the card says of the file is checked whenever the
-set is loaded: the size, the SHA-256, and the answer to a synthetic clip that is made anew each time, which also shows
-whether the packages that are installed compute what those of the training did.
+Pretrained weights are a weights file and a model card. Whenever they are loaded, the file's size and SHA-256 must be
+those of the card, and so must the model's probabilities for a check clip. The latter also shows whether the installed
+packages compute the same as those of the training.
 """
 
 from __future__ import annotations
@@ -28,77 +28,71 @@ if typing.TYPE_CHECKING:
     import numpy as np
 
 FILES = Path(__file__).with_name("files")
-"""Where the pretrained sets of the package are: cards ``NAME.yaml``, each beside its file unless it says an address."""
+"""Folder of the package's pretrained weights: cards ``NAME.yaml``, each with its file next to it or its address."""
 
 DEFAULT = "dense_tcn.ravdess_v1"
-"""The set that tells emotions where none is named."""
+"""The emotion weights used where no model is named."""
 
 TOLERANCE = 1e-5
-"""How far an answer to the fixed input may be from the card's."""
+"""Largest allowed difference between a probability for the check clip and that of the card."""
 
 
 def list_pretrained(kind: str | None = None) -> list[str]:
-    """Return the names of the pretrained sets that come with the package.
+    """Return the names of the pretrained weights that come with the package.
 
     Args:
-        kind: what they are to tell, ``"emotion"`` or ``"gender"``; None for all.
+        kind: ``"emotion"`` or ``"gender"``, to list those that classify it; None for all.
 
     Raises:
         UnknownNameError: another kind.
     """
     if kind is not None and kind not in KINDS:
-        raise unknown_name("kind of pretrained set", kind, KINDS)
+        raise unknown_name("kind of pretrained weights", kind, KINDS)
     names = sorted(path.stem for path in FILES.glob(f"*{SUFFIX}"))
     return names if kind is None else [name for name in names if pretrained_card(name).kind == kind]
 
 
 def default_pretrained() -> str:
-    """Return the name of the set that tells emotions where none is named.
+    """Return the name of the emotion weights used where no model is named.
 
     Raises:
-        ConfigError: it does not come with the package.
+        ConfigError: they do not come with this package.
     """
     if DEFAULT not in list_pretrained():
-        raise ConfigError("No pretrained set of emotions comes with this serzoo; name a model (--model).")
+        raise ConfigError("No pretrained emotion weights come with this serzoo; name a model (--model).")
     return DEFAULT
 
 
 def pretrained_card(name: str) -> Card:
-    """Return the card of a pretrained set of the package; its file is not looked at.
+    """Return the card of the package's pretrained weights, without checking their file.
 
     Args:
         name: one of :func:`list_pretrained`.
 
     Raises:
-        UnknownNameError: there is none of this name; the message names the nearest.
+        UnknownNameError: an unknown name; the message has the nearest.
         WeightsError: the card is damaged.
     """
     path = FILES / f"{name}{SUFFIX}"
     if not path.is_file() or path.parent != FILES:
-        raise no_such_set("pretrained set", name, list_pretrained())
+        raise unknown_weights("pretrained weights", name, list_pretrained())
     return read_card(path)
 
 
-def no_such_set(what: str, name: object, known: Sequence[str]) -> UnknownNameError:
-    """Return the error for a name that is no pretrained set's, with the nearest match if there are any.
-
-    Args:
-        what: was asked for, in the singular.
-        name: what was given.
-        known: the sets that would have been accepted.
-    """
+def unknown_weights(kind: str, name: object, known: Sequence[str]) -> UnknownNameError:
+    """Return the error for an unknown name, with the nearest of the ``known`` ones if there are any."""
     if known:
-        return unknown_name(what, name, known)
+        return unknown_name(kind, name, known)
     return UnknownNameError(
-        f"Unknown {what} {str(name)!r:.200}; none comes with this serzoo: give the folder or the address of one "
+        f"Unknown {kind} {str(name)!r:.200}; none come with this serzoo: give a folder or an address "
         "(hf://user/repository/NAME), or train a model (serzoo train)."
     )
 
 
 def is_pretrained(source: str | Path) -> bool:
-    """Return whether a model's name or place is that of a pretrained set, or is meant to be.
+    """Return whether ``source`` is, or is meant as, the name, card, folder or address of pretrained weights.
 
-    A name of the package takes precedence over a file or folder that is called so.
+    A name of the package takes precedence over a file or folder of the same name.
     """
     if isinstance(source, str) and (source in list_pretrained() or "://" in source):
         return True
@@ -107,18 +101,17 @@ def is_pretrained(source: str | Path) -> bool:
 
 
 def pretrained_file(source: str | Path) -> tuple[Card, Path]:
-    """Return the card and the file of a pretrained set, once the file is found to be the card's.
+    """Return the card and the file of pretrained weights, after comparing the file with the card.
 
-    Whoever loads the file should hand the result to :func:`check_output`.
+    The caller passes the loaded model to :func:`check_output`.
 
     Args:
-        source: one of :func:`list_pretrained`; a card, ``NAME.yaml``, or a folder that holds one with its file; the
-            address of a card; or ``hf://user/repository/NAME``, perhaps with ``@REVISION`` behind it. What is fetched
-            is kept in the cache folder.
+        source: one of :func:`list_pretrained`; a card, ``NAME.yaml``, or a folder with one card and its file; the
+            address of a card; or ``hf://user/repository/NAME[@REVISION]``. Downloads are kept in the cache folder.
 
     Raises:
-        UnknownNameError: there is none of this name; the message names the nearest.
-        WeightsError: the card is damaged, the file is missing or another one, or cannot be fetched.
+        UnknownNameError: an unknown name; the message has the nearest.
+        WeightsError: the card is damaged, or the file is missing, cannot be downloaded or is not that of the card.
     """
     if fetch.is_remote(source):
         card, path = fetch.fetch_set(str(source))
@@ -132,36 +125,36 @@ def pretrained_file(source: str | Path) -> tuple[Card, Path]:
     return card, path
 
 
-def check_output(card: Card, answer: Callable[[np.ndarray, int], Sequence[float]]) -> None:
-    """Raise unless what was loaded answers as its card says.
+def check_output(card: Card, predict: Callable[[np.ndarray, int], Sequence[float]]) -> None:
+    """Compare a loaded model's probabilities for the check clip with those of its card.
 
     Args:
-        card: the set's card.
-        answer: takes a waveform, (n_samples,) float32, and its sample rate in Hz, and gives a probability per class.
+        card: the model card.
+        predict: takes a waveform, (n_samples,) float32, and its sample rate in Hz, and returns a probability per class.
 
     Raises:
-        WeightsError: an answer is more than :data:`TOLERANCE` from the card's; the message names the packages that
-            have another version than the card has.
+        WeightsError: a probability differs by more than :data:`TOLERANCE`; the message names the packages whose
+            version is not that of the card.
     """
-    found = fixed_output(card.input, answer)
+    found = check_clip_output(card.input, predict)
     if len(found) == len(card.output) and all(map(_close, found, card.output)):
         return
     others = [f"{package}=={kept}" for package, kept in card.versions.items() if installed_version(package) != kept]
     raise WeightsError(
-        f"{card.name} answers {_shown(found)} to its fixed input, its card says {_shown(card.output)}; "
+        f"{card.name} returns {_shown(found)} for its check clip, its card states {_shown(card.output)}; "
         + (f"it was made with {' '.join(others)}: install these." if others else "get it again.")
     )
 
 
-def fixed_output(
-    arguments: Mapping[str, Any], answer: Callable[[np.ndarray, int], Sequence[float]]
+def check_clip_output(
+    arguments: Mapping[str, Any], predict: Callable[[np.ndarray, int], Sequence[float]]
 ) -> tuple[float, ...]:
     """Return the probabilities for the check clip that ``arguments`` name; see :mod:`serzoo.weights.check_clips`.
 
     Raises:
         WeightsError: they name no check clip.
     """
-    return tuple(map(float, answer(*read_check_clip(arguments))))
+    return tuple(map(float, predict(*read_check_clip(arguments))))
 
 
 def installed_version(package: str) -> str | None:
@@ -176,11 +169,11 @@ def installed_version(package: str) -> str | None:
 
 
 def card_path(file: Path) -> Path:
-    """Return where the card of a file of weights belongs.
+    """Return the path for the card of a weights file.
 
     Raises:
-        ConfigError: something else than a card is there.
-        WeightsError: the file is called as no set can be.
+        ConfigError: the path is taken by a file that is not a card.
+        WeightsError: the file's name is not valid for pretrained weights.
     """
     path = local_path(file).with_name(f"{check_name(set_name(file))}{SUFFIX}")
     if path.exists():
@@ -188,13 +181,13 @@ def card_path(file: Path) -> Path:
             read_card(path)
         except WeightsError:
             raise ConfigError(
-                f"{path} is no card, and that of {file.name} would replace it; give the file another name."
+                f"{path} is not a model card, and the card of {file.name} would replace it; choose another file name."
             ) from None
     return path
 
 
 def set_name(file: Path) -> str:
-    """Return the name of the set that a file of weights belongs to."""
+    """Return the name of the pretrained weights in a file."""
     suffix = next((card.suffix for card in KINDS.values() if file.name.endswith(card.suffix)), file.suffix)
     return file.name.removesuffix(suffix)
 
@@ -205,19 +198,20 @@ def save_with_card(
     describe: Callable[[int, str], Card],
     check: Callable[[Path], object] | None = None,
 ) -> Path:
-    """Write a file and its card, or neither.
+    """Write a weights file and its card, or neither.
 
     Args:
-        file: the file; an old one, and its card, are replaced.
-        save: writes the file at a path of the same name.
+        file: the weights file; an existing one, and its card, are replaced.
+        save: writes the weights to a path.
         describe: makes the card from the file's size in bytes and its SHA-256.
-        check: takes the path of the card, its file beside it, and raises if they cannot be used; None checks nothing.
+        check: takes the path of the card, with the file next to it, and raises if they cannot be used; None for no
+            check.
 
     Returns:
-        Where the card is.
+        The path of the card.
 
     Raises:
-        ConfigError: something else than a card is in the card's place.
+        ConfigError: the card's path is taken by a file that is not a card.
     """
     card = card_path(file)
     with moved_into_place(card) as card_part:
@@ -233,7 +227,7 @@ def save_with_card(
 
 
 def _local_card(source: str | Path) -> Path:
-    """Return the card that a name, a card, its ``file://`` address or a folder stands for."""
+    """Return the path of the card for a name, a card, a ``file://`` address or a folder."""
     if isinstance(source, str):
         if source.startswith("file://"):
             return _local_card(Path(url2pathname(_path_of(source))))
@@ -244,9 +238,9 @@ def _local_card(source: str | Path) -> Path:
         return path
     cards = _cards_in(path) if path.is_dir() else []
     if not cards:
-        raise no_such_set("pretrained set", source, list_pretrained())
+        raise unknown_weights("pretrained weights", source, list_pretrained())
     if len(cards) > 1:
-        raise WeightsError(f"Folder {path} holds several sets; name one: {', '.join(map(str, cards)):.300}.")
+        raise WeightsError(f"Folder {path} holds several model cards; name one: {', '.join(map(str, cards)):.300}.")
     return cards[0]
 
 
@@ -255,11 +249,11 @@ def _path_of(url: str) -> str:
     try:
         return urlsplit(url).path
     except ValueError:
-        raise WeightsError(f"{url!r:.200} is no address of a set's card or folder; give file:///...") from None
+        raise WeightsError(f"{url!r:.200} is not the address of a card or folder; give file:///...") from None
 
 
 def _cards_in(folder: Path) -> list[Path]:
-    """Return the cards in a folder that stand beside their files."""
+    """Return the cards in a folder that have their files next to them."""
     return [
         path
         for path in sorted(folder.glob(f"*{SUFFIX}"))
@@ -276,9 +270,9 @@ def _check_file(card: Card, path: Path) -> None:
     except OSError as error:
         raise WeightsError(f"{path} cannot be read ({error.strerror}); {remedy}.") from None
     if n_bytes != card.bytes:
-        raise WeightsError(f"{path} has {n_bytes} bytes, its card says {card.bytes}; {remedy}.")
+        raise WeightsError(f"{path} has {n_bytes} bytes, its card states {card.bytes}; {remedy}.")
     if found != card.sha256:
-        raise WeightsError(f"{path} has the SHA-256 {found[:12]}..., its card says {card.sha256[:12]}...; {remedy}.")
+        raise WeightsError(f"{path} has the SHA-256 {found[:12]}..., its card states {card.sha256[:12]}...; {remedy}.")
 
 
 def _close(found: float, expected: float) -> bool:

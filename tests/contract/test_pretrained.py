@@ -24,7 +24,7 @@ from serzoo.weights.check_clips import read_check_clip
 from serzoo.zoo import full_arguments
 
 MADE_HERE = "timnet.tiny_v1"
-SAID = f"Model: {MADE_HERE} (knows nothing; free: no recordings, made by serzoo on first use)\n"
+SAID = f"Model: {MADE_HERE} (untrained; free: no recordings, made by serzoo on first use)\n"
 SETS = serzoo.list_pretrained("emotion")
 PAGE = Path(__file__).parents[2] / "docs" / "pretrained.md"
 
@@ -249,7 +249,7 @@ def test_predict_without_any_set_is_one_line(run, recording, monkeypatch, tmp_pa
     monkeypatch.setattr(store, "FILES", tmp_path)
     code, out, err = run("predict", recording)
     assert (code, out) == (2, "")
-    assert err == "error: No pretrained set of emotions comes with this serzoo; name a model (--model).\n"
+    assert err == "error: No pretrained emotion weights come with this serzoo; name a model (--model).\n"
 
 
 def test_list_shows_sets_with_their_licence(run, usual):
@@ -257,7 +257,7 @@ def test_list_shows_sets_with_their_licence(run, usual):
     (line,) = [
         line for line in out.partition("Pretrained weights\n")[2].splitlines() if line.startswith(f"  {usual}  ")
     ]
-    assert line.endswith("knows nothing; free: no recordings, made by serzoo on first use")
+    assert line.endswith("untrained; free: no recordings, made by serzoo on first use")
 
 
 def test_models_are_named_as_sets_wherever_a_model_is(run, usual, tmp_path, monkeypatch):
@@ -265,4 +265,4 @@ def test_models_are_named_as_sets_wherever_a_model_is(run, usual, tmp_path, monk
     assert (code, Path(out.strip())) == (0, tmp_path / "model.keras")
     code, _, err = run("predict", "-m", "timnet.tiny", "x.wav")
     assert (code, err.count("\n")) == (2, 1)
-    assert "Unknown model file or pretrained set 'timnet.tiny'. Did you mean 'timnet.tiny_v1'?" in err
+    assert "Unknown model file or pretrained weights 'timnet.tiny'. Did you mean 'timnet.tiny_v1'?" in err

@@ -200,7 +200,7 @@ def test_unreadable_recordings_are_named_and_the_others_answered(run, model_file
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("gender-ravdes", "error: Unknown pretrained set 'gender-ravdes'. Did you mean 'gender-ravdess'?"),
+        ("gender-ravdes", "error: Unknown pretrained weights 'gender-ravdes'. Did you mean 'gender-ravdess'?"),
         ("missing.skops", "error: Classifier missing.skops does not exist"),
     ],
 )
@@ -249,7 +249,7 @@ def test_a_card_in_the_way_of_something_else_shows_before_training(run, root, tm
     (tmp_path / "new.yaml").write_text("name: my-recipe\n")
     code, out, err = gender_command(run, root, "--save", tmp_path / "new.skops")
     assert (code, out) == (2, "")
-    assert "new.yaml is no card, and that of new.skops would replace it" in err
+    assert "new.yaml is not a model card, and the card of new.skops would replace it" in err
     assert [path.name for path in tmp_path.iterdir()] == ["new.yaml"]
 
 

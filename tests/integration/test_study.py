@@ -215,7 +215,7 @@ def test_on_the_command_line(corpora, tmp_path, run):
 def test_a_classical_classifier_is_not_loaded_as_a_network(study):
     (folder,) = {report.folder for cell, report in study[1].reports.items() if cell == Cell("emodb", MEL, "svc", True)}
     for source in (folder / "fold01", folder / "fold01" / "model.skops"):
-        with pytest.raises(WeightsError, match=r"model\.skops is a simple classifier, not a network; read it with"):
+        with pytest.raises(WeightsError, match=r"model\.skops is a classical classifier, not a network; load it with"):
             load(source)
 
 

@@ -117,12 +117,14 @@ def test_a_set_of_the_package_is_loaded_by_name(folder, monkeypatch, tmp_path):
     assert serzoo.list_pretrained() == serzoo.list_pretrained("emotion") == [NAME]
     assert serzoo.load(NAME).card.name == NAME
     assert serzoo.list_pretrained("gender") == []
-    with pytest.raises(UnknownNameError, match=r"Unknown kind of pretrained set 'emtion'\. Did you mean 'emotion'\?"):
+    with pytest.raises(
+        UnknownNameError, match=r"Unknown kind of pretrained weights 'emtion'\. Did you mean 'emotion'\?"
+    ):
         serzoo.list_pretrained("emtion")
     assert "Did you mean 'timnet.tiny_v1'?" in refused("timnet.tiny_v2", UnknownNameError)
     assert "holds no model.keras" in refused(Path(NAME))
     monkeypatch.setattr(store, "DEFAULT", "timnet.tiny_v0")
-    with pytest.raises(ConfigError, match="No pretrained set of emotions comes with this serzoo"):
+    with pytest.raises(ConfigError, match="No pretrained emotion weights come with this serzoo"):
         store.default_pretrained()
     monkeypatch.setattr(store, "DEFAULT", NAME)
     assert store.default_pretrained() == NAME
@@ -131,15 +133,17 @@ def test_a_set_of_the_package_is_loaded_by_name(folder, monkeypatch, tmp_path):
 def test_without_any_set_a_name_comes_with_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "FILES", tmp_path)
     message = refused(NAME, UnknownNameError)
-    assert message.startswith(f"Unknown model file or pretrained set {NAME!r}; none comes with this serzoo: give the f")
-    with pytest.raises(UnknownNameError, match="none comes with this serzoo"):
+    assert message.startswith(
+        f"Unknown model file or pretrained weights {NAME!r}; none come with this serzoo: give a fold"
+    )
+    with pytest.raises(UnknownNameError, match="none come with this serzoo"):
         store.pretrained_card(NAME)
 
 
 def test_a_folder_of_several_sets_is_ambiguous(folder):
     shutil.copy(folder / WEIGHTS, folder / "other.weights.h5")
     shutil.copy(folder / CARD, folder / "other.yaml")
-    assert f"holds several sets; name one: {folder / 'other.yaml'}, {folder / CARD}." in refused(folder)
+    assert f"holds several model cards; name one: {folder / 'other.yaml'}, {folder / CARD}." in refused(folder)
 
 
 def test_a_set_is_fetched_once(server, cache):
@@ -210,7 +214,7 @@ def test_a_hub_id_is_fetched_from_its_address(server, monkeypatch):
     ],
 )
 def test_what_is_no_place_of_a_set_is_refused(source):
-    assert refused(source).startswith(f"{source!r} is no place of a pretrained set; give https://")
+    assert refused(source).startswith(f"{source!r} is not an address of pretrained weights; give https://")
 
 
 @pytest.mark.parametrize("source", ["~nobody-of-this-name/x", "~nobody-of-this-name/x.yaml", "~nobody-of-this-name"])
@@ -221,7 +225,7 @@ def test_nobodys_home_folder_is_refused(run, source):
 
 
 def test_a_file_address_that_is_none_is_refused():
-    assert refused("file://[bad/x.yaml").startswith("'file://[bad/x.yaml' is no address of a set's card or folder")
+    assert refused("file://[bad/x.yaml").startswith("'file://[bad/x.yaml' is not the address of a card or folder")
 
 
 # What is refused ------------------------------------------------------------------------------------------------------
@@ -231,13 +235,15 @@ def test_nobody_answers(server, cache):
     server.shutdown()
     server.server_close()
     message = refused(f"{server.url}/{CARD}")
-    assert message.startswith(f"{server.url}/{CARD} cannot be fetched (ConnectionError); check the connection")
+    assert message.startswith(f"{server.url}/{CARD} cannot be downloaded (ConnectionError); check the connection")
     assert kept(cache) == []
 
 
 def test_a_set_that_is_not_there(server, cache):
     message = refused(f"{server.url}/timnet.other_v1.yaml")
-    assert message.startswith(f"{server.url}/timnet.other_v1.yaml cannot be fetched (404 Client Error: File not found)")
+    assert message.startswith(
+        f"{server.url}/timnet.other_v1.yaml cannot be downloaded (404 Client Error: File not found)"
+    )
     assert list((cache / "pretrained").iterdir()) == [], "nor a folder"
 
 
@@ -245,10 +251,10 @@ def test_more_bytes_than_the_card_says_are_not_taken(server, folder, cache):
     n_bytes = (folder / WEIGHTS).stat().st_size
     (folder / WEIGHTS).write_bytes(bytes(n_bytes + 1))
     message = refused(f"{server.url}/{CARD}")
-    assert message.startswith(f"{server.url}/{WEIGHTS} gives more than {n_bytes} bytes, which was not kept")
+    assert message.startswith(f"{server.url}/{WEIGHTS} has more than {n_bytes} bytes and was not kept")
     assert kept(cache) == [CARD]
     (folder / "other.yaml").write_bytes(bytes(1_000_001))
-    assert "/other.yaml gives more than 1000000 bytes" in refused(f"{server.url}/other.yaml")
+    assert "/other.yaml has more than 1000000 bytes" in refused(f"{server.url}/other.yaml")
 
 
 def test_what_is_moved_is_fetched_from_there_unless_it_leads_elsewhere(server, folder):
@@ -258,10 +264,10 @@ def test_what_is_moved_is_fetched_from_there_unless_it_leads_elsewhere(server, f
     server.moved = {f"/away/{CARD}": f"{elsewhere}/{CARD}"}
     server.asked.clear()
     message = refused(f"{server.url}/away/{CARD}")
-    assert message.startswith(f"{server.url}/away/{CARD} leads to {elsewhere}/{CARD}, which is not https; ask who")
+    assert message.startswith(f"{server.url}/away/{CARD} leads to {elsewhere}/{CARD}, which is not https; contact")
     assert server.asked == [f"/away/{CARD}"], "and is not asked"
     server.moved = {f"/round/{CARD}": f"/round/{CARD}"}
-    assert "is moved more than 5 times" in refused(f"{server.url}/round/{CARD}")
+    assert "is redirected more than 5 times" in refused(f"{server.url}/round/{CARD}")
 
 
 def test_a_card_from_elsewhere_does_not_ask_this_machine(server, folder, cache):
@@ -287,20 +293,20 @@ def test_half_a_file_does_not_stay(server, cache, file):
 def test_what_is_no_card_does_not_stay(server, folder, cache):
     (folder / CARD).write_text("name: some recipe\n")
     message = refused(f"{server.url}/{CARD}")
-    assert message.startswith(f"{server.url}/{CARD} is no card of a pretrained set")
+    assert message.startswith(f"{server.url}/{CARD} is not a valid model card")
     assert kept(cache) == []
 
 
 def test_another_file_than_the_cards_does_not_stay(server, folder, cache):
     (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-1] + b"?")
-    assert refused(f"{server.url}/{CARD}").startswith(f"{server.url}/{WEIGHTS} gives another file than the set's card")
+    assert refused(f"{server.url}/{CARD}").startswith(f"{server.url}/{WEIGHTS} is not the file of its model card")
     assert kept(cache) == [CARD]
 
 
 def test_a_file_of_another_size_or_content_is_refused(folder):
     content = (folder / WEIGHTS).read_bytes()
     (folder / WEIGHTS).write_bytes(content + b"0")
-    assert f"has {len(content) + 1} bytes, its card says {len(content)}; get it again." in refused(folder)
+    assert f"has {len(content) + 1} bytes, its card states {len(content)}; get it again." in refused(folder)
     (folder / WEIGHTS).write_bytes(content[:-1] + b"?")
     assert "has the SHA-256 " in refused(folder)
     (folder / WEIGHTS).unlink()
@@ -310,13 +316,13 @@ def test_a_file_of_another_size_or_content_is_refused(folder):
 def test_another_answer_is_refused(folder):
     output = list(serzoo.load(folder).card.output)
     change_card(folder, output=[output[0] + 2e-5, *output[1:]])
-    assert refused(folder).startswith(f"{NAME} answers ")
+    assert refused(folder).startswith(f"{NAME} returns ")
 
 
 def test_another_temperature_gives_another_answer(folder):
     calibration = strict_yaml.read(folder / CARD)["calibration"]
     change_card(folder, calibration={**calibration, "temperature": 1.0})
-    assert refused(folder).startswith(f"{NAME} answers ")
+    assert refused(folder).startswith(f"{NAME} returns ")
 
 
 def rewrite(folder, change):
@@ -412,24 +418,24 @@ def test_what_is_no_hdf5_is_refused(folder):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"calibration": None}, "is no card of a pretrained set (card: the key 'calibration' is missing; add it); get"),
+        ({"calibration": None}, "is not a valid model card (card: the key 'calibration' is missing; add it); get"),
         ({"calibration": {"temperature": 1}}, "(card, calibration: the key 'error_before', 'error_after', 'thresh"),
         ({"calibration": 1.5}, "(card, calibration: keys and values are needed here, not 1.5); get it again."),
         ({"model": {"name": "timnet", "size": 1}}, "(card, model.size: Unknown key 'size'. Known: arguments, name)"),
         ({"mood": "sad"}, "(card, mood: Unknown key 'mood'."),
-        ({"model": {"name": "timent"}}, "describes no network (Unknown model 'timent'. Did you mean 'timnet'?"),
+        ({"model": {"name": "timent"}}, "cannot be built (Unknown model 'timent'. Did you mean 'timnet'?"),
         ({"model": {"name": "timnet", "arguments": {"filter": 4}}}, "Did you mean 'filters'?"),
-        ({"model": {"name": "timnet", "arguments": {"filters": "many"}}}, "describes no network (filters is 'many'"),
-        ({"model": {"name": "timnet", "arguments": {"class_names": ["a"]}}}, "describes no network ("),
-        ({"feature_spec": {"kind": "smell"}}, "describes no network (Unknown"),
-        ({"class_names": ["sad"]}, "describes no network ("),
+        ({"model": {"name": "timnet", "arguments": {"filters": "many"}}}, "cannot be built (filters is 'many'"),
+        ({"model": {"name": "timnet", "arguments": {"class_names": ["a"]}}}, "cannot be built ("),
+        ({"feature_spec": {"kind": "smell"}}, "cannot be built (Unknown"),
+        ({"class_names": ["sad"]}, "cannot be built ("),
         (
             {"summary": "nice\nModel: another"},
             "summary is 'nice\\nModel: another'; it must be one line of printable char",
         ),
         ({"licence": "\x1b[2Jfree"}, "licence is '\\x1b[2Jfree'; it must be one line of printable characters"),
         ({"class_names": ["sad", "\x07"]}, "a class name is '\\x07'; it must be one line of printable characters"),
-        ({"kind": "gender"}, "is no card of a pretrained set (card, model: Unknown key 'model'."),
+        ({"kind": "gender"}, "is not a valid model card (card, model: Unknown key 'model'."),
     ],
 )
 def test_a_damaged_card_is_refused(folder, changes, message):
@@ -449,7 +455,11 @@ def test_a_damaged_card_is_refused(folder, changes, message):
             "feature_spec.n_samples is 1000000000000000; it must be at most 2400000",
         ),
         ("feature_spec", {"n_fft": 10**9}, "feature_spec.n_fft is 1000000000; it must be at most 8192"),
-        ("feature_spec", {"n_samples": 2_000_000, "hop_length": 1}, "feature_spec.hop_length is 1; it must be so long"),
+        (
+            "feature_spec",
+            {"n_samples": 2_000_000, "hop_length": 1},
+            "feature_spec.hop_length is 1; it must be so large",
+        ),
         ("feature_spec", {"n_samples": None, "sample_rate": 192_000, "hop_length": 1}, "feature_spec.hop_length is 1"),
         ("calibration", {"n": 0}, "(card, calibration: n is 0; it must be at least 1)"),
         ("scores", {"uar": None}, "(card: scores.uar is None; it must be a number in 0..1)"),
@@ -486,10 +496,10 @@ def test_a_card_that_no_set_has_is_refused(folder, changes, message):
         (
             "timnet",
             {"filters": 60_000},
-            "describes no network (its weights take more than the {n_bytes} bytes of its f",
+            "cannot be built (its weights take more than the {n_bytes} bytes of its f",
         ),
-        ("timnet", {"n_blocks": 60_000}, "describes no network (its weights take more than the {n_bytes} bytes of its"),
-        ("vgg16", {"width": 1e300}, "describes no network ("),
+        ("timnet", {"n_blocks": 60_000}, "cannot be built (its weights take more than the {n_bytes} bytes of its"),
+        ("vgg16", {"width": 1e300}, "cannot be built ("),
     ],
 )
 def test_a_network_larger_than_its_file_is_not_built(folder, monkeypatch, name, arguments, message):
@@ -517,17 +527,19 @@ def test_a_calibration_out_of_range_is_refused(folder, changes):
 
 
 def test_a_card_says_what_a_call_need_not(folder):
-    assert "The card of " in refused(folder, ConfigError, class_names=("angry", "happy", "sad"))
-    assert "The card of " in refused(folder, ConfigError, recipe="timnet-ravdess")
+    assert "The model card of " in refused(folder, ConfigError, class_names=("angry", "happy", "sad"))
+    assert "The model card of " in refused(folder, ConfigError, recipe="timnet-ravdess")
 
 
 def test_a_set_that_tells_genders_is_no_model():
-    assert refused("gender-ravdess").startswith("gender-ravdess tells speakers' genders; name it where a gender goes")
+    assert refused("gender-ravdess").startswith(
+        "gender-ravdess classifies the speaker's gender; use it as a gender input"
+    )
 
 
 def test_a_set_that_tells_emotions_tells_no_genders(folder, monkeypatch):
     from serzoo.classical.gender_classifier import load_gender_classifier
 
     monkeypatch.setattr(store, "FILES", folder)
-    with pytest.raises(SerzooError, match=r"^timnet\.tiny_v1 tells emotions; load it with serzoo\.load\.$"):
+    with pytest.raises(SerzooError, match=r"^timnet\.tiny_v1 classifies emotions; load it with serzoo\.load\.$"):
         load_gender_classifier(NAME)

@@ -89,7 +89,7 @@ def test_run_folder_lists_its_folds(saved, tmp_path):
     error = assert_refused(tmp_path, "holds no model.keras; choose a fold")
     assert str(tmp_path / "fold01") in str(error)
     (tmp_path / "empty").mkdir()
-    assert_refused(tmp_path / "empty", "give the folder of a fold that is done")
+    assert_refused(tmp_path / "empty", "give the folder of a finished fold")
 
 
 def test_names_and_features_are_added_where_the_file_has_none(nameless):
@@ -144,13 +144,15 @@ def test_tbdm_state_with_names_and_features():
 def test_bare_weights_need_names_and_features():
     for arguments in ({}, {"class_names": NAMES}, {"feature_spec": SPEC}):
         assert_refused(
-            GOLDEN / "tim_net_d8.hdf5", "say what they were trained on: recipe='timnet-ravdess'", **arguments
+            GOLDEN / "tim_net_d8.hdf5",
+            "has weights only; give the recipe of their training, such as recipe='timnet-ravdess'",
+            **arguments,
         )
 
 
 def test_recipe_must_fit_the_weights():
     weights = GOLDEN / "tim_net_d8.hdf5"
-    assert_refused(weights, "holds timnet weights, tbdm-ravdess is a recipe for tbdm", recipe="tbdm-ravdess")
+    assert_refused(weights, "has timnet weights, tbdm-ravdess is a recipe for tbdm", recipe="tbdm-ravdess")
     assert_refused(weights, "holds weights for 8 classes but 7 are asked for", recipe="timnet-emodb")
     with pytest.raises(UnknownNameError, match="Did you mean 'timnet-ravdess'"):
         load(weights, recipe="timnet-ravdes")
@@ -163,7 +165,7 @@ def test_unknown_file_names_the_nearest(saved):
     path = saved.with_name("modle.keras")
     error = assert_refused(path, "Unknown model file")
     assert f"Did you mean '{saved}'" in str(error)
-    with pytest.raises(UnknownNameError, match=r"Unknown model file or pretrained set 'timnet\.ravdess_v7'"):
+    with pytest.raises(UnknownNameError, match=r"Unknown model file or pretrained weights 'timnet\.ravdess_v7'"):
         load("timnet.ravdess_v7")
     with pytest.raises(UnknownNameError, match=r"Model file ravdess_v7\.keras does not exist"):
         load("ravdess_v7.keras")
@@ -180,23 +182,23 @@ def test_truncated_file(saved, tmp_path, kept):
     content = saved.read_bytes()
     path = tmp_path / "model.keras"
     path.write_bytes(content[: kept if isinstance(kept, int) else int(kept * len(content))])
-    assert_refused(path, "is not a whole .keras file")
+    assert_refused(path, "is not a complete .keras file")
 
 
 def test_text_named_keras(tmp_path):
     path = tmp_path / "model.keras"
     path.write_text("this is a text")
-    assert_refused(path, "is not a whole .keras file")
+    assert_refused(path, "is not a complete .keras file")
 
 
 @pytest.mark.parametrize(
     ("config", "match"),
     [
         (None, "config.json"),
-        (b"{", "is not a whole .keras file"),
-        (b"[" * 100_000, "is not a whole .keras file"),
+        (b"{", "is not a complete .keras file"),
+        (b"[" * 100_000, "is not a complete .keras file"),
         (b" " * 2_000_000, "config is too large"),
-        (b"[1, 2]", "holds a 'None', not a model of serzoo"),
+        (b"[1, 2]", "has a 'None', not a model of serzoo"),
     ],
 )
 def test_damaged_config(saved, tmp_path, config, match):
@@ -226,7 +228,7 @@ def test_lambda_is_not_run(tmp_path):
     Path(marker).unlink()
     path = tmp_path / "model.keras"
     model.save(path)
-    assert_refused(path, "not a model of serzoo; it loads its own only")
+    assert_refused(path, "not a model of serzoo; allowed are")
     assert not Path(marker).exists()
 
 
@@ -243,9 +245,7 @@ def test_lambda_is_not_run(tmp_path):
 )
 def test_foreign_classes_are_refused(saved, tmp_path, change):
     config = json.dumps(config_of(saved) | change)
-    assert_refused(
-        rewritten(saved, tmp_path / "model.keras", config=config), "not a model of serzoo; it loads its own only"
-    )
+    assert_refused(rewritten(saved, tmp_path / "model.keras", config=config), "not a model of serzoo; allowed are")
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ def test_a_name_is_one_wherever_it_is_used(tmp_path, monkeypatch):
 )
 def test_an_unknown_name_comes_with_the_nearest(name, hint):
     message = refused(UnknownNameError, name)
-    assert message.startswith(f"Unknown pretrained set {name!r}. {hint}Known: ")
+    assert message.startswith(f"Unknown pretrained weights {name!r}. {hint}Known: ")
     assert NAME in message
 
 
@@ -138,7 +138,7 @@ def test_a_file_of_another_size_is_refused(files):
     path = files / f"{NAME}.skops"
     n_bytes = path.stat().st_size
     path.write_bytes(path.read_bytes() + b"0")
-    assert f"has {n_bytes + 1} bytes, its card says {n_bytes}; install serzoo again" in refused()
+    assert f"has {n_bytes + 1} bytes, its card states {n_bytes}; install serzoo again" in refused()
 
 
 def test_a_missing_file_is_refused(files):
@@ -152,10 +152,10 @@ def test_another_answer_than_the_cards_is_refused(files):
     load_gender_classifier(NAME)
     change_card(files, output=[female - 1.1e-5, male + 1.1e-5])
     message = refused()
-    assert message.startswith(f"{NAME} answers {female:.6f}, {male:.6f} to its fixed input, its card says ")
+    assert message.startswith(f"{NAME} returns {female:.6f}, {male:.6f} for its check clip, its card states ")
     assert message.endswith("; get it again.")
     change_card(files, output=[female, male, 0.0])
-    assert "its card says" in refused()
+    assert "its card states" in refused()
 
 
 def test_another_answer_is_put_down_to_other_packages(files):
@@ -171,7 +171,7 @@ def test_the_check_is_on_the_clip_that_the_card_names(clip):
     assert (waveform.dtype, sample_rate) == (np.float32, 48_000)
     # the file is a 32-bit float copy of the synthetic clip, whose last bits differ from machine to machine
     np.testing.assert_allclose(waveform, serzoo.data.synthetic.synthesize(**clip), rtol=0, atol=1e-6)
-    with pytest.raises(WeightsError, match=r"model answers nan, 0\.750000"):
+    with pytest.raises(WeightsError, match=r"model returns nan, 0\.750000"):
         store.check_output(card, lambda *_: (float("nan"), 0.75))
 
 
@@ -185,14 +185,14 @@ def test_only_the_two_check_clips_can_be_read():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"licence": None}, "is no card of a pretrained set (card: the key 'licence' is missing; add it); get"),
-        ({"note": "x"}, "is no card of a pretrained set (card, note: Unknown key 'note'. Did you mean 'name'?"),
+        ({"licence": None}, "is not a valid model card (card: the key 'licence' is missing; add it); get"),
+        ({"note": "x"}, "is not a valid model card (card, note: Unknown key 'note'. Did you mean 'name'?"),
         ({"bytes": "many"}, "(card, bytes: a whole number is needed here, not 'many'); get it again."),
         ({"bytes": True}, "(card, bytes: a whole number is needed here, not True)"),
-        ({"kind": "mood"}, "is no card of a pretrained set; its kind is 'mood', not emotion or gender."),
+        ({"kind": "mood"}, "is not a valid model card (its kind is 'mood', not emotion or gender); get it again."),
         ({"kind": None}, "its kind is None"),
-        ({"name": "gender-other"}, "gender-ravdess.yaml is the card of gender-other; call it gender-other.yaml."),
-        ({"name": "../gender"}, "(card: the set's name is '../gender'; it must be ASCII letters"),
+        ({"name": "gender-other"}, "gender-ravdess.yaml is the card of gender-other; rename it to gender-other.yaml."),
+        ({"name": "../gender"}, "(card: name is '../gender'; it must be ASCII letters"),
         ({"sha256": "abc"}, "(card: sha256 is 'abc'; it must be 64 hexadecimal digits); get it"),
         ({"url": "file:///etc/passwd"}, "(card: url is 'file:///etc/passwd'; it must be an address"),
         ({"url": 7}, "(card, url: text (in quotes if it looks like a number) is needed here, not 7)"),
@@ -209,7 +209,7 @@ def test_a_damaged_card_is_refused(files, changes, message):
 
 
 def test_a_card_that_is_no_yaml_is_refused(files):
-    for text, message in (("a: !b", "not strict YAML"), ("7", "is no card of a pretrained set; it holds 7, no keys")):
+    for text, message in (("a: !b", "not strict YAML"), ("7", "is not a valid model card (it holds 7, no keys)")):
         (files / f"{NAME}.yaml").write_text(text)
         assert message in refused()
 
@@ -279,7 +279,7 @@ def test_a_set_is_called_as_its_file(tmp_path, file, name):
 
 
 def test_a_file_that_is_called_as_no_set_can_be_is_refused(tmp_path):
-    with pytest.raises(WeightsError, match=r"the set's name is 'my model'; it must be ASCII letters"):
+    with pytest.raises(WeightsError, match=r"name is 'my model'; it must be ASCII letters"):
         write(tmp_path / "my model.bin")
 
 
@@ -288,6 +288,8 @@ def test_a_card_replaces_nothing_but_a_card(tmp_path):
     write(tmp_path / "model.bin", b"abcd")
     assert cards.read_card(tmp_path / "model.yaml").bytes == 4
     (tmp_path / "model.yaml").write_text("name: my-recipe\n")
-    with pytest.raises(ConfigError, match=r"model\.yaml is no card, and that of model\.bin would replace it; give"):
+    with pytest.raises(
+        ConfigError, match=r"model\.yaml is not a model card, and the card of model\.bin would replace it; choose"
+    ):
         write(tmp_path / "model.bin")
     assert (tmp_path / "model.yaml").read_text() == "name: my-recipe\n"
