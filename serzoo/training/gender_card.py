@@ -16,7 +16,7 @@ from serzoo.metrics import Summary
 from serzoo.training.train_gender import GenderReport
 from serzoo.weights.cards import GenderCard
 from serzoo.weights.check_clips import GENDER_CLIP
-from serzoo.weights.store import fixed_output, installed_version, save_with_card, set_name
+from serzoo.weights.store import check_clip_output, installed_version, save_with_card, set_name
 
 _PACKAGES = ("numpy", "scipy", "librosa", "soxr", "scikit-learn", "skops")
 
@@ -47,7 +47,7 @@ def save_gender_classifier(
         return None
     spec = model.feature_spec
     corpus = CORPORA.get(manifest.corpus) if manifest.corpus in CORPORA else None
-    output = fixed_output(GENDER_CLIP, partial(both_probabilities, model))
+    output = check_clip_output(GENDER_CLIP, partial(both_probabilities, model))
 
     def card(n_bytes: int, sha256: str) -> GenderCard:
         return GenderCard(
