@@ -21,7 +21,7 @@ from serzoo.errors import ConfigError, DataError
 from serzoo.experiments.folds import Experiment, Task, gender_settings, weight_files
 from serzoo.experiments.parallel import check_at_once, train_tasks
 from serzoo.experiments.provenance import count_seen
-from serzoo.experiments.run_folder import RunFolder, describe_data
+from serzoo.experiments.run_folder import RunFolder, describe_data, run_name
 from serzoo.experiments.setup import load_manifest, prepare_recipe
 from serzoo.experiments.stages import build_model, check_stages
 from serzoo.labels import MALE
@@ -197,7 +197,7 @@ def cross_validate(
     data = describe_data(manifest, hashes, weight_files(recipe), recipe)
     run = RunFolder.open(run_folder or Path("runs") / recipe.name, once, data)
     tasks = [
-        Task(_with_seed(recipe, seed), replace(fold, name=_run_name(recipe, fold, seed)))
+        Task(_with_seed(recipe, seed), replace(fold, name=run_name(fold.name, seed, recipe.training.seed)))
         for seed, fold in product(recipe.seeds, chosen)
     ]
     remaining = [task for task in tasks if not _read_scores(run, [task.name], manifest, task.fold)]
@@ -239,7 +239,8 @@ def _write_report(
     run: RunFolder,
 ) -> Report:
     """Report on all finished runs of the run folder."""
-    names = {fold.name: [_run_name(recipe, fold, seed) for seed in recipe.seeds] for fold in all_folds}
+    first = recipe.training.seed
+    names = {fold.name: [run_name(fold.name, seed, first) for seed in recipe.seeds] for fold in all_folds}
     scores = {fold.name: _read_scores(run, names[fold.name], manifest, fold) for fold in all_folds}
     done = [fold for fold in all_folds if scores[fold.name]]
     protocol = get_protocol(recipe.protocol)
@@ -334,11 +335,6 @@ def _of_one_gender(fold: Fold, manifest: Manifest, gender: str) -> Fold:
                 f"{fold.name}; use another protocol, or a corpus with both genders."
             )
     return replace(fold, **kept)
-
-
-def _run_name(recipe: Recipe, fold: Fold, seed: int) -> str:
-    """Return the name of the folder of a fold and seed; only further seeds are part of the name."""
-    return fold.name if seed == recipe.training.seed else f"{fold.name}-seed{seed}"
 
 
 def _with_seed(recipe: Recipe, seed: int) -> Recipe:

@@ -18,6 +18,7 @@ from serzoo.labels import FEMALE, MALE
 from serzoo.metrics import Scores
 from serzoo.recipes import Recipe
 from serzoo.settings import BINARY, GOLDEN, PROBABILITIES
+from serzoo.tables import markdown_table
 
 FULL = "full"
 
@@ -125,10 +126,8 @@ class GenderSystems:
     def to_markdown(self) -> str:
         """Return the table in the paper's layout."""
         rows = self.table()
-        lines = [list(rows[0]), ["---"] * len(rows[0])]
-        for row in rows:
-            lines.append([f"{value:.2f}" if isinstance(value, float) else str(value) for value in row.values()])
-        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+        cells = [[f"{value:.2f}" if isinstance(value, float) else str(value) for value in row.values()] for row in rows]
+        return markdown_table(list(rows[0]), cells)
 
     def to_dict(self) -> dict[str, object]:
         """Return the table, refusals and gender scores as plain data; reports are in the systems' folders."""

@@ -21,8 +21,8 @@ from serzoo.data.splits import get_protocol
 from serzoo.errors import ConfigError, DataError, SerzooWarning, WeightsError
 from serzoo.experiments.calibration import MAJORITY, calibrate
 from serzoo.experiments.provenance import read_provenance
-from serzoo.experiments.run_folder import PREDICTIONS
-from serzoo.experiments.stored_run import StoredRun, differences, read_json
+from serzoo.experiments.run_check import differences
+from serzoo.experiments.stored_run import StoredRun, read_json
 from serzoo.experiments.train_all import ALL_RECORDINGS
 from serzoo.files import local_path
 from serzoo.labels import UNKNOWN
@@ -144,7 +144,7 @@ def read_held_out(folder: Path) -> HeldOut:
     stored = StoredRun.open(folder)
     for problem in differences(stored, str(folder)):
         raise DataError(f"{problem}; no set can be made of it.")
-    recipe, class_names = read_recipe(folder / "recipe.yaml"), stored.class_names
+    recipe, class_names = stored.trained_recipe(), stored.class_names
     protocol = get_protocol(recipe.protocol)
     kind = "speaker-independent" if protocol.speaker_independent else "speaker-DEPENDENT"
     runs_of_folds = [[_read_run(stored, name) for name in names] for names in stored.folds.values()]
@@ -189,7 +189,7 @@ def _read_run(stored: StoredRun, name: str) -> _HeldOutRun:
     """
     table, columns = stored.tables[name], [f"p_{label}" for label in stored.class_names]
     if not set(columns) <= set(table):
-        raise DataError(f"{stored.path / name / PREDICTIONS} has no probabilities; train that fold again.")
+        raise DataError(f"{stored.predictions_file(name)} has no probabilities of {name}; train that fold again.")
     probabilities = table[columns].to_numpy(np.float64)
     targets, predictions = stored.indices(name)
     return _HeldOutRun(

@@ -58,6 +58,12 @@ if TYPE_CHECKING:
 PREDICTIONS = "predictions.csv"
 """Label and probabilities of each test clip of a fold."""
 
+KEPT = "run.json"
+"""In the form that ``serzoo keep`` writes (:mod:`serzoo.results.keep`): everything but the predictions."""
+
+TEXT_COLUMNS = dict.fromkeys(("fold", "seed", "clip", "speaker", "label", "prediction"), str)
+"""Types of those columns of predictions that are text even if they look like numbers."""
+
 _RECORDED_PACKAGES = (
     "serzoo", "keras", "tensorflow", "jax", "numpy", "librosa", "soundfile", "soxr", "scikit-learn", "skops", "xgboost",
     "xgboost-cpu", "torch", "transformers", "onnxruntime",
@@ -87,6 +93,8 @@ class RunFolder:
             ConfigError: the folder holds a run of another recipe or of other recordings.
         """
         run = cls(local_path(path))
+        if (run.path / KEPT).exists():
+            raise ConfigError(f"{run.path} is a kept run ({KEPT}), not a run folder to train in; choose another.")
         own = {"recipe.yaml": recipe.to_yaml(), "data.json": _json(data)}
         for name, text in own.items():
             kept = run.path / name
@@ -177,8 +185,12 @@ def read_predictions(folder: Path) -> pd.DataFrame:
     Raises:
         DataError: there are none, or the file is damaged.
     """
-    texts = dict.fromkeys(("clip", "speaker", "label", "prediction"), str)
-    return read_table(folder / PREDICTIONS, texts)
+    return read_table(folder / PREDICTIONS, TEXT_COLUMNS)
+
+
+def run_name(fold: str, seed: int | str, first_seed: int) -> str:
+    """Return the name of the folder in which a fold is trained with a seed; further seeds come after the first."""
+    return fold if str(seed) == str(first_seed) else f"{fold}-seed{seed}"
 
 
 def score_predictions(path: Path, class_names: Sequence[str], clips: list[tuple[str, str]] | None = None) -> Scores:

@@ -1,4 +1,11 @@
-"""Run folders read again: what the report says, and the same computed anew from the predictions."""
+"""Reading a run back: its report, and scores recomputed from its predictions.
+
+A run is stored in one of two forms: as training writes it (:mod:`serzoo.experiments.run_folder`), or as ``serzoo keep``
+writes it (:mod:`serzoo.results.keep`), which is two files for all folds and seeds::
+
+    run.json            recipe, data, leakage, report, environments, histories
+    predictions.csv.gz  the rows of all folds' predictions, after the columns fold and seed
+"""
 
 from __future__ import annotations
 
@@ -12,14 +19,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS
-from serzoo.data.leakage import LeakageReport
-from serzoo.data.splits import get_protocol
-from serzoo.errors import DataError, SerzooError
-from serzoo.experiments.run_folder import PREDICTIONS, class_indices, damaged, read_predictions, read_table, stored
+from serzoo.errors import DataError
+from serzoo.experiments.run_folder import (
+    KEPT, PREDICTIONS, TEXT_COLUMNS, class_indices, damaged, read_table, run_name, stored,
+)  # fmt: skip
 from serzoo.experiments.statistics import SpeakerCounts
 from serzoo.files import local_path
 from serzoo.metrics import HEADLINE, Scores, Summary, summarise
-from serzoo.recipes import read_recipe, recipe_from_dict
+from serzoo.recipes import Recipe, recipe_from_dict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,57 +34,78 @@ if TYPE_CHECKING:
 REPORT = "report.json"
 
 TITLES = dict(zip(HEADLINE, ("UAR", "WAR", "F1"), strict=True))
-"""What scores are called in tables and messages."""
+"""Column titles of the scores."""
 
-_ROUNDING = 1e-9
+HISTORIES = ("history.csv", "layers.csv")
+"""Tables of a fold, or of a stage within it, that a kept run holds as histories."""
+
 _SHOWN_PACKAGES = ("keras", "scikit-learn")
+_KEPT_PARTS = {"recipe": dict, "leakage": dict, "report": dict, "environments": list, "histories": dict}
 
 
 @dataclass(frozen=True, eq=False)
 class StoredRun:
-    """A run folder with its report; the scores are computed from the predictions, never taken from the report.
+    """A run with its report. Scores are computed from the predictions, never taken from the report.
 
     Args:
         path: the folder.
-        report: what its ``report.json`` holds.
+        report: the content of its ``report.json``.
+        kept: the content of its ``run.json``; None for a folder as training writes it.
     """
 
     path: Path
     report: Mapping[str, Any]
+    kept: Mapping[str, Any] | None = None
 
     @classmethod
     def open(cls, path: str | Path) -> StoredRun:
-        """Read a run folder's report; predictions are read when they are asked for.
+        """Read a run's report; predictions are read on first use.
 
         Raises:
             DataError: the folder has no report, or it is damaged.
         """
         path = local_path(path)
-        below = [] if (path / REPORT).exists() else run_folders(path)
-        if below:
+        kept = read_json(path / KEPT) if (path / KEPT).exists() else None
+        if kept is None and not (path / REPORT).exists() and (below := run_folders(path)):
             names = ", ".join(folder.relative_to(path).as_posix() for folder in below)
             raise DataError(f"{path} is a folder of run folders; give one of them: {names}.")
-        report = read_json(path / REPORT)
+        report = read_json(path / REPORT) if kept is None else _report_of(kept, path)
         if "heard" in report:  # in reports of versions before 0.1.0
             report["seen"] = report.pop("heard")
-        for key, kind in _NEEDED.items():
-            values: Any = report
-            for part in key.split("."):
-                values = values.get(part) if isinstance(values, dict) else None
-            if not isinstance(values, kind) or isinstance(values, bool):
-                raise DataError(f"{path / REPORT} is damaged: {key} is {values!r:.60}; run serzoo cv again.")
+        run = cls(path, report, kept)
         for problem in _misfits(report):
-            raise DataError(f"{path / REPORT} is damaged: {problem}; run serzoo cv again.")
-        return cls(path, report)
+            raise DataError(f"{path / run.report_file} is damaged: {problem}; run serzoo cv again.")
+        return run
+
+    @property
+    def report_file(self) -> str:
+        """The name of the file that holds the report."""
+        return REPORT if self.kept is None else KEPT
 
     @property
     def recipe(self) -> Mapping[str, Any]:
-        """What was trained, as the report has it; of derived predictions it is no recipe that could be trained."""
+        """The report's recipe; for predictions derived from other runs it cannot be trained."""
         return self.report["recipe"]
 
     @property
+    def derived(self) -> bool:
+        """Whether the predictions were made of other runs' predictions, without a training of their own."""
+        return not (self.path / "recipe.yaml").exists() if self.kept is None else "data" not in self.kept
+
+    def trained_recipe(self) -> Recipe:
+        """Return the recipe that was trained, its number of seeds as in the report.
+
+        Raises:
+            DataError: the predictions were derived from other runs.
+            ConfigError: the recipe is damaged.
+        """
+        if self.derived:
+            raise DataError(f"{self.path} holds predictions derived from other runs, not a training; give a training.")
+        return recipe_from_dict(dict(self.recipe))
+
+    @property
     def target(self) -> str:
-        """What is told: ``label``, or another column."""
+        """The predicted column of the manifest: ``label``, or another."""
         return self.recipe.get("target", "label")
 
     @property
@@ -88,13 +116,13 @@ class StoredRun:
 
     @property
     def folds(self) -> dict[str, tuple[str, ...]]:
-        """The folds that are done, in order, each with the folders of its runs, one per seed."""
+        """The folds that are done, in order, each with the names of its runs, one per seed."""
         names = zip(self.report["fold_names"], self.report["run_names"], strict=True)
         return {fold: tuple(runs) for fold, runs in names}
 
     @property
     def runs(self) -> list[str]:
-        """The folders of all runs."""
+        """The names of all runs."""
         return [run for runs in self.folds.values() for run in runs]
 
     @property
@@ -104,22 +132,67 @@ class StoredRun:
 
     @property
     def speaker_independent(self) -> bool | None:
-        """Whether no test speaker was in the training part; None where that is not known."""
+        """Whether no test speaker was in the training part; None if unknown."""
         independent: bool | None = self.report["leakage"].get("speaker_independent")
         return independent
 
     @cached_property
+    def predicted(self) -> frozenset[str]:
+        """The names of all runs with predictions, whether or not the report counts them."""
+        if self.kept is None:
+            return frozenset(path.parent.name for path in self.path.glob(f"*/{PREDICTIONS}*"))
+        return frozenset(self._kept_tables)
+
+    @cached_property
     def tables(self) -> dict[str, pd.DataFrame]:
-        """The predictions of all runs by their folders' names.
+        """The predictions by run name.
 
         Raises:
             DataError: a file is missing or damaged.
         """
-        return {run: _read_table(self.path / run) for run in self.runs}
+        return {run: self._checked(run) for run in self.runs}
+
+    def read_table(self, run: str) -> pd.DataFrame:
+        """Return the predictions of one run, unchecked.
+
+        Raises:
+            DataError: there are none, or the file is damaged.
+        """
+        if self.kept is None:
+            return read_table(self.path / run / PREDICTIONS, TEXT_COLUMNS)
+        if run not in self._kept_tables:
+            raise DataError(f"{self.predictions_file(run)} has no predictions of {run}; keep the run again.")
+        return self._kept_tables[run]
+
+    @cached_property
+    def _kept_tables(self) -> dict[str, pd.DataFrame]:
+        """All predictions of the kept form by run name, whether or not the report counts the runs."""
+        table = read_table(self.path / PREDICTIONS, TEXT_COLUMNS)
+        for column in ("fold", "seed"):
+            if column not in table:
+                raise damaged(stored(self.path / PREDICTIONS), f"no column {column}")
+        rows = zip(table.pop("fold"), table.pop("seed"), strict=True)
+        names = [run_name(fold, seed, self.seeds[0]) for fold, seed in rows]
+        return {name: rows.reset_index(drop=True) for name, rows in table.groupby(names, sort=False)}
+
+    def predictions_file(self, run: str) -> Path:
+        """Return the file that holds a run's predictions."""
+        return stored((self.path / run if self.kept is None else self.path) / PREDICTIONS)
+
+    def _checked(self, run: str) -> pd.DataFrame:
+        """Return the predictions of a run, which have the columns that a training writes."""
+        table, path = self.read_table(run), self.predictions_file(run)
+        missing = [name for name in ("clip", "speaker", "label", "prediction") if name not in table.columns]
+        if missing:
+            raise damaged(path, f"no column {missing[0]}")
+        for name in table.columns:
+            if name.startswith("p_") and table[name].dtype.kind not in "iuf":
+                raise damaged(path, f"not only numbers in the column {name}")
+        return table
 
     def indices(self, run: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the true and the predicted class indices of a run's clips."""
-        return class_indices(self.tables[run], stored(self.path / run / PREDICTIONS), self.class_names)
+        return class_indices(self.tables[run], self.predictions_file(run), self.class_names)
 
     @cached_property
     def summary(self) -> Summary:
@@ -128,16 +201,16 @@ class StoredRun:
         return summarise([[scores[run] for run in runs] for runs in self.folds.values()])
 
     def speaker_counts(self, folds: tuple[str, ...] | None = None) -> SpeakerCounts:
-        """Return what statistics over speakers are computed from; of several seeds each counts its share of a fold.
+        """Return the counts that statistics over speakers need; each of several seeds counts its share of a fold.
 
         Args:
-            folds: of which folds; None for all that are done.
+            folds: the folds to count; None for all that are done.
 
         Raises:
-            DataError: the run tells speakers apart, each of which is a class; or a speaker is not known.
+            DataError: the classes are speakers, or a speaker is unknown.
         """
         if self.target == "speaker":
-            raise DataError(f"{self.path} tells speakers apart, so that none can be left out; there are no statistics.")
+            raise DataError(f"{self.path} classifies speakers; statistics over speakers need another target.")
         chosen = [runs for fold, runs in self.folds.items() if folds is None or fold in folds]
         wanted = {run: 1 / len(runs) for runs in chosen for run in runs}
         indices = [self.indices(run) for run in wanted]
@@ -149,22 +222,40 @@ class StoredRun:
             np.concatenate([np.full(len(self.tables[run]), share) for run, share in wanted.items()]),
         )
 
+    @cached_property
+    def histories(self) -> Mapping[str, Mapping[str, list[Any]]]:
+        """The columns of the folds' tables of epochs, by paths such as ``fold01/history.csv``."""
+        if self.kept is not None:
+            return self.kept["histories"]
+        files = [path for run in self.runs for path in sorted((self.path / run).rglob("*.csv*"))]
+        tables = dict.fromkeys(path.with_name(path.name.removesuffix(".gz")) for path in files)
+        return {
+            path.relative_to(self.path).as_posix(): _columns(path) for path in tables if path.name in HISTORIES
+        }
+
+    @cached_property
+    def environments(self) -> dict[str, dict[str, Any]]:
+        """Versions and platform by run name; empty for derived predictions."""
+        if self.kept is None:
+            files = {run: self.path / run / "environment.json" for run in self.runs}
+            return {run: read_json(path) for run, path in files.items() if path.exists()}
+        return {run: one["environment"] for one in self.kept["environments"] for run in one["runs"]}
+
     def epochs(self) -> str:
-        """Say how many epochs were trained: as many as the recipe has, or from the histories where fewer are."""
+        """Describe how many epochs were trained, by the histories where fewer than the recipe's."""
         if self.recipe["model"]["name"] in CLASSICAL_CLASSIFIERS:
             return "none"
         most = self.recipe["training"]["epochs"]
-        histories = [self.path / run / "history.csv" for run in self.runs]
-        trained = {len(read_table(path)) for path in histories if stored(path).exists()} or {most}
+        histories = [self.histories.get(f"{run}/history.csv") for run in self.runs]
+        trained = {len(next(iter(columns.values()))) for columns in histories if columns} or {most}
         if trained == {most}:
             return str(most)
         least, last = min(trained), max(trained)
         return f"{least if least == last else f'{least} to {last}'} of at most {most}, stopped early"
 
     def software(self) -> list[str]:
-        """Return what computed it, from the runs' ``environment.json``; of predictions that were derived, nothing."""
-        paths = [self.path / run / "environment.json" for run in self.runs]
-        return sorted({_software(read_json(path)) for path in paths if path.exists()})
+        """Return the distinct versions that computed it; empty for derived predictions."""
+        return sorted({_software(environment) for environment in self.environments.values()})
 
 
 _NEEDED = {
@@ -173,11 +264,35 @@ _NEEDED = {
     "protocol": str, "selection": str, "fold_names": list, "run_names": list, "n_folds": int,
     "scores.pooled.class_names": list, "leakage.summary": str,
 }  # fmt: skip
-"""What a report must have, keys within keys, and of which type."""
+"""The keys that a report needs, with dots between nested ones, and their types."""
+
+
+def _report_of(kept: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return the report of a kept run, with the recipe and the leakage that ``run.json`` stores once, beside it.
+
+    Raises:
+        DataError: a part is missing or of another type.
+    """
+    for key, kind in _KEPT_PARTS.items():
+        if not isinstance(kept.get(key), kind):
+            raise DataError(f"{path / KEPT} is damaged: {key} is {kept.get(key)!r:.60}; keep the run again.")
+    for one in kept["environments"]:
+        if not (isinstance(one, dict) and isinstance(one.get("environment"), dict) and isinstance(one.get("runs"), list)):
+            raise DataError(f"{path / KEPT} is damaged: environments has {one!r:.60}; keep the run again.")
+    for name, columns in kept["histories"].items():
+        if not (isinstance(columns, dict) and columns and all(isinstance(values, list) for values in columns.values())):
+            raise DataError(f"{path / KEPT} is damaged: histories.{name} is {columns!r:.60}; keep the run again.")
+    return {**kept["report"], "recipe": kept["recipe"], "leakage": kept["leakage"]}
 
 
 def _misfits(report: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong with the parts of a report's lists and with what need not be there."""
+    """Yield a line for each part of a report that is missing or of another form."""
+    for key, kind in _NEEDED.items():
+        value: Any = report
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if not isinstance(value, kind) or isinstance(value, bool):
+            yield f"{key} is {value!r:.60}"
     folds, runs, classes = report["fold_names"], report["run_names"], report["scores"]["pooled"]["class_names"]
     for key, names in {"fold_names": folds, "class_names": classes}.items():
         if not _are_names(names):
@@ -203,141 +318,20 @@ def _misfits(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _are_names(names: list[Any]) -> bool:
-    """Return whether there are names in a list and nothing else, each once."""
+    """Return whether a list holds different names and nothing else, at least one."""
     return bool(names) and all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
 
 
-def _read_table(folder: Path) -> pd.DataFrame:
-    """Return the predictions in a run's folder, the columns of which are what a run writes."""
-    table, path = read_predictions(folder), stored(folder / PREDICTIONS)
-    missing = [name for name in ("clip", "speaker", "label", "prediction") if name not in table.columns]
-    if missing:
-        raise damaged(path, f"no column {missing[0]}")
-    for name in table.columns:
-        if name.startswith("p_") and table[name].dtype.kind not in "iuf":
-            raise damaged(path, f"not only numbers in the column {name}")
-    return table
-
-
 def run_folders(folder: Path) -> list[Path]:
-    """Return the run folders at and below ``folder``: whatever has a report, in alphabetical order."""
-    return sorted(path.parent for path in folder.rglob(REPORT))
-
-
-def differences(run: StoredRun, name: str) -> Iterator[str]:
-    """Yield a line for everything in a run folder that its predictions contradict, or that contradicts its report.
-
-    Args:
-        run: the run folder.
-        name: what the lines call it.
-    """
-    missing = [names for names in run.runs if not stored(run.path / names / PREDICTIONS).exists()]
-    for fold in missing:
-        yield f"{name} {fold}: {PREDICTIONS} is missing"
-    uncounted = {path.parent.name for path in run.path.glob(f"*/{PREDICTIONS}*")} - set(run.runs)
-    for fold in sorted(uncounted):
-        yield f"{name} {fold}: has predictions that {REPORT} does not count"
-    yield from _other_settings(run, name)
-    if missing:
-        return
-    try:
-        yield from _other_scores(run.summary.to_dict(), run, name)
-        yield from _other_answers(run, name)
-        yield from _other_leaks(run, name)
-        yield from _other_speakers(run, name)
-    except DataError as error:
-        yield f"{name}: {error}"
-    except (LookupError, TypeError, ValueError):
-        yield f"{name}: {REPORT} is damaged; its scores or leaks are not in the form that serzoo writes"
-
-
-def _other_settings(run: StoredRun, name: str) -> Iterator[str]:
-    """Yield lines about the recipe and the leaks, which a folder holds beside its report, and what they decide."""
-    recipe, leakage = run.path / "recipe.yaml", run.path / "leakage.json"
-    try:
-        decided = {"protocol": get_protocol(run.recipe["protocol"]).name, **run.recipe["training"]}
-        for key in ("protocol", "selection"):
-            if run.report[key] != decided[key]:
-                yield f"{name}: {REPORT} says {key} {run.report[key]}, its recipe {decided[key]}"
-        reported = recipe_from_dict({**run.recipe, "repeats": 1}) if recipe.exists() else None
-        if reported and read_recipe(recipe) != reported:
-            yield f"{name}: recipe.yaml is not the recipe of {REPORT}"
-        if leakage.exists() and read_json(leakage) != run.report["leakage"]:
-            yield f"{name}: leakage.json is not the leakage of {REPORT}"
-    except SerzooError as error:
-        yield f"{name}: {error}"
-
-
-def _other_scores(computed: Mapping[str, Any], run: StoredRun, name: str) -> Iterator[str]:
-    """Yield a line for each score of the report that is not the predictions'."""
-    reported = run.report["scores"]
-    for names, *scores in zip(run.folds.values(), reported["folds"], computed["folds"], strict=True):
-        for fold, kept, found in zip(names, *scores, strict=True):
-            yield from _unequal(f"{name} {fold}", kept, found)
-    for part in ("mean", "std", "pooled"):
-        yield from _unequal(f"{name} {part}", reported[part], computed[part])
-
-
-def _other_answers(run: StoredRun, name: str) -> Iterator[str]:
-    """Yield a line for each run whose predictions are not the most probable classes, where probabilities are kept."""
-    columns = [f"p_{label}" for label in run.class_names]
-    for fold, table in run.tables.items():
-        if not any(str(column).startswith("p_") for column in table):
-            continue
-        if not set(columns) <= set(table):
-            yield f"{name} {fold}: {PREDICTIONS} lacks the probabilities of some class"
-            continue
-        probabilities, (_, answers) = table[columns].to_numpy(), run.indices(fold)
-        of_answers = probabilities[np.arange(len(answers)), answers]
-        if not (of_answers == probabilities.max(axis=1)).all():  # six digits round alike, so that a tie is one exactly
-            yield f"{name} {fold}: a prediction is not the most probable class"
-
-
-def _other_leaks(run: StoredRun, name: str) -> Iterator[str]:
-    """Yield lines about what the report concludes otherwise from the overlaps of its folds' parts."""
-    reported = run.report["leakage"]
-    concluded = json.loads(json.dumps(LeakageReport.from_dict(reported).to_dict()))
-    for key in sorted({*reported, *concluded}):
-        if reported.get(key) != concluded.get(key):
-            yield f"{name}: leakage: {key} is {reported.get(key)!r:.60}, by its overlaps {concluded.get(key)!r:.60}"
-    unknown = {clip for table in run.tables.values() for clip in table["clip"][table["speaker"] == ""]}
-    if len(unknown) > reported["n_unknown_speakers"]:
-        yield f"{name}: leakage: n_unknown_speakers is {reported['n_unknown_speakers']}, {len(unknown)} are tested on"
-
-
-def _other_speakers(run: StoredRun, name: str) -> Iterator[str]:
-    """Yield a line for each run whose test speakers are not those that were looked for in its training part."""
-    overlaps = [one for one in run.report["leakage"]["overlaps"] if (one["seen"], one["scored"]) == ("train", "test")]
-    looked_for = {one["fold"]: set(one["scored_speakers"]) for one in overlaps}
-    for fold, own in ((fold, own) for fold, runs in run.folds.items() for own in runs):
-        odd = set(run.tables[own]["speaker"]).difference({""}) ^ looked_for[fold]
-        if odd:
-            yield f"{name} {own}: speaker {min(odd)} is in the predictions or in the leakage of {REPORT} alone"
-
-
-def _unequal(where: str, reported: Mapping[str, Any], computed: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a line for each value that differs; UAR, WAR and F1 are given in percent."""
-    for key, value in computed.items():
-        kept = reported[key]
-        if key == "recall":
-            yield from _unequal(f"{where}: recall", kept, value)
-        elif not _same(kept, value):
-            shown = (f"{100 * score:.4f}" if key in HEADLINE else f"{score!r:.80}" for score in (kept, value))
-            yield f"{where}: {TITLES.get(key, key)}: {REPORT} says {next(shown)}, the predictions give {next(shown)}"
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Return whether two values are equal, scores but for their last digits."""
-    if isinstance(one, float) and isinstance(other, float):
-        return abs(one - other) <= _ROUNDING
-    return bool(one == other)
+    """Return the runs at and below ``folder``, in either form, in alphabetical order."""
+    return sorted({path.parent for name in (REPORT, KEPT) for path in folder.rglob(name)})
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        DataError: the file cannot be read or is none.
+        DataError: the file cannot be read or holds no object.
     """
     try:
         values = json.loads(path.read_bytes())
@@ -350,8 +344,21 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
+def _columns(path: Path) -> dict[str, list[Any]]:
+    """Return the columns of a CSV file by name."""
+    return {str(name): [_value(cell) for cell in cells] for name, cells in read_table(path, str).items()}
+
+
+def _value(cell: str) -> Any:
+    """Return a cell as a number if it is one. Pandas's faster parser may change the last digit; this keeps it."""
+    try:
+        return json.loads(cell)
+    except ValueError:
+        return cell
+
+
 def _software(environment: Mapping[str, Any]) -> str:
-    """Return what of an environment decides numbers: Python, backend, Keras or scikit-learn."""
+    """Return the versions in an environment that decide numbers: Python, backend, Keras and scikit-learn."""
     packages = environment.get("packages")
     packages = packages if isinstance(packages, dict) else {}
     shown = (str(environment.get("backend")), *_SHOWN_PACKAGES)

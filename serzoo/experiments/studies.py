@@ -23,6 +23,7 @@ from serzoo.features.spec import EmbeddingSpec
 from serzoo.files import write_whole
 from serzoo.recipes import Recipe, load_recipe
 from serzoo.settings import ModelConfig
+from serzoo.tables import markdown_table
 
 NETWORK = "embedding_dnn"
 """The classifier that is a network of the zoo; the others are classical classifiers."""
@@ -122,11 +123,11 @@ class FrozenStudy:
         """Return the table as the paper has it, the best of each column in bold."""
         rows = self.table()
         best = {name: max(row[name] for row in rows) for name in list(rows[0])[2:]}
-        lines = [list(rows[0]), ["---"] * len(rows[0])]
+        lines = []
         for row in rows:
             scores = [f"**{row[name]:.2f}**" if row[name] == best[name] else f"{row[name]:.2f}" for name in best]
             lines.append([row["features"], row["classifier"], *scores])
-        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+        return markdown_table(list(rows[0]), lines)
 
     def __str__(self) -> str:
         return f"{self.to_markdown()}Protocol {self.protocol}; UAR and WAR in percent, means over folds."

@@ -8,12 +8,14 @@ from functools import cache
 from pathlib import Path
 
 from serzoo.errors import SerzooError
-from serzoo.experiments.run_folder import PREDICTIONS
-from serzoo.experiments.stored_run import REPORT, StoredRun, differences, run_folders
+from serzoo.experiments.run_check import differences
+from serzoo.experiments.run_folder import KEPT, PREDICTIONS
+from serzoo.experiments.stored_run import REPORT, StoredRun, run_folders
 from serzoo.results.entries import LEDGER, read_ledger
 from serzoo.results.page import Opener, make_page, with_name
 
-_CHECKED = frozenset({LEDGER, PREDICTIONS, REPORT, "leakage.json", "recipe.yaml"})
+_CHECKED = frozenset({LEDGER, PREDICTIONS, REPORT, KEPT, "leakage.json", "recipe.yaml"})
+_NOT_CHECKED_IN_KEPT = ("data", "environments", "histories", "system")
 
 
 def page_of(folder: Path) -> Path:
@@ -42,9 +44,10 @@ def problems(folder: Path, page: Path | None = None) -> list[str]:
 
 
 def not_checked(folder: Path) -> list[str]:
-    """Return the names of those files beside the predictions that nothing is compared with, in alphabetical order."""
+    """Return the names of files, and of parts of ``run.json``, that cannot be computed from the predictions, sorted."""
     names = {path.name.removesuffix(".gz") for path in folder.rglob("*") if path.is_file()}
-    return sorted(names - _CHECKED)
+    parts = [f"{part} in {KEPT}" for part in _NOT_CHECKED_IN_KEPT] if KEPT in names else []
+    return sorted({*names, *parts} - _CHECKED)
 
 
 def _of_folders(folder: Path) -> Iterator[str]:
@@ -84,6 +87,6 @@ def _of_page(folder: Path, page: Path, open_run: Opener) -> Iterator[str]:
     _, _, *lines = list(unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=0)) or ["---", "+++"]
     for line in lines:  # without the two names of files, by their place: a line of the page may begin as they do
         if not line.startswith("@@"):
-            yield f"{page.name}: {'it says' if line[0] == '-' else 'it would say'} {line[1:]}"
+            yield f"{page.name}: {'it has' if line[0] == '-' else 'it should have'} {line[1:]}"
     if old != new and old.splitlines() == new.splitlines():
         yield f"{page.name}: its line ends or its last line differ; write it again"

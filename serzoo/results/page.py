@@ -1,9 +1,9 @@
-"""The page of results: tables of all runs that a ledger names, every number computed from their predictions."""
+"""The page of results: tables of all runs in a ledger, every number computed from their predictions."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,55 +12,57 @@ from serzoo.data.splits import get_protocol
 from serzoo.errors import ConfigError, DataError
 from serzoo.experiments.compare_runs import compare_runs
 from serzoo.experiments.published_figures import PUBLISHED, Published
+from serzoo.experiments.run_folder import KEPT
 from serzoo.experiments.statistics import COMPARED, COVERAGE, FEW_SPEAKERS, intervals, marked, percent
 from serzoo.experiments.stored_run import REPORT, TITLES, StoredRun, run_folders
 from serzoo.files import local_path
 from serzoo.metrics import HEADLINE
 from serzoo.results.entries import LEDGER, Ledger, NotRun, Row, StudyEntry, read_ledger
+from serzoo.tables import markdown_table
 
 _NONE = "-"
 
 _HEAD = """\
 # Results
 
-Written by `serzoo report`, from [the ledger]({folder}/ledger.yaml) and the predictions in the run folders beside it;
-with `--check` it computes every score, interval and p on this page again.
+Written by `serzoo report` from [the ledger]({folder}/ledger.yaml) and the predictions of the runs next to it.
+`serzoo report --check` recomputes every score, interval and p-value on this page.
 
-* **UAR, WAR and F1** (weighted) are in percent: mean over folds ± standard deviation over folds (of the population). A
-  fold with several seeds is their mean. A paper's figures stand in the same order; the gap is ours minus the paper's.
-* **Intervals** of 95 % are from 10,000 bootstrap samples of the test *speakers*, each with all clips, and widened for
-  the number of speakers. They are about the score of all folds' clips taken together, which differs a little from the
-  mean over folds, and do not say what another seed, split or training part would change.
-* **Few speakers** (†, below {few}): the intervals are still too narrow. In a simulation of a true score of 90 %,
+* **UAR, WAR and F1** (weighted) are in percent: mean ± population standard deviation over folds. The score of a fold
+  with several seeds is the mean over seeds. The paper's figures are in the same order; the gap is ours minus the paper's.
+* **95 % intervals** are percentiles of 10,000 bootstrap samples of the test *speakers*, each speaker with all clips,
+  widened for small numbers of speakers. They apply to the pooled score (all folds' clips together), a little different
+  from the mean over folds. They do not cover other seeds, splits or training parts.
+* **Few speakers** (†, below {few}): the intervals are still too narrow. In a simulation with a true score of 90 %,
   {coverage}.
-* **Speakers.** A protocol whose test speakers are in training, too, says nothing about new ones; its tables stand
-  apart.
+* **Speakers.** A protocol with test speakers in its training part does not measure scores on new speakers. Its results
+  are in tables of their own.
 """
 
 _SECTIONS = {
-    True: ("Speakers not heard in training", "No test speaker is in the training part."),
+    True: ("Unseen speakers (speaker-independent)", "No test speaker is in the training part."),
     False: (
-        "Speakers heard in training",
-        "**Speaker-dependent.** Test speakers are in the training part too, as the papers' random folds have it:\n"
-        "these are not results on new speakers.",
+        "Seen speakers (speaker-dependent)",
+        "Test speakers are in the training part too, as in the papers' random folds: these are not results on new\n"
+        "speakers.",
     ),
     None: (
-        "Not known whether speakers were heard",
-        "It is not known who speaks, so test speakers may be in the training part too: do not take these for results\n"
-        "on new speakers.",
+        "Unknown speakers",
+        "The speakers are not known, so test speakers may be in the training part: these are not results on new\n"
+        "speakers.",
     ),
 }
-"""Title and text of a section by whether test speakers are known not to be in training."""
+"""Title and text of a section, by :attr:`StoredRun.speaker_independent`."""
 
 _PAIRS = """\
 ## Compared
 
-The second run minus the first on the same test clips, all folds taken together, with a paired bootstrap interval over
-speakers and p of a two-sided test that exchanges the two runs' answers speaker by speaker (all exchanges, or 10,000
-random ones). p is not corrected for the number of comparisons, and says nothing about other seeds. It cannot be below
-*least p*, which is 2 to the power of 1 - speakers, or of random exchanges 1 in 10,001 if that is more: with fewer than
-six speakers no difference can be significant at 0.05. Below {few} speakers (†) the intervals are too narrow; **where
-interval and p disagree, p decides**.
+The second run's score minus the first's, on the same test clips of all folds together, with a paired bootstrap interval
+over speakers. p is of a two-sided permutation test that swaps the two runs' predictions speaker by speaker (all swaps, or
+10,000 random ones). It is not corrected for the number of comparisons and does not cover other seeds. The smallest
+possible value, *least p*, is 2 to the power of 1 - speakers, or 1 in 10,001 if that is more: with fewer than six speakers
+no difference is significant at 0.05. Below {few} speakers (†) the intervals are too narrow; **where interval and p
+disagree, p decides**.
 """
 
 
@@ -69,10 +71,10 @@ class Line:
     """A run in a table.
 
     Args:
-        title: what the table calls it.
-        run: the run folder.
-        entry: the row or study that names it.
-        published: what it is held against.
+        title: its name in the table.
+        run: the run.
+        entry: its row or study in the ledger.
+        published: the published result to compare with; None for none.
     """
 
     title: str
@@ -82,19 +84,19 @@ class Line:
 
 
 Opener = Callable[[Path], StoredRun]
-"""Opens a run folder, perhaps one that was opened before."""
+"""Opens a run; a cached one reads each run once for check and page."""
 
 
 def make_page(folder: Path, open_run: Opener | None = None) -> str:
     """Return the page of a folder of run folders with its ledger, as Markdown.
 
     Args:
-        folder: with :data:`~serzoo.results.entries.LEDGER`; the page belongs beside it.
-        open_run: for callers who have opened run folders already; None for :meth:`StoredRun.open`.
+        folder: with :data:`~serzoo.results.entries.LEDGER`; the page's links are relative to its parent.
+        open_run: opens a run folder; None for :meth:`StoredRun.open`.
 
     Raises:
-        ConfigError: the ledger cannot be read, or holds a run against a figure on speakers of another kind.
-        DataError: a run folder that it names is not there, or damaged.
+        ConfigError: the ledger cannot be read, or compares seen with unseen speakers.
+        DataError: a run folder in it is missing or damaged.
     """
     open_run, folder = open_run or cache(StoredRun.open), with_name(folder)
     ledger = read_ledger(folder / LEDGER)
@@ -110,12 +112,12 @@ def make_page(folder: Path, open_run: Opener | None = None) -> str:
 
 
 def with_name(folder: Path) -> Path:
-    """Return a folder by its full path, the end of which is its name; ``.`` has none."""
+    """Return a folder's full path, so that ``.`` has a name too."""
     return Path(os.path.abspath(local_path(folder)))
 
 
 def _lines(entry: Row | StudyEntry, folder: Path, open_run: Opener) -> Iterator[Line]:
-    """Yield the runs of an entry, those first that something is published of."""
+    """Yield the runs of an entry, those with a published result first."""
     if isinstance(entry, Row):
         found, published = {entry.title: folder / entry.run}, {entry.title: entry.published or ""}
     else:
@@ -123,33 +125,33 @@ def _lines(entry: Row | StudyEntry, folder: Path, open_run: Opener) -> Iterator[
         found = {path.relative_to(root).as_posix(): path for path in run_folders(root)}
     for name in dict.fromkeys([*published, *found]):
         if name not in found:
-            raise DataError(f"{folder / entry.folder / name} has no {REPORT}, but the ledger names it.")
+            raise DataError(f"{folder / entry.folder / name} has no {KEPT} or {REPORT}, but the ledger names it.")
         line = Line(name, open_run(found[name]), entry, PUBLISHED.get(published.get(name, "")))
         _check_speakers(line)
         yield line
 
 
 def _check_speakers(line: Line) -> None:
-    """Raise ConfigError if the paper's test speakers were in training and ours were not, or the other way round."""
+    """Raise ConfigError if either the paper's test speakers or ours were in training, and the others' were not."""
     published = line.published
     if published is not None and published.speaker_independent != line.run.speaker_independent:
-        kinds = {True: "speaker-independent", False: "speaker-dependent", None: "on speakers who are not known"}
+        kinds = {True: "speaker-independent", False: "speaker-dependent", None: "on unknown speakers"}
         own, theirs = kinds[line.run.speaker_independent], kinds[published.speaker_independent]
         raise ConfigError(
-            f"{line.run.path} is {own}, but {_cited(published)} is {theirs}, not to be compared; leave published out."
+            f"{line.run.path} is {own}, but {_cited(published)} is {theirs}; leave published out."
         )
 
 
 def _coverage() -> str:
-    """Return in words how often intervals held the true score, by the number of speakers."""
+    """Describe how often intervals contained the true score, by the number of speakers."""
     most, *fewer = COVERAGE.items()
     return ", ".join(
-        [f"{most[1]} of 100 held the true score with {most[0]} speakers", *(f"{c} with {n}" for n, c in fewer)]
+        [f"{most[1]} of 100 contained it with {most[0]} speakers", *(f"{c} with {n}" for n, c in fewer)]
     )
 
 
 def _section(kind: bool | None, all_lines: Sequence[Line], folder: Path) -> Iterator[str]:
-    """Yield the tables of the runs whose test speakers were heard, or not: single runs first, then each study."""
+    """Yield the tables of the runs of one kind of speakers: single runs first, then each study."""
     lines = [line for line in all_lines if line.run.speaker_independent is kind]
     if not lines:
         return
@@ -166,45 +168,37 @@ def _section(kind: bool | None, all_lines: Sequence[Line], folder: Path) -> Iter
 
 def _tables(lines: Sequence[Line], folder: Path) -> Iterator[str]:
     """Yield the table of means over folds, and that of pooled scores with their intervals."""
-    yield _table(
+    yield markdown_table(
         ["run", "corpus", "protocol", "folds", *TITLES.values(), "paper", "gap"],
         [[_link(line, folder), *_task(line), *_means(line), *_against(line)] for line in lines],
     )
-    yield _table(
+    yield markdown_table(
         ["run", "speakers", "clips", *(f"{title}, 95 %" for title in TITLES.values())],
-        [[_escape(line.title), *_pooled(line.run)] for line in lines],
+        [[line.title, *_pooled(line.run)] for line in lines],
     )
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, ["---"] * len(head), *rows))
-
-
 def _link(line: Line, folder: Path) -> str:
-    return f"[{_escape(line.title)}]({_place(line.run.path, folder)})"
+    return f"[{line.title}]({_place(line.run.path, folder)})"
 
 
 def _place(path: Path, folder: Path) -> str:
-    """Return a run folder's place as seen from the page, which is beside the folder."""
+    """Return a run folder's path relative to the page."""
     return f"{folder.name}/{path.relative_to(folder).as_posix()}"
 
 
-def _escape(text: str) -> str:
-    return text.replace("|", "\\|")
-
-
 def _task(line: Line) -> list[str]:
-    """Return corpus and classes, protocol and how many of its folds are done."""
+    """Return corpus and classes, the protocol, and the number of its folds that are done."""
     recipe, n_folds = line.run.recipe, line.run.report["n_folds"]
     way = " and " if get_protocol(recipe["protocol"]).tests_on_both else " to "
     corpus = way.join(filter(None, [recipe["corpus"], recipe.get("test_corpus")]))
-    told = "classes" if line.run.target == "label" else f"{line.run.target}s"
+    classes = "classes" if line.run.target == "label" else f"{line.run.target}s"
     done = len(line.run.folds)
-    return [f"{corpus}, {len(line.run.class_names)} {told}", line.run.report["protocol"], f"{done} of {n_folds}"]
+    return [f"{corpus}, {len(line.run.class_names)} {classes}", line.run.report["protocol"], f"{done} of {n_folds}"]
 
 
 def _means(line: Line) -> list[str]:
-    """Return each score's mean over folds, and its deviation where there are several."""
+    """Return each score's mean over folds, with its standard deviation if there are several."""
     summary = line.run.summary
     return [
         percent(summary.mean[name]) + (f" ± {percent(summary.std[name])}" if len(summary.folds) > 1 else "")
@@ -227,11 +221,11 @@ def _figures(published: Published) -> str:
 
 
 def _pooled(run: StoredRun) -> list[str]:
-    """Return numbers of speakers and clips, and pooled scores with intervals; the scores alone where there are none."""
+    """Return the numbers of speakers and clips and the pooled scores, with intervals where these exist."""
     try:
         counts = run.speaker_counts()
         found = intervals(counts)
-    except DataError:  # of a single speaker, of unknown ones, or of those that are told apart
+    except DataError:  # one speaker, unknown speakers, or speakers as classes: nothing to resample
         pooled = run.summary.pooled
         return [_NONE, str(pooled.n), *(percent(getattr(pooled, name)) for name in HEADLINE)]
     return [marked(len(counts.speakers)), str(counts.n_clips), *(str(found[name]) for name in HEADLINE)]
@@ -249,32 +243,32 @@ def _compared(ledger: Ledger, folder: Path, open_run: Opener) -> Iterator[str]:
         compared = found.comparison
         size = f"{len(found.folds)}, {marked(compared.n_speakers)}, {compared.n_clips}"
         differences = map(str, compared.differences.values())
-        rows.append([_escape(pair.question), *links, size, f"{compared.smallest_p:.2g}", *differences])
+        rows.append([pair.question, *links, size, f"{compared.smallest_p:.2g}", *differences])
     yield _PAIRS.format(few=FEW_SPEAKERS)
     head = ["", "first", "second", "folds, speakers, clips", "least p", *(TITLES[name] for name in COMPARED)]
-    yield _table(head, rows)
+    yield markdown_table(head, rows)
 
 
 def _not_run(entries: Sequence[NotRun]) -> Iterator[str]:
-    """Yield the table of what is missing."""
+    """Yield the table of runs that were not made."""
     if not entries:
         return
     yield "## Not run\n"
     rows = [
         [
-            _escape(entry.title),
-            f"`{_escape(entry.command)}`",
-            _escape(entry.cost),
+            entry.title,
+            f"`{entry.command}`",
+            entry.cost,
             _figures(PUBLISHED[entry.published]) if entry.published else _NONE,
-            _escape(entry.reason),
+            entry.reason,
         ]
         for entry in entries
     ]
-    yield _table(["what", "command", "estimated cost", "paper", ""], rows)
+    yield markdown_table(["run", "command", "estimated cost", "paper", ""], rows)
 
 
 def _made(ledger: Ledger, lines: Sequence[Line]) -> Iterator[str]:
-    """Yield how the runs of each entry were made, and the reason for the gap."""
+    """Yield for each entry the command, machine, settings and software, and the reason for the gap."""
     yield "## How each was made\n"
     for entry in ledger.entries:
         own = [line for line in lines if line.entry is entry]
@@ -298,31 +292,31 @@ def _made(ledger: Ledger, lines: Sequence[Line]) -> Iterator[str]:
 
 
 def _distinct(lines: Sequence[Line], fact: Callable[[StoredRun], str]) -> str:
-    """Return a fact of several runs, each way it is once."""
+    """Return the distinct values of a fact of several runs."""
     return " · ".join(dict.fromkeys(text for text in (fact(line.run) for line in lines) if text))
 
 
 def _model(run: StoredRun) -> str:
-    """Return the model and those arguments that the recipe gives."""
+    """Return the model and the arguments in its recipe."""
     model = run.recipe["model"]
     arguments = ", ".join(f"{name} {value}" for name, value in model["arguments"].items())
     return f"`{model['name']}`" + (f" ({arguments})" if arguments else "")
 
 
 def _missing(run: StoredRun) -> str:
-    """Say how many runs of the folds are missing, if any."""
+    """Describe how many runs of the folds are done, if some are missing."""
     wanted = len(run.folds) * len(run.seeds)
-    return f"{len(run.runs)} of the {wanted} runs of these folds only" if len(run.runs) < wanted else ""
+    return f"only {len(run.runs)} of the {wanted} runs of these folds" if len(run.runs) < wanted else ""
 
 
 def _seen(run: StoredRun) -> str:
-    """Say how many test recordings the networks have heard that a run started from or trained against."""
+    """Describe how many test recordings were in the training of the networks that a run depends on."""
     counts = run.report.get("seen", {})
     return ", ".join(f"{name} {'not known' if n is None else f'{n} test recordings'}" for name, n in counts.items())
 
 
 def _papers(published: Sequence[Published]) -> str:
-    """Return which systems the paper's figures are of, where they stand and how they were found."""
+    """Return the sources of the published figures: paper, table, protocol and systems."""
     systems: dict[str, list[str]] = {}
     for one in published:
         systems.setdefault(_cited(one), []).append(one.system)

@@ -20,7 +20,7 @@ PACKAGE = Path(serzoo.__file__).parent
 
 LEVELS = (
     {"errors", "memory"},
-    {"files", "labels", "registry", "strict_data", "strict_yaml"},
+    {"files", "labels", "registry", "strict_data", "strict_yaml", "tables"},
     {"features", "layers", "metrics", "predictions", "settings"},
     {"data", "models"},
     {"recipes", "weights"},

@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,27 +12,27 @@ from sklearn.metrics import recall_score
 
 from serzoo.data.splits import INNER
 from serzoo.experiments.gender_systems import SYSTEMS
-from serzoo.experiments.run_folder import read_predictions, score_predictions
+from serzoo.experiments.stored_run import StoredRun, run_folders
 from serzoo.metrics import HEADLINE, Scores, summarise
 from serzoo.results.check import problems
 
 DOCS = Path(__file__).parents[2] / "docs"
 EXPERIMENTS = (DOCS / "experiments.md").read_text(encoding="utf-8")
 LINKED = sorted(DOCS / path for path in set(re.findall(r"\]\((results/[^)#]+)\)", EXPERIMENTS)))
-"""The run folders that the experiments are about; the tables of docs/results.md are about all there are."""
+"""The runs that docs/experiments.md is about; the tables of docs/results.md are about all there are."""
 
-_REPORTED = [path for path in LINKED if (path / "report.json").exists()]
+_REPORTED = [path for path in LINKED if path in run_folders(path)]
 RUNS = [path for path in _REPORTED if path.parent == DOCS / "results"]
 TRIALS = [path for path in _REPORTED if path not in RUNS]
 """Runs of one fold, with one seed or several, that are a line of a table, to choose settings by."""
 
 SYSTEM_FOLDERS = [path for path in LINKED if (path / "systems.json").exists()]
-"""Ways to use a gender, side by side."""
+"""Gender systems, side by side."""
 
-CELLS = sorted(
-    path.parent for folder in LINKED if folder not in SYSTEM_FOLDERS for path in folder.glob("*/report.json")
-)
-"""Cross-validations of a study, whose table stands beside them."""
+CELLS = [cell for path in LINKED if path not in (*SYSTEM_FOLDERS, *_REPORTED) for cell in run_folders(path)]
+"""Cross-validations of a study, whose folder has its table."""
+
+stored = cache(StoredRun.open)
 
 
 def test_every_number_of_the_results_follows_from_the_predictions():
@@ -43,7 +44,7 @@ def test_there_are_experiments():
     assert TRIALS
     assert CELLS
     assert SYSTEM_FOLDERS
-    assert all((path / "report.json").exists() or (path / "table.md").exists() for path in LINKED)
+    assert all(path in _REPORTED or (path / "table.md").exists() for path in LINKED)
 
 
 def test_experiments_have_no_folds_but_those_of_runs():
@@ -71,18 +72,18 @@ def test_lines_of_trials_follow_from_the_predictions(run):
 
 def test_average_of_the_seeds_follows_from_their_predictions():
     run = DOCS / "results" / "dense_tcn-inner" / "a4e100x3"
-    tables = [read_predictions(run / name) for name in ("fold01", "fold01-seed1", "fold01-seed2")]
+    tables = [stored(run).tables[name] for name in ("fold01", "fold01-seed1", "fold01-seed2")]
     columns = [column for column in tables[0].columns if column.startswith("p_")]
     classes = [column.removeprefix("p_") for column in columns]
-    answers = sum(table[columns].to_numpy() for table in tables).argmax(axis=-1)
+    predicted = sum(table[columns].to_numpy() for table in tables).argmax(axis=-1)
     targets = [classes.index(label) for label in tables[0]["label"]]
-    averaged = Scores.from_predictions(np.array(targets), answers, classes)
+    averaged = Scores.from_predictions(np.array(targets), predicted, classes)
     assert f"averaged probabilities have {100 * averaged.uar:.2f} UAR" in EXPERIMENTS
 
 
 def test_scores_of_each_of_two_pooled_corpora_follow_from_the_predictions():
     run = DOCS / "results" / "dense_tcn-pooled-ravdess-emodb"
-    table = pd.concat([read_predictions(fold) for fold in run.glob("fold0*")])
+    table = pd.concat(stored(run).tables.values())
     of_corpora = table.groupby(table["speaker"].str.partition("/")[0])
     uar = {name: 100 * recall_score(clips["label"], clips["prediction"], average="macro") for name, clips in of_corpora}
     assert f"{uar['ravdess']:.2f} on RAVDESS's clips and\n{uar['emodb']:.2f} on EMO-DB's" in EXPERIMENTS
@@ -90,12 +91,8 @@ def test_scores_of_each_of_two_pooled_corpora_follow_from_the_predictions():
 
 def recomputed(run):
     """Return a run's report, the scores of each fold's runs, and their summary, both from the predictions alone."""
-    report = json.loads((run / "report.json").read_text())
-    classes = report["scores"]["pooled"]["class_names"]
-    folds = [
-        [score_predictions(run / name / "predictions.csv", classes) for name in names] for names in report["run_names"]
-    ]
-    return report, folds, summarise(folds)
+    summary = stored(run).summary
+    return stored(run).report, summary.folds, summary
 
 
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
@@ -130,16 +127,16 @@ def test_tables_of_studies_follow_from_the_predictions(cell):
 
 
 def of_system(folder, name, fold):
-    """A system's predictions in a fold, made of the trainings' anew; RAVDESS's odd actors are men."""
+    """A system's predictions in a fold, computed from its trainings' predictions; RAVDESS's odd actors are men."""
     system = SYSTEMS[name]
-    tables = [read_predictions(folder / training / fold) for training in system.trainings]
+    tables = [stored(folder / training).tables[fold] for training in system.trainings]
     gold = tables[0]["speaker"].astype(int).to_numpy() % 2
     if system.tested != "all":
         return tables[0][gold == (system.tested == "male")]
     if len(tables) == 1:
         return tables[0]
     women, men = tables
-    guessed = read_predictions(folder / "post-hoc-probabilities" / fold)["male"].to_numpy()
+    guessed = stored(folder / "post-hoc-probabilities").tables[fold]["male"].to_numpy()
     male = {"golden": gold, "binary": guessed > 0.5, "probabilities": guessed}[system.source][:, None]
     columns = [column for column in women.columns if column.startswith("p_")]
     mixed = (1 - male) * women[columns].to_numpy() + male * men[columns].to_numpy()
@@ -153,16 +150,13 @@ def test_tables_of_systems_follow_from_the_predictions(folder):
     rows = json.loads((folder / "systems.json").read_text())["table"]
     for row in rows:
         name = row["system"]
-        own = folder / name.replace(":", "-")  # unless it is a training's own
-        report = json.loads(
-            (own if own.exists() else folder / SYSTEMS[name].trainings[0]).joinpath("report.json").read_text()
-        )
-        classes = report["scores"]["pooled"]["class_names"]
+        own = folder / name.replace(":", "-")  # unless its predictions are a training's
+        run = stored(own if own.exists() else folder / SYSTEMS[name].trainings[0])
         folds = []
-        for fold in report["fold_names"]:
+        for fold in run.folds:
             found = of_system(folder, name, fold)
-            targets, answers = (found[column].map(classes.index).to_numpy() for column in ("label", "prediction"))
-            folds.append([Scores.from_predictions(targets, answers, classes)])
+            targets, predicted = (found[key].map(run.class_names.index).to_numpy() for key in ("label", "prediction"))
+            folds.append([Scores.from_predictions(targets, predicted, run.class_names)])
         summary = summarise(folds)
         scores = [100 * summary.mean[score] for score in HEADLINE]
         np.testing.assert_allclose([row["UAR"], row["WAR"], row["F1"]], scores, rtol=1e-12)
