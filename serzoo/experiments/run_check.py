@@ -131,5 +131,3 @@ def _same(one: Any, other: Any) -> bool:
     if isinstance(one, float) and isinstance(other, float):
         return abs(one - other) <= _ROUNDING
     return bool(one == other)
-
-

@@ -21,7 +21,14 @@ import numpy as np
 from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS
 from serzoo.errors import DataError
 from serzoo.experiments.run_folder import (
-    KEPT, PREDICTIONS, TEXT_COLUMNS, class_indices, damaged, read_table, run_name, stored,
+    KEPT,
+    PREDICTIONS,
+    TEXT_COLUMNS,
+    class_indices,
+    damaged,
+    read_table,
+    run_name,
+    stored,
 )  # fmt: skip
 from serzoo.experiments.statistics import SpeakerCounts
 from serzoo.files import local_path
@@ -173,7 +180,7 @@ class StoredRun:
                 raise damaged(stored(self.path / PREDICTIONS), f"no column {column}")
         rows = zip(table.pop("fold"), table.pop("seed"), strict=True)
         names = [run_name(fold, seed, self.seeds[0]) for fold, seed in rows]
-        return {name: rows.reset_index(drop=True) for name, rows in table.groupby(names, sort=False)}
+        return {str(name): rows.reset_index(drop=True) for name, rows in table.groupby(np.array(names), sort=False)}
 
     def predictions_file(self, run: str) -> Path:
         """Return the file that holds a run's predictions."""
@@ -229,9 +236,7 @@ class StoredRun:
             return self.kept["histories"]
         files = [path for run in self.runs for path in sorted((self.path / run).rglob("*.csv*"))]
         tables = dict.fromkeys(path.with_name(path.name.removesuffix(".gz")) for path in files)
-        return {
-            path.relative_to(self.path).as_posix(): _columns(path) for path in tables if path.name in HISTORIES
-        }
+        return {path.relative_to(self.path).as_posix(): _columns(path) for path in tables if path.name in HISTORIES}
 
     @cached_property
     def environments(self) -> dict[str, dict[str, Any]]:
@@ -277,7 +282,9 @@ def _report_of(kept: Mapping[str, Any], path: Path) -> dict[str, Any]:
         if not isinstance(kept.get(key), kind):
             raise DataError(f"{path / KEPT} is damaged: {key} is {kept.get(key)!r:.60}; keep the run again.")
     for one in kept["environments"]:
-        if not (isinstance(one, dict) and isinstance(one.get("environment"), dict) and isinstance(one.get("runs"), list)):
+        if not (
+            isinstance(one, dict) and isinstance(one.get("environment"), dict) and isinstance(one.get("runs"), list)
+        ):
             raise DataError(f"{path / KEPT} is damaged: environments has {one!r:.60}; keep the run again.")
     for name, columns in kept["histories"].items():
         if not (isinstance(columns, dict) and columns and all(isinstance(values, list) for values in columns.values())):

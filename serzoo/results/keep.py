@@ -65,7 +65,9 @@ def _check_replaceable(source: Path, target: Path) -> None:
     written = {KEPT, _TABLE, *_OF_STUDIES}
     for path in sorted(target.rglob("*")):
         if path.is_symlink() or not (path.is_dir() or path.name in written):
-            raise DataError(f"{target} holds {path.relative_to(target)}, a file that keep does not write; {_NOT_REPLACED}")
+            raise DataError(
+                f"{target} holds {path.relative_to(target)}, a file that keep does not write; {_NOT_REPLACED}"
+            )
     old_runs, new_runs = ({path.relative_to(folder) for path in run_folders(folder)} for folder in (target, source))
     for lost in sorted(old_runs - new_runs):
         raise DataError(f"{target} holds the run {lost}, missing in {source}; {_NOT_REPLACED}")

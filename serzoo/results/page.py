@@ -29,7 +29,7 @@ Written by `serzoo report` from [the ledger]({folder}/ledger.yaml) and the predi
 `serzoo report --check` recomputes every score, interval and p-value on this page.
 
 * **UAR, WAR and F1** (weighted) are in percent: mean ± population standard deviation over folds. The score of a fold
-  with several seeds is the mean over seeds. The paper's figures are in the same order; the gap is ours minus the paper's.
+  with several seeds is the mean over seeds. The paper's figures are in the same order; the gap is ours minus theirs.
 * **95 % intervals** are percentiles of 10,000 bootstrap samples of the test *speakers*, each speaker with all clips,
   widened for small numbers of speakers. They apply to the pooled score (all folds' clips together), a little different
   from the mean over folds. They do not cover other seeds, splits or training parts.
@@ -58,11 +58,11 @@ _PAIRS = """\
 ## Compared
 
 The second run's score minus the first's, on the same test clips of all folds together, with a paired bootstrap interval
-over speakers. p is of a two-sided permutation test that swaps the two runs' predictions speaker by speaker (all swaps, or
-10,000 random ones). It is not corrected for the number of comparisons and does not cover other seeds. The smallest
-possible value, *least p*, is 2 to the power of 1 - speakers, or 1 in 10,001 if that is more: with fewer than six speakers
-no difference is significant at 0.05. Below {few} speakers (†) the intervals are too narrow; **where interval and p
-disagree, p decides**.
+over speakers. p is of a two-sided permutation test that swaps the two runs' predictions speaker by speaker (all swaps,
+or 10,000 random ones). It is not corrected for the number of comparisons and does not cover other seeds. The smallest
+possible value, *least p*, is 2 to the power of 1 - speakers, or 1 in 10,001 if that is more: with fewer than six
+speakers no difference is significant at 0.05. Below {few} speakers (†) the intervals are too narrow; **where interval
+and p disagree, p decides**.
 """
 
 
@@ -137,17 +137,13 @@ def _check_speakers(line: Line) -> None:
     if published is not None and published.speaker_independent != line.run.speaker_independent:
         kinds = {True: "speaker-independent", False: "speaker-dependent", None: "on unknown speakers"}
         own, theirs = kinds[line.run.speaker_independent], kinds[published.speaker_independent]
-        raise ConfigError(
-            f"{line.run.path} is {own}, but {_cited(published)} is {theirs}; leave published out."
-        )
+        raise ConfigError(f"{line.run.path} is {own}, but {_cited(published)} is {theirs}; leave published out.")
 
 
 def _coverage() -> str:
     """Describe how often intervals contained the true score, by the number of speakers."""
     most, *fewer = COVERAGE.items()
-    return ", ".join(
-        [f"{most[1]} of 100 contained it with {most[0]} speakers", *(f"{c} with {n}" for n, c in fewer)]
-    )
+    return ", ".join([f"{most[1]} of 100 contained it with {most[0]} speakers", *(f"{c} with {n}" for n, c in fewer)])
 
 
 def _section(kind: bool | None, all_lines: Sequence[Line], folder: Path) -> Iterator[str]:

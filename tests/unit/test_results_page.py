@@ -1,4 +1,4 @@
-"""The ledger: what it reads, what its page says, and that no number or run folder can be wrong unseen."""
+"""The ledger, its page, and the check that finds every wrong number and every stray run folder."""
 
 import gzip
 import json
@@ -14,9 +14,10 @@ from serzoo.errors import ConfigError, DataError, SerzooError
 from serzoo.experiments.compare_runs import compare_runs
 from serzoo.experiments.gender_systems import SYSTEMS
 from serzoo.experiments.published_figures import PUBLISHED, published_gender_systems
+from serzoo.experiments.run_check import differences
 from serzoo.experiments.run_folder import RunFolder, read_predictions, score_predictions, write_table
 from serzoo.experiments.statistics import COVERAGE
-from serzoo.experiments.stored_run import StoredRun, differences, run_folders
+from serzoo.experiments.stored_run import StoredRun, run_folders
 from serzoo.metrics import summarise
 from serzoo.recipes import load_recipe
 from serzoo.results.check import not_checked, page_of, problems
@@ -85,8 +86,8 @@ def make_run(path, n_folds=2, n_seeds=1, accuracy=0.7, seed=0, model="timnet", i
             (path / name / "model.keras").write_text("weights")
             (path / name / "provenance.txt").write_text("hashes")
         scores.append([score_predictions(path / name / "predictions.csv", CLASSES) for name in runs])
-    heard = () if independent else ("01",)
-    overlaps = [Overlap(runs[0], "train", "test", heard, SPEAKERS, ("dogs",), ("dogs", "kids"), ()) for runs in names]
+    seen = () if independent else ("01",)
+    overlaps = [Overlap(runs[0], "train", "test", seen, SPEAKERS, ("dogs",), ("dogs", "kids"), ()) for runs in names]
     leakage = LeakageReport(tuple(overlaps), 72, 0).to_dict()
     report = {
         "recipe": base,
@@ -141,9 +142,9 @@ def test_the_page_has_every_run_with_its_numbers(results):
     assert "| A large one | `serzoo cv tbdm-ravdess` | a week | 91.60 / 90.97 / 91.02 |  |" in page
 
 
-def test_speakers_heard_and_not_heard_stand_apart(results):
+def test_seen_and_unseen_speakers_are_in_sections_of_their_own(results):
     page = page_of(results).read_text()
-    independent, dependent = page.split("## Speakers heard in training")
+    independent, dependent = page.split("## Seen speakers")
     assert "[a](results/study/a)" in independent
     assert "[a](results/study/a)" not in dependent
     assert "[b](results/study/b)" in dependent
@@ -152,17 +153,17 @@ def test_speakers_heard_and_not_heard_stand_apart(results):
     assert "### A study" in dependent
 
 
-def test_speakers_of_whom_nothing_is_known_stand_apart_from_both(results):
+def test_unknown_speakers_are_in_a_section_of_their_own(results):
     for name in ("report.json", "leakage.json"):
         path = results / "study" / "a" / name
         path.write_text(path.read_text().replace('"speaker_independent": true', '"speaker_independent": null'))
     page = make_page(results)
-    known, unknown = page.split("## Not known whether speakers were heard")
+    known, unknown = page.split("## Unknown speakers")
     assert "[a](results/study/a)" not in known
     assert "[a](results/study/a)" in unknown.split("## ")[0] + unknown.split("### ")[1]
-    assert "## Speakers not heard" not in page
+    assert "## Unseen speakers" not in page
     change(results / "ledger.yaml", "{b: ", "{a: ")
-    with pytest.raises(ConfigError, match=r"study/a is on speakers who are not known, but .* is speaker-dependent"):
+    with pytest.raises(ConfigError, match=r"study/a is on unknown speakers, but .* is speaker-dependent"):
         make_page(results)
 
 
@@ -173,7 +174,7 @@ def test_pairs_are_compared(results):
         f"| Which is better | [first](results/first) | [second](results/second) | 2, 12 †, 72 | 0.00049 | {cells} |"
         in (page_of(results).read_text())
     )
-    assert "where\ninterval and p disagree, p decides" in page_of(results).read_text()
+    assert "where interval\nand p disagree, p decides" in page_of(results).read_text()
     assert "72 test clips of 12 † speakers, 2 folds taken together." in str(found)
     assert "so many speakers cannot give less than 0.00049." in str(found)
     assert "† Below 30 speakers intervals are too narrow; where p says otherwise, p decides." in str(found)
@@ -189,16 +190,16 @@ def test_early_stopping_and_missing_seeds_show(tmp_path):
     page = make_page(tmp_path)
     assert "* epochs: 2 to 500 of at most 500, stopped early\n" in page
     assert "* seeds: 46, 47, 48, 49\n" in page
-    assert "* runs: 6 of the 8 runs of these folds only\n" in page
+    assert "* runs: only 6 of the 8 runs of these folds\n" in page
 
 
-def test_what_tells_speakers_has_no_interval_over_them(tmp_path):
+def test_a_classifier_of_speakers_has_no_interval_over_speakers(tmp_path):
     make_run(tmp_path / "first", target="speaker")
     (tmp_path / "ledger.yaml").write_text("rows: [{title: Row, run: first, command: a, hardware: b}]")
     assert "| Row | - | 72 | " in make_page(tmp_path)
 
 
-# What the check finds -------------------------------------------------------------------------------------------------
+# The check -----------------------------------------------------------------------------------------------------------
 
 
 def change(path, old, new):
@@ -207,14 +208,14 @@ def change(path, old, new):
     path.write_text(text.replace(old, new, 1))
 
 
-def test_another_answer_names_run_fold_and_both_values(results):
+def test_a_changed_prediction_names_run_fold_and_both_values(results):
     table = results / "first" / "fold02" / "predictions.csv"
     before = score_predictions(table, CLASSES)
     right = next(line for line in table.read_text().splitlines() if line.endswith("sad,sad"))
     change(table, right, right.removesuffix("sad") + "angry")
     after = score_predictions(table, CLASSES)
     found = problems(results)
-    both = f"report.json says {100 * before.uar:.4f}, the predictions give {100 * after.uar:.4f}"
+    both = f"report.json has {100 * before.uar:.4f}, the predictions give {100 * after.uar:.4f}"
     assert f"first fold02: UAR: {both}" in found
     assert any(line.startswith("first mean: WAR: ") for line in found)
     assert any(line.startswith("first pooled: recall: sad: ") for line in found)
@@ -228,15 +229,15 @@ def test_a_score_typed_into_a_report_is_found(results, score):
     report["scores"][score]["war"] += 0.001
     path.write_text(json.dumps(report))
     (line,) = problems(results)
-    assert line.startswith(f"second {score}: WAR: report.json says ")
+    assert line.startswith(f"second {score}: WAR: report.json has ")
 
 
 def test_a_number_typed_into_the_page_is_found(results):
     change(page_of(results), "2 of 10", "3 of 10")
     old, new = problems(results)
-    assert old.startswith("results.md: it says ")
+    assert old.startswith("results.md: it has ")
     assert "3 of 10" in old
-    assert new.startswith("results.md: it would say ")
+    assert new.startswith("results.md: it should have ")
     page_of(results).unlink()
     assert "No such file" in problems(results)[0]
 
@@ -361,7 +362,7 @@ def test_predictions_of_another_form_are_one_line(results, old, new, message):
     assert message in "".join(problems(results))
 
 
-def test_an_environment_of_another_form_says_nothing(tmp_path):
+def test_an_environment_of_another_form_has_no_versions(tmp_path):
     make_run(tmp_path / "first")
     for fold in ("fold01", "fold02"):
         (tmp_path / "first" / fold / "environment.json").write_text('{"packages": 3}')
@@ -374,18 +375,16 @@ def test_protocol_and_selection_are_the_recipes(results):
         report = json.loads(path.read_text())
         usual, report[key] = report[key], value
         path.write_text(json.dumps(report))
-        assert problems(results)[0] == f"second: report.json says {key} {value}, its recipe {usual}"
+        assert problems(results)[0] == f"second: report.json has {key} {value}, its recipe {usual}"
         path.write_text(json.dumps({**report, key: usual}))
 
 
-def test_speakers_who_were_not_looked_for_in_training_are_found(results):
+def test_test_speakers_that_the_leakage_lacks_are_found(results):
     change(results / "study" / "a" / "fold02" / "predictions.csv", ",12,angry", ",13,angry")
-    assert problems(results) == [
-        "study/a fold02: speaker 13 is in the predictions or in the leakage of report.json alone"
-    ]
+    assert problems(results) == ["study/a fold02: speaker 13 is in only one of predictions and leakage of report.json"]
 
 
-def test_speaker_independence_is_not_taken_on_trust(results):
+def test_speaker_independence_follows_from_the_overlaps(results):
     for name in ("report.json", "leakage.json"):
         change(results / "first" / name, '"speaker_independent": false,\n', '"speaker_independent": true,\n')
     path = results / "first" / "report.json"
@@ -395,8 +394,8 @@ def test_speaker_independence_is_not_taken_on_trust(results):
     assert problems(results) == ["first: leakage: speaker_independent is True, by its overlaps False"]
 
 
-def say(path, change):
-    """Let a run's report and its leakage say something else."""
+def rewrite(path, change):
+    """Change a run's report, and its leakage with it."""
     report = json.loads((path / "report.json").read_text())
     change(report)
     (path / "report.json").write_text(json.dumps(report))
@@ -423,8 +422,8 @@ def say(path, change):
     ],
     ids=["folds", "summary", "unknown", "no truth value", "duplicates"],
 )
-def test_leaks_and_folds_are_not_taken_on_trust(results, change, line):
-    say(results / "study" / "a", change)
+def test_leaks_and_number_of_folds_are_checked(results, change, line):
+    rewrite(results / "study" / "a", change)
     found = problems(results)
     assert line in found[0], found
 
@@ -439,7 +438,7 @@ def test_another_seeds_test_speakers_are_found(tmp_path):
     run = make_run(tmp_path / "run", n_seeds=2)
     path = run / "fold01-seed47" / "predictions.csv"
     path.write_text(path.read_text().replace(",12,", ",13,"))
-    line = "run fold01-seed47: speaker 12 is in the predictions or in the leakage of report.json alone"
+    line = "run fold01-seed47: speaker 12 is in only one of predictions and leakage of report.json"
     assert list(differences(StoredRun.open(run), "run")) == [line]
 
 
@@ -461,7 +460,7 @@ def test_predictions_are_the_most_probable_classes(results, columns, line):
 def test_every_line_that_was_typed_into_the_page_is_found(results, typed):
     page = page_of(results)
     page.write_text(f"{page.read_text()}{typed}\n")
-    assert problems(results) == [f"results.md: it says {typed}"]
+    assert problems(results) == [f"results.md: it has {typed}"]
 
 
 def test_the_folder_may_be_the_current_one(results, monkeypatch):
@@ -523,7 +522,7 @@ def test_a_figure_on_speakers_of_another_kind_is_refused(results):
 
 def test_a_study_without_a_published_run_is_one_line(results):
     shutil.rmtree(results / "study" / "b")
-    with pytest.raises(DataError, match=r"study/b has no report\.json, but the ledger names it"):
+    with pytest.raises(DataError, match=r"study/b has no run\.json or report\.json, but the ledger names it"):
         make_page(results)
 
 
@@ -567,20 +566,93 @@ def test_seeds_are_averaged_before_runs_are_compared(tmp_path):
 # Keeping --------------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_kept_says_the_same(tmp_path):
+def test_a_kept_run_has_two_files_with_all_of_it(tmp_path):
     run = make_run(tmp_path / "run", n_seeds=2)
     (run / "fold09").mkdir()
     (run / "fold09" / "state.npz").write_text("being trained")
+    (run / "fold02" / "against1").mkdir()
+    (run / "fold02" / "against1" / "history.csv").write_text("epoch,loss\n1,0.1000000000000000055\n")
+    (run / "fold02" / "environment.json").write_text('{"python": "3.12"}')
     target = tmp_path / "kept"
-    files = {path.relative_to(target).as_posix() for path in keep(run, target)}
-    fold = {"environment.json", "history.csv.gz", "predictions.csv.gz"}
-    assert files == {"recipe.yaml", "data.json", "report.json", "leakage.json"} | {
-        f"{name}/{file}" for name in ("fold01", "fold01-seed47", "fold02", "fold02-seed47") for file in fold
-    }
-    assert list(differences(StoredRun.open(target), "kept")) == []
-    assert StoredRun.open(target).summary == StoredRun.open(run).summary
-    pd.testing.assert_frame_equal(read_predictions(target / "fold02"), read_predictions(run / "fold02"))
-    assert RunFolder(target).read_scores(["fold01", "fold07"], CLASSES).keys() == {"fold01"}
+    assert [path.relative_to(target).as_posix() for path in keep(run, target)] == ["predictions.csv.gz", "run.json"]
+    live, kept = StoredRun.open(run), StoredRun.open(target)
+    assert list(differences(kept, "kept")) == []
+    assert (kept.report, kept.summary, kept.environments) == (live.report, live.summary, live.environments)
+    assert kept.histories == live.histories
+    assert kept.histories["fold02/against1/history.csv"] == {"epoch": [1], "loss": [0.1]}
+    assert kept.trained_recipe() == live.trained_recipe()
+    assert list(kept.tables) == ["fold01", "fold01-seed47", "fold02", "fold02-seed47"]
+    for name, table in live.tables.items():
+        pd.testing.assert_frame_equal(kept.tables[name], table)
+    table = pd.read_csv(target / "predictions.csv.gz")
+    assert list(table)[:3] == ["fold", "seed", "clip"]
+    assert sorted(set(table["seed"])) == [46, 47]
+    stored = json.loads((target / "run.json").read_text())
+    assert [one["runs"] for one in stored["environments"]] == [["fold01", "fold01-seed47", "fold02-seed47"], ["fold02"]]
+    with pytest.raises(ConfigError, match=r"kept is a kept run \(run\.json\), not a run folder to train in"):
+        RunFolder.open(target, load_recipe("timnet-ravdess"), {})
+
+
+def damage_kept(path, change):
+    """Rewrite the two files of a kept run: the content of run.json, and the table of predictions."""
+    stored = json.loads((path / "run.json").read_text())
+    table = pd.read_csv(path / "predictions.csv.gz", dtype=str, keep_default_na=False)
+    changed = change(stored, table)
+    (path / "run.json").write_text(json.dumps(stored))
+    (table if changed is None else changed).to_csv(path / "predictions.csv.gz", index=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda stored, table: table[table["fold"] != "fold02"], "kept fold02: predictions.csv is missing"),
+        (
+            lambda stored, table: table.replace({"fold": {"fold02": "fold03"}}),
+            "kept fold03: has predictions that run.json does not count",
+        ),
+        (
+            lambda stored, table: table.drop(columns="seed"),
+            "predictions.csv.gz is damaged or of another run (no column",
+        ),
+        (
+            lambda stored, table: stored["report"]["scores"]["mean"].update(uar=0.5),
+            "kept mean: UAR: run.json has 50.0000",
+        ),
+        (lambda stored, table: stored["leakage"].update(summary="none"), "kept: leakage: summary is 'none'"),
+        (lambda stored, table: stored["recipe"].update(protocol="loso-v1"), "kept: run.json has protocol random10"),
+        (lambda stored, table: stored["recipe"].update(corpsu="ravdess"), "Unknown key 'corpsu'"),
+        (lambda stored, table: stored.pop("recipe") and None, "run.json is damaged: recipe is None"),
+        (lambda stored, table: stored.update(environments=[3]), "run.json is damaged: environments has 3"),
+        (lambda stored, table: stored["histories"].update(x=[]), "run.json is damaged: histories.x is []"),
+    ],
+    ids=range(10),
+)
+def test_a_changed_kept_run_is_found(tmp_path, change, message):
+    keep(make_run(tmp_path / "run"), tmp_path / "kept")
+    damage_kept(tmp_path / "kept", change)
+    (tmp_path / "ledger.yaml").write_text("rows: [{title: Row, run: kept, command: a, hardware: b}]")
+    shutil.rmtree(tmp_path / "run")
+    assert message in "\n".join(problems(tmp_path))
+
+
+def test_a_run_that_an_earlier_version_kept_is_read_and_kept(tmp_path):
+    run = make_run(tmp_path / "run", n_seeds=2)
+    keep(run, tmp_path / "kept")
+    for path in [*run.rglob("predictions.csv"), *run.rglob("history.csv")]:
+        path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    assert RunFolder(run).read_scores(["fold01", "fold07"], CLASSES).keys() == {"fold01"}
+    keep(run, tmp_path / "again")
+    for name in ("run.json", "predictions.csv.gz"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "kept" / name).read_bytes()
+
+
+def test_only_runs_named_by_fold_and_seed_are_kept(tmp_path):
+    run = make_run(tmp_path / "run")
+    (run / "fold01").rename(run / "first")
+    change(run / "report.json", '[\n      "fold01"\n', '[\n      "first"\n')
+    with pytest.raises(DataError, match="first is not named fold01 or fold01-seedN"):
+        keep(run, tmp_path / "kept")
 
 
 def test_keeping_twice_gives_the_same_bytes(tmp_path):
@@ -600,35 +672,35 @@ def test_keeping_twice_gives_the_same_bytes(tmp_path):
 
 def test_only_an_earlier_copy_is_replaced(results, tmp_path):
     run, before = make_run(tmp_path / "run"), sorted(results.rglob("*"))
-    with pytest.raises(DataError, match=r"results holds first/fold01/heard\.txt, which keep does not write; it is not"):
+    with pytest.raises(DataError, match=r"results holds first/data\.json, a file that keep does not write; it is not"):
         keep(run, results, overwrite=True)
     kept = tmp_path / "kept"
     for name in ("first", "second"):
         keep(results / name, kept / name)
     (kept / "ledger.yaml").write_text("rows: []")
-    with pytest.raises(DataError, match=r"kept holds ledger\.yaml, which keep does not write"):
+    with pytest.raises(DataError, match=r"kept holds ledger\.yaml, a file that keep does not write"):
         keep(run, kept, overwrite=True)
     (kept / "ledger.yaml").unlink()
-    with pytest.raises(DataError, match=r"kept holds the run first, which .*run does not"):
+    with pytest.raises(DataError, match=r"kept holds the run first, missing in .*run;"):
         keep(run, kept, overwrite=True)
     for other, message in (
         (
             make_run(tmp_path / "other", model="svc"),
-            r"second is a run with another recipe\.yaml than .*other; it is not",
+            r"second is a run with another recipe than .*other; it is not",
         ),
         (
             make_run(tmp_path / "shorter", n_folds=1),
-            r"second holds fold02, which .*shorter does not; it is not replaced",
+            r"second holds fold02, missing in .*shorter; it is not replaced",
         ),
     ):
         with pytest.raises(DataError, match=message):
             keep(other, kept / "second", overwrite=True)
-    (kept / "second" / "data.json").write_text("{}")
-    with pytest.raises(DataError, match=r"second is a run with another data\.json than"):
+    damage_kept(kept / "second", lambda stored, table: stored.update(data={}))
+    with pytest.raises(DataError, match=r"second is a run with another data than"):
         keep(run, kept / "second", overwrite=True)
-    shutil.copy(run / "data.json", kept / "second")
+    damage_kept(kept / "second", lambda stored, table: stored.update(data={"corpus": "ravdess"}))
     (kept / "first" / "mine").symlink_to(results)
-    with pytest.raises(DataError, match=r"first holds mine, which"):
+    with pytest.raises(DataError, match=r"first holds mine, a file that"):
         keep(run, kept / "first", overwrite=True)
     (tmp_path / "link").symlink_to(kept / "second")
     with pytest.raises(DataError, match="link is there already"):
@@ -661,21 +733,25 @@ def test_a_stale_compressed_table_is_not_kept(tmp_path):
     for name in ("predictions.csv", "history.csv"):
         (run / "fold01" / f"{name}.gz").write_bytes(gzip.compress((run / "fold02" / name).read_bytes() + b"x"))
     keep(run, tmp_path / "kept")
-    for name in ("predictions.csv", "history.csv"):
-        kept = gzip.decompress((tmp_path / "kept" / "fold01" / f"{name}.gz").read_bytes())
-        assert kept == (run / "fold01" / name).read_bytes()
+    live, kept = StoredRun.open(run), StoredRun.open(tmp_path / "kept")
+    pd.testing.assert_frame_equal(kept.tables["fold01"], pd.read_csv(run / "fold01" / "predictions.csv", dtype=str))
+    assert kept.histories == live.histories
+    assert len(kept.histories["fold01/history.csv"]["epoch"]) == 500
 
 
 # Compressed tables ----------------------------------------------------------------------------------------------------
 
 
 def test_new_predictions_replace_compressed_ones(tmp_path):
-    keep(make_run(tmp_path / "run"), tmp_path / "kept")
-    RunFolder(tmp_path / "kept").write_predictions("fold01", predictions(0, 5, 1.0))
-    assert not (tmp_path / "kept" / "fold01" / "predictions.csv.gz").exists()
-    assert score_predictions(tmp_path / "kept" / "fold01" / "predictions.csv", CLASSES).war == 1.0
-    write_table(tmp_path / "kept" / "fold01" / "history.csv", [{"epoch": 1}])
-    assert not (tmp_path / "kept" / "fold01" / "history.csv.gz").exists()
+    fold = tmp_path / "fold01"
+    fold.mkdir()
+    for name in ("predictions.csv.gz", "history.csv.gz"):
+        (fold / name).write_bytes(gzip.compress(b"label,prediction\n"))
+    RunFolder(tmp_path).write_predictions("fold01", predictions(0, 5, 1.0))
+    assert not (fold / "predictions.csv.gz").exists()
+    assert score_predictions(fold / "predictions.csv", CLASSES).war == 1.0
+    write_table(fold / "history.csv", [{"epoch": 1}])
+    assert not (fold / "history.csv.gz").exists()
 
 
 @pytest.mark.parametrize(
@@ -735,14 +811,19 @@ def test_report_writes_prints_and_checks(run, results):
     code, out, _ = run("report", results)
     assert (code, out) == (0, page.read_text())
     (results / "study" / "table.md").write_text("| 99.99 |\n")
-    beside = ["data.json", "environment.json", "provenance.txt", "history.csv", "model.keras", "table.md"]
+    keep(results / "second", results / "copy")
+    shutil.rmtree(results / "second")
+    (results / "copy").rename(results / "second")
+    in_kept = [f"{part} in run.json" for part in ("data", "environments", "histories", "system")]
+    live = ["data.json", "environment.json", "provenance.txt", "history.csv", "model.keras", "table.md"]
+    beside = sorted(in_kept + live)
     assert not_checked(results) == beside
     right = f"{results}: reports and page follow from the predictions. Not checked: {', '.join(beside)}.\n"
     assert run("report", results, "--check") == (0, right, "")
     page.write_text("old")
     code, out, _ = run("report", results, "--check")
     assert code == 1
-    assert "results.md: it says old\n" in out
+    assert "results.md: it has old\n" in out
     assert run("report", results, "--output", page)[0] == 0
     assert run("report", results, "--check")[0] == 0
     code, _, err = run("report", results / "first")
@@ -771,7 +852,7 @@ def test_compare_prints_and_refuses(run, results):
 def test_keep_says_how_much_it_kept(run, results, tmp_path):
     code, out, _ = run("keep", results / "first", tmp_path / "kept")
     assert code == 0
-    assert "10 files" in out
+    assert "2 files" in out
     assert run("keep", results / "first", tmp_path / "kept")[0] == 2
     assert run("keep", results / "first", tmp_path / "kept", "--overwrite")[0] == 0
 
