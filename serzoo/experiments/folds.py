@@ -92,14 +92,7 @@ class Experiment:
 def train_fold(
     task: Task, experiment: Experiment, *, progress: bool = True, model_pool: ModelPool | None = None
 ) -> None:
-    """Train on a fold's training part, predict its test part and write the fold's folder.
-
-    Args:
-        task: the fold and its recipe.
-        experiment: the data of all folds.
-        progress: show a progress bar.
-        model_pool: shares a compiled network between folds.
-    """
+    """Train on a fold's training part, predict its test part and write the fold's folder."""
     recipe, run = task.recipe, experiment.run
     if recipe.model.name in CLASSICAL_CLASSIFIERS:
         _train_classical_fold(task, experiment)
@@ -146,13 +139,6 @@ def write_fold(
 
     Predictions mark a fold as finished, so everything else is written before them.
 
-    Args:
-        task: the fold.
-        experiment: the data of all folds, with the fold's gender inputs.
-        model: the trained model.
-        history: the history of its training.
-        model_pool: may have a compiled network to predict with.
-
     Raises:
         WeightsError: the model predicts NaN; nothing is written.
     """
@@ -173,16 +159,7 @@ def write_fold(
 def write_model(
     recipe: Recipe, run: RunFolder, name: str, model: SERModel, history: History, seen: Sequence[str]
 ) -> None:
-    """Write a trained model, its provenance, history and versions.
-
-    Args:
-        recipe: the recipe.
-        run: the run folder.
-        name: name of the folder in it.
-        model: the trained model.
-        history: the history of its training.
-        seen: content hashes of the recordings of its training and validation parts.
-    """
+    """Write a trained model, its provenance, history and versions."""
     folder = run.fold(name)
     write_provenance(folder, seen, weight_files(recipe).values())
     with moved_into_place(folder / "model.keras") as part:

@@ -61,17 +61,11 @@ def cross_validate_systems(
     are scored too if all trainings have them.
 
     Args:
-        config: a recipe; its ``gender`` section names the gender classifier.
+        config: a recipe; its ``gender`` section names the gender classifier. The arguments that are not described here
+            are those of :func:`serzoo.cross_validate`.
         systems: names of :data:`SYSTEMS`; None or empty for all that the corpus and the model allow.
         weighting: one of :data:`WEIGHTINGS`.
-        data_root: as in :func:`serzoo.cross_validate`, like the arguments below.
-        test_data_root: the test corpus's folder.
         run_folder: folder of the results; None for ``runs/<recipe name>-gender``.
-        folds: numbers of folds.
-        changes: values to replace in the recipe.
-        at_once: number of folds that train at the same time.
-        cache: cache of features.
-        progress: show progress bars.
 
     Raises:
         UnknownNameError: no such system or weighting.
@@ -320,14 +314,7 @@ def _predictions(report: Report, run: str, manifest: Manifest) -> pd.DataFrame:
 
 
 def _weighted(women: pd.DataFrame, men: pd.DataFrame, male: np.ndarray, weighting: str) -> pd.DataFrame:
-    """Return the mean predictions of two models, weighted by the speakers' genders.
-
-    Args:
-        women: predictions of the model of female speakers.
-        men: predictions of the model of male speakers, for the same clips.
-        male: P(male) of the speakers, (n,).
-        weighting: one of :data:`WEIGHTINGS`.
-    """
+    """Return the mean predictions of two models, weighted by the speakers' genders."""
     columns = [name for name in women.columns if name.startswith("p_")]  # in the order of the classes
     probabilities = [table[columns].to_numpy() for table in (women, men)]
     if weighting == LOGITS:

@@ -31,12 +31,6 @@ def train_tasks(
 ) -> Iterator[Task]:
     """Train folds and write their folders.
 
-    Args:
-        tasks: the folds, all of one recipe but for the seed.
-        experiment: the manifest, features and run folder of all folds.
-        at_once: number of folds that train at the same time; None for :func:`choose_at_once`.
-        progress: show progress bars.
-
     Yields:
         Each fold when it is finished, not always in order.
     """

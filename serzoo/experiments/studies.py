@@ -70,13 +70,7 @@ class Cell:
         return Path(self.corpus, f"{source[-_SHOWN:]}-{classifier}-{self.features.digest()}")
 
     def recipe(self, protocol: str, seed: int, changes: Mapping[str, object] = MappingProxyType({})) -> Recipe:
-        """Return the zoo's recipe for this classifier with the cell's corpus and features.
-
-        Args:
-            protocol: name of the protocol.
-            seed: seed of the classifier.
-            changes: values to replace in the recipe.
-        """
+        """Return the zoo's recipe for this classifier with the cell's corpus and features."""
         base = load_recipe(f"{NETWORK if self.classifier == NETWORK else 'svc'}-ravdess-mfcc")
         arguments = SCALED.get(self.classifier, {"scale": True}) if self.scaled else {}
         return replace(

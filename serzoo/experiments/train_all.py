@@ -34,16 +34,8 @@ def train_all(
 ) -> Path:
     """Train a recipe on all recordings of its corpus, or of both corpora of a cross-corpus recipe.
 
-    Called again with the same run folder, an interrupted training resumes.
-
-    Args:
-        config: as in :func:`serzoo.cross_validate`, like the other arguments.
-        data_root: the corpus's folder.
-        test_data_root: the test corpus's folder.
-        run_folder: folder in which ``all/`` is written; it may be the cross-validation's.
-        changes: values to replace in the recipe.
-        cache: cache of features.
-        progress: show progress bars.
+    Called again with the same run folder, an interrupted training resumes. The arguments are those of
+    :func:`serzoo.cross_validate`, whose run folder may be the same.
 
     Returns:
         The path of the model, ``all/model.keras`` in the run folder.

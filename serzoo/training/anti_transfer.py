@@ -89,12 +89,7 @@ class AntiTransfer(Objective):
 
 
 class FrozenNetwork(keras.layers.Layer):
-    """A network that is not trained and runs in inference mode even while the model around it trains.
-
-    Args:
-        network: the network; its weights are marked as not trainable.
-        name: Keras name of the layer.
-    """
+    """A network that is not trained and runs in inference mode even while the model around it trains."""
 
     def __init__(self, network: keras.Model, name: str | None = None) -> None:
         super().__init__(name=name, trainable=False)
@@ -145,13 +140,7 @@ def gram_matrices(maps: Any) -> Any:
 
 
 def check_same_structure(model: SERModel, pretrained: SERModel, layer: int) -> None:
-    """Raise ConfigError unless both networks have the same layers up to a feature layer and take the same features.
-
-    Args:
-        model: the network to train.
-        pretrained: the network to compare with.
-        layer: number of the feature layer, from 1 on.
-    """
+    """Raise ConfigError unless both networks have the same layers up to a feature layer and take the same features."""
     kinds = [type(network).__name__ for network in (model, pretrained)]
     if kinds[0] != kinds[1]:
         raise ConfigError(

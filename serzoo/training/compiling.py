@@ -65,12 +65,7 @@ class ModelPool:
         self._embedding: keras.Model | None = None
 
     def compiled(self, model: SERModel, training: TrainingConfig) -> SERModel:
-        """Return a compiled network with the weights and random states of ``model`` and a fresh optimiser.
-
-        Args:
-            model: not compiled itself.
-            training: the settings.
-        """
+        """Return a compiled network with the weights and random states of ``model`` and a fresh optimiser."""
         settings = json.dumps(
             [model.get_config(), str(training.optimizer), training.jit_compile, training.precision], default=str
         )

@@ -61,12 +61,6 @@ def train_classical(
 def check_classical(name: str, arguments: Mapping[str, object], manifest: Manifest, folds: Sequence[Fold]) -> None:
     """Raise unless a classical classifier can be trained on the training parts of these folds; nothing is trained.
 
-    Args:
-        name: name of the classifier.
-        arguments: its arguments that differ from the defaults.
-        manifest: the recordings.
-        folds: folds of the manifest.
-
     Raises:
         SerzooError: as :func:`train_classical`; the message names the fold.
     """

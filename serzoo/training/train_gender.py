@@ -174,15 +174,8 @@ def cross_validate_gender(
 ) -> GenderReport:
     """Cross-validate a gender classifier on speaker-disjoint folds; each part has both genders.
 
-    Args:
-        manifest: recordings with known genders and speakers.
-        spec: the features.
-        classifier: name of a classical classifier.
-        n_folds: number of folds, at least 2 and at most the number of speakers of the rarer gender.
-        arguments: as in :func:`train_gender_classifier`.
-        seed: seed of the folds and of the classifier.
-        cache: cache of features; None for the default folder.
-        progress: show a progress bar.
+    The arguments are those of :func:`train_gender_classifier`; ``n_folds`` is at least 2 and at most the number of
+    speakers of the rarer gender.
 
     Raises:
         DataError: as in :func:`train_gender_classifier`, or too few speakers for the folds.
@@ -227,12 +220,8 @@ def fold_genders(
     Args:
         manifest: all recordings; those of the training part with known genders and speakers.
         spec: the classifier's features; they may differ from the system's.
-        fold: a fold of the manifest, of any protocol.
-        classifier: name of a classical classifier.
-        arguments: as in :func:`train_gender_classifier`.
-        seed: seed of the classifier and of the split of training speakers.
-        cache: cache of features; None for the default folder.
-        progress: show a progress bar.
+        fold: a fold of the manifest, of any protocol. The arguments that are not described here are those of
+            :func:`train_gender_classifier`.
 
     Raises:
         DataError: as in :func:`train_gender_classifier`, about the training part.
@@ -261,13 +250,6 @@ def gender_inputs(
     """Return the gender input of a model for a fold, (N,) float32, from 0 (female) to 1 (male).
 
     Recordings outside the parts of the fold get 0.5; they are neither trained on nor scored.
-
-    Args:
-        manifest: all recordings.
-        settings: the source of the genders.
-        fold: a fold of the manifest.
-        seed: seed of the classifier.
-        cache: cache of features; None for the default folder.
 
     Raises:
         SerzooError: as :func:`fold_genders`; or the source is the corpus and a gender is unknown.
@@ -302,13 +284,7 @@ def check_gender_inputs(manifest: Manifest, settings: GenderConfig, folds: Seque
 
 
 def _check_speakers(task: Manifest, fold: str, needed: int) -> None:
-    """Raise DataError unless a training part has enough speakers of each gender for out-of-fold predictions.
-
-    Args:
-        task: the training part, labelled by gender.
-        fold: name of its fold, for the error message.
-        needed: smallest number of speakers of each gender with which a split exists.
-    """
+    """Raise DataError unless a training part has enough speakers of each gender for out-of-fold predictions."""
     speakers = task.column("speaker")
     for index, gender in enumerate(GENDERS):
         found = len(set(speakers[task.targets == index]) - {""})

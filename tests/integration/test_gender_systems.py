@@ -156,7 +156,7 @@ def test_the_table_has_the_papers_figures_beside_ours(found, common, trainings):
     assert "paper" not in str(found), "two classes are another task than the paper's"
     published = dataclasses.replace(found, recipe=dataclasses.replace(found.recipe, class_names=None))
     rows = {row["system"]: row for row in published.table()}
-    assert "The paper's are TBDM-Net's, ten random folds, 300 epochs." in str(published)
+    assert "The paper's figures are TBDM-Net's: ten random folds, 300 epochs." in str(published)
     assert (rows["split:F"]["paper UAR"], rows["split:F"]["paper WAR"], rows["split:F"]["paper F1"]) == (
         90.71,
         90.41,
