@@ -1,4 +1,4 @@
-"""Simple classifiers in a cross-validation, and classifiers of genders, on a synthetic corpus."""
+"""Cross-validation of classical classifiers, and gender classifiers, on a synthetic corpus."""
 
 import dataclasses
 import json
@@ -93,7 +93,7 @@ def recipe(name="svc", protocol="loso-v1", seed=0, **arguments):
     )
 
 
-def test_a_recipe_of_a_simple_classifier_is_cross_validated(root, cache, tmp_path, monkeypatch):
+def test_a_recipe_of_a_classical_classifier_is_cross_validated(root, cache, tmp_path, monkeypatch):
     common = {"data_root": root, "run_folder": tmp_path / "run", "cache": cache, "progress": False}
     settings = recipe(protocol="random3-seed0-v1", calibrate=True)
     first = cross_validate(settings, folds=[1, 2], **common)
@@ -117,7 +117,7 @@ def test_a_recipe_of_a_simple_classifier_is_cross_validated(root, cache, tmp_pat
     assert whole.summary.pooled.n == 8 * len(CLASSES)
 
 
-def test_predictions_are_those_of_the_classifier_that_is_kept(root, manifest, cache, tmp_path):
+def test_predictions_are_those_of_the_saved_classifier(root, manifest, cache, tmp_path):
     report = cross_validate(
         recipe("random_forest", seed=5), data_root=root, run_folder=tmp_path, folds=[3], cache=cache, progress=False
     )
@@ -136,7 +136,7 @@ def test_predictions_are_those_of_the_classifier_that_is_kept(root, manifest, ca
     assert len((tmp_path / report.chosen[0] / "provenance.txt").read_text().split()) == len(fold.train)
 
 
-def test_every_seed_is_one_of_the_classifier(root, cache, tmp_path):
+def test_every_seed_trains_another_classifier(root, cache, tmp_path):
     repeated = dataclasses.replace(recipe("random_forest"), repeats=2)
     report = cross_validate(repeated, data_root=root, run_folder=tmp_path, folds=[1], cache=cache, progress=False)
     assert report.chosen == ("fold01-speaker-01", "fold01-speaker-01-seed1")
@@ -163,7 +163,7 @@ def test_a_classical_classifier_predicts_any_target(root, cache, tmp_path):
         (recipe("xgboost"), MissingExtraError, r"serzoo\[xgboost\]"),
     ],
 )
-def test_what_cannot_be_trained_leaves_no_run_folder(root, cache, tmp_path, monkeypatch, settings, error, message):
+def test_a_refused_recipe_leaves_no_run_folder(root, cache, tmp_path, monkeypatch, settings, error, message):
     monkeypatch.setitem(sys.modules, "xgboost", None)
     with pytest.raises(error, match=message):
         cross_validate(settings, data_root=root, run_folder=tmp_path / "run", cache=cache, progress=False)
@@ -178,7 +178,7 @@ def test_a_training_part_of_one_speaker_cannot_be_calibrated(tmp_path, cache):
     assert cross_validate(recipe(), run_folder=tmp_path / "run", **common).complete
 
 
-def test_train_and_cv_take_simple_classifiers(root, tmp_path):
+def test_train_and_cv_take_classical_classifiers(root, tmp_path):
     config = tmp_path / "small.yaml"
     config.write_text(recipe().to_yaml())
     arguments = [str(config), "--data", str(root), "--run", str(tmp_path / "run"), "-q"]
@@ -224,7 +224,7 @@ def test_every_classical_classifier_predicts_genders(manifest, cache, classifier
     assert str(report).splitlines()[2].startswith(f"{classifier}: accuracy")
 
 
-def test_the_seed_decides_on_folds_and_answers(manifest, cache):
+def test_the_seed_determines_folds_and_predictions(manifest, cache):
     first, same, other = (
         cross_validate_gender(manifest, SPEC, n_folds=4, seed=seed, cache=cache) for seed in (1, 1, 2)
     )
@@ -232,7 +232,7 @@ def test_the_seed_decides_on_folds_and_answers(manifest, cache):
     np.testing.assert_array_equal(first.male, same.male)
 
 
-def test_a_saved_classifier_of_genders_answers_as_before(root, manifest, cache, tmp_path):
+def test_a_saved_gender_classifier_predicts_as_before(root, manifest, cache, tmp_path):
     known, unknown = (of_speakers(manifest, *speakers) for speakers in (("01", "02", "03", "04"), ("05", "06")))
     model = train_gender_classifier(known, SPEC, cache=cache)
     assert (model.arguments["scale"], model.arguments["calibrate"]) == (True, True)
@@ -304,7 +304,7 @@ def test_a_speaker_dependent_fold_names_the_seen_test_speakers(manifest, cache, 
     assert training_speakers[-1][1] == set(clips["train"])
 
 
-def test_genders_of_the_test_part_are_not_looked_at(manifest, cache):
+def test_genders_of_the_test_part_are_not_used(manifest, cache):
     fold = get_protocol("loso-v1").folds(manifest)[0]
     hidden = manifest.column("gender").astype(object)
     hidden[fold.test] = ""
@@ -344,7 +344,7 @@ def test_one_gender_or_unknown_ones_are_refused_before_anything_is_computed(mani
         assert "\n" not in str(error.value)
 
 
-def test_other_ways_to_write_a_gender_are_understood(manifest):
+def test_other_spellings_of_a_gender_are_accepted(manifest):
     written = with_column(manifest, gender=[{"male": "M", "female": "0"}[text] for text in manifest.column("gender")])
     assert gender_manifest(written).column("label").tolist() == manifest.column("gender").tolist()
 
@@ -368,7 +368,7 @@ def test_too_few_speakers_are_refused(manifest, cache, speakers, n_folds, messag
     assert str(error.value).startswith(message)
 
 
-def test_two_speakers_of_each_gender_do_without_calibration(manifest, cache):
+def test_two_speakers_of_each_gender_are_enough_without_calibration(manifest, cache):
     few = of_speakers(manifest, "01", "02", "03", "04")
     report = cross_validate_gender(few, SPEC, n_folds=2, arguments={"calibrate": False}, cache=cache)
     assert report.summary.pooled.n == len(few)
@@ -413,7 +413,7 @@ def test_a_mistake_on_the_command_line_is_one_line(root, options, message):
     assert "\n" not in str(error)
 
 
-def test_savee_is_refused_in_a_process_of_its_own(tmp_path):
+def test_savee_is_refused_in_another_process(tmp_path):
     write_corpus(tmp_path / "savee", "savee", n_speakers=2, n_texts=1)
     code = "from serzoo.cli import main; main()"
     command = [sys.executable, "-c", code, "gender", "savee", str(tmp_path / "savee"), "-q"]

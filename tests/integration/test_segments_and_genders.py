@@ -1,4 +1,4 @@
-"""From recordings to an export with a small ACRNN: segments, genders and statistics all the way."""
+"""Segments, genders and statistics with a small ACRNN, from recordings to an export."""
 
 import dataclasses
 import json
@@ -80,7 +80,7 @@ def values(prediction):
 # Training and scoring -------------------------------------------------------------------------------------------------
 
 
-def test_recordings_are_cut_and_their_speakers_genders_known(examples, manifest):
+def test_examples_have_segments_and_genders(examples, manifest):
     assert (examples.counts > 1).any()
     assert set(zip(manifest.column("gender"), examples.genders.tolist(), strict=True)) == {("male", 1.0), ("female", 0)}
 
@@ -150,11 +150,11 @@ def test_a_clip_is_embedded_as_the_mean_of_its_segments(trained, examples):
     np.testing.assert_allclose(embed(trained, examples), [clip.mean(axis=0) for clip in clips], atol=1e-6)
 
 
-def test_gender_changes_the_answer_and_in_between_lies_in_between(trained, examples):
+def test_the_output_changes_with_gender(trained, examples):
     def embedded(gender):
-        told = dataclasses.replace(examples, genders=np.full(len(examples), gender, np.float32))
+        clips = dataclasses.replace(examples, genders=np.full(len(examples), gender, np.float32))
         layer = keras.Model(trained.input, trained.get_layer("gender_vector").output)
-        return np.asarray(layer.predict(told.inputs(), verbose=0))
+        return np.asarray(layer.predict(clips.inputs(), verbose=0))
 
     female, male = embedded(0), embedded(1)
     assert np.abs(male - female).max() > 1e-3
@@ -232,7 +232,7 @@ def test_a_refused_training_leaves_no_statistics(examples, manifest, tmp_path):
         ({"features.segment_frames": 1}, FeatureError, "at least 2 frames, the recipe's features have 1"),
     ],
 )
-def test_what_does_not_fit_leaves_no_run_folder(synthetic_root, tmp_path, changes, error, message):
+def test_a_refused_recipe_leaves_no_run_folder(synthetic_root, tmp_path, changes, error, message):
     changes = {"corpus": "synthetic", "protocol": "loso-v1", "model.arguments": SMALL, **changes}
     with pytest.raises(error, match=message):
         cross_validate("acrnn-emodb", data_root=synthetic_root, run_folder=tmp_path / "run", changes=changes)
@@ -261,7 +261,7 @@ def test_cross_validation_takes_statistics_from_the_training_part_alone(syntheti
         np.testing.assert_array_equal(kept_weight.numpy(), expected_weight.numpy())
 
 
-# What cannot be done --------------------------------------------------------------------------------------------------
+# Errors --------------------------------------------------------------------------------------------------
 
 
 def test_a_manifest_without_genders_names_the_recording(manifest, cache):
@@ -292,7 +292,7 @@ def test_arrays_with_genders_serve_as_data(trained, examples):
         evaluate(trained, ({**inputs, "gender": single.genders + 1.5}, single.targets))
 
 
-def test_a_model_without_statistics_does_not_answer(examples, tmp_path):
+def test_a_model_without_statistics_does_not_predict(examples, tmp_path):
     model = small_model(examples.class_names)
     message = "acrnn has no statistics of a training part to normalise features with"
     with pytest.raises(WeightsError, match=message):
@@ -304,7 +304,7 @@ def test_a_model_without_statistics_does_not_answer(examples, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_weight_set_that_lacks_the_statistics_is_refused(trained, tmp_path):
+def test_weights_without_statistics_are_refused(trained, tmp_path):
     trained.save(tmp_path / "whole.keras")
     with zipfile.ZipFile(tmp_path / "whole.keras") as whole, zipfile.ZipFile(tmp_path / "cut.keras", "w") as cut:
         for name in whole.namelist():
@@ -347,7 +347,7 @@ def test_clips_of_too_few_frames_are_refused(trained, examples):
 # Recordings -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_recording_is_answered_as_it_is_scored(classifier, manifest, cache):
+def test_a_recording_is_predicted_as_it_is_scored(classifier, manifest, cache):
     some = manifest.select([0, 20, 40])
     examples = load_examples(some, SPEC, with_gender=True, cache=cache)
     predictions = classifier.predict(some.paths, gender=some.column("gender").tolist())
@@ -370,7 +370,7 @@ def test_a_short_recording_is_one_segment(classifier):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 32])
-def test_a_batch_does_not_change_a_file(classifier, tmp_path, batch_size):
+def test_a_prediction_does_not_depend_on_the_batch(classifier, tmp_path, batch_size):
     paths = [tmp_path / f"{index}.wav" for index in range(4)]
     for index, path in enumerate(paths):
         soundfile.write(path, noise(0.5 + 2 * index, index), RATE)
@@ -382,30 +382,30 @@ def test_a_batch_does_not_change_a_file(classifier, tmp_path, batch_size):
 
 
 def test_gender_may_be_a_name_or_its_probability(classifier):
-    def answer(gender):
+    def probabilities(gender):
         return values(classifier.predict(noise(), RATE, gender=gender))
 
-    np.testing.assert_array_equal(answer("male"), answer(1))
-    np.testing.assert_array_equal(answer("male"), answer(np.float32(1)))
+    np.testing.assert_array_equal(probabilities("male"), probabilities(1))
+    np.testing.assert_array_equal(probabilities("male"), probabilities(np.float32(1)))
     for male in (np.array([1.0]), np.array([[1.0]], np.float32), np.int64(1), tf.constant([1.0]), "M", " Male ", "1"):
-        np.testing.assert_array_equal(answer("male"), answer(male))
-    np.testing.assert_array_equal(answer("female"), answer(0.0))
-    assert np.abs(answer("male") - answer("female")).max() > 1e-5
+        np.testing.assert_array_equal(probabilities("male"), probabilities(male))
+    np.testing.assert_array_equal(probabilities("female"), probabilities(0.0))
+    assert np.abs(probabilities("male") - probabilities("female")).max() > 1e-5
 
 
 @pytest.mark.parametrize("gender", [None, "", "woman", -0.1, 1.5, float("nan"), "nan", True, {"male"}, {"a": 1}])
-def test_a_gender_that_is_none_is_refused(classifier, gender):
+def test_an_invalid_gender_is_refused(classifier, gender):
     with pytest.raises(DataError, match=r"array: the speaker's gender is .*; give 'male', 'female' or the probability"):
         classifier.predict(noise(), RATE, gender=gender)
 
 
-def test_as_many_genders_as_recordings(classifier, tmp_path):
+def test_the_number_of_genders_must_fit_the_recordings(classifier, tmp_path):
     soundfile.write(tmp_path / "a.wav", noise(), RATE)
     with pytest.raises(DataError, match="2 genders for 1 recordings; give one for all, or one for each"):
         classifier.predict_files([tmp_path], gender=["male", "female"])
 
 
-def test_a_model_without_gender_takes_none(examples):
+def test_a_model_without_gender_input_refuses_a_gender(examples):
     model = small_model(examples.class_names, gender=False)
     model.normalization.adapt(examples.features)
     classifier = serzoo.Classifier(model)
@@ -414,7 +414,7 @@ def test_a_model_without_gender_takes_none(examples):
         classifier.predict(noise(), RATE, gender="male")
 
 
-def test_segments_are_no_windows(classifier):
+def test_windows_are_refused_for_models_of_segments(classifier):
     for windows in (True, False):
         with pytest.raises(ConfigError, match=f"windows={windows} is for models of fixed length; this one takes"):
             classifier.predict(noise(), RATE, gender="male", windows=windows)
@@ -456,20 +456,20 @@ def ask(signature, **inputs):
 def test_export_takes_a_waveform_and_a_gender(signatures, classifier, seconds, gender):
     waveforms = np.stack([noise(seconds, seed) for seed in range(2)])
     genders = np.array([gender, 1 - gender], np.float32)
-    answers = ask(signatures["serving_default"], waveform=waveforms, gender=genders)
+    outputs = ask(signatures["serving_default"], waveform=waveforms, gender=genders)
     if seconds >= 0.1:  # the classifier refuses shorter recordings
         expected = [
             values(classifier.predict(wave, RATE, gender=float(p))) for wave, p in zip(waveforms, genders, strict=True)
         ]
-        np.testing.assert_allclose(answers, expected, rtol=0, atol=1e-4)
-    np.testing.assert_allclose(answers.sum(axis=1), 1, atol=1e-6)
+        np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(outputs.sum(axis=1), 1, atol=1e-6)
 
 
 def test_export_cuts_whole_features(signatures, examples, trained):
     parts, genders = examples.features[:3], np.array([0.25], np.float32)
-    answers = ask(signatures["features"], features=np.concatenate(parts)[None], gender=genders)
-    told = Examples(parts, np.zeros(1, np.int64), trained.class_names, genders, segment_counts=np.array([3]))
-    np.testing.assert_allclose(answers, predict_probabilities(trained, told), rtol=0, atol=1e-5)
+    outputs = ask(signatures["features"], features=np.concatenate(parts)[None], gender=genders)
+    clip = Examples(parts, np.zeros(1, np.int64), trained.class_names, genders, segment_counts=np.array([3]))
+    np.testing.assert_allclose(outputs, predict_probabilities(trained, clip), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("gender", [-0.01, 1.01, float("nan")])
@@ -490,7 +490,7 @@ def test_export_of_short_inputs_is_verified_too(examples, tmp_path, changes):
     assert (serzoo.export(model, tmp_path / "out") / "metadata.json").exists()
 
 
-def test_export_says_what_it_takes(exported):
+def test_an_export_lists_its_inputs(exported):
     metadata = json.loads((exported / "metadata.json").read_text())
     assert metadata["signatures"]["serving_default"]["gender"] == "float32 (batch,), probability of male, 0..1"
     assert metadata["signatures"]["features"]["features"] == "float32 (batch, n_frames, 8, 3)"

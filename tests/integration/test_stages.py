@@ -1,4 +1,4 @@
-"""Trainings in stages, away from other networks, from given weights and for other targets, through cross_validate."""
+"""Trainings in stages, with anti-transfer, from initial weights and for other targets, through cross_validate."""
 
 import dataclasses
 import hashlib
@@ -43,7 +43,7 @@ from serzoo.training.rh_emo_stages import EmotionalReconstruction
 
 CLASSES = ("angry", "sad")
 SMALL = {"n_blocks": 3, "filters": 4, "dropout": 0.2, "backward": False}
-HEARD = MFCCSpec(sample_rate=16_000, n_samples=8_000, n_mfcc=6)
+FEATURES = MFCCSpec(sample_rate=16_000, n_samples=8_000, n_mfcc=6)
 PICTURE = STFTSpec(sample_rate=16_000, n_samples=1_984, hop_length=64, window_length=128, n_bins=64)
 TINY_RH_EMO = {"n_frames_padded": 32, "head_width": 4, "dropout": 0.0}
 TRAINING = TrainingConfig(
@@ -52,21 +52,21 @@ TRAINING = TrainingConfig(
 )  # fmt: skip
 FOLD = "fold01"
 LATER_KEYS = ("target", "initial", "anti_transfer", "rh_emo")
-"""Keys that recipes did not have at first."""
+"""Keys that recipes of earlier versions do not have."""
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """Five speakers say two texts with each emotion; nobody has rated valence, arousal or dominance."""
+    """Five speakers say two texts with each emotion; there are no ratings of valence, arousal and dominance."""
     folder = tmp_path_factory.mktemp("corpus") / "ravdess"
     return write_corpus(folder, "ravdess", n_speakers=5, n_texts=2)
 
 
 @pytest.fixture(scope="module")
 def validate(root, tmp_path_factory):
-    """Cross-validate a recipe; gives the fold's folder."""
+    """Cross-validate a recipe; returns the fold's folder."""
     cache = FeatureCache(tmp_path_factory.mktemp("cache"))
 
     def run(recipe, folder, **changes):
@@ -83,7 +83,7 @@ def recipe(**changes):
         name="small",
         corpus="ravdess",
         model=ModelConfig("timnet", SMALL),
-        features=HEARD,
+        features=FEATURES,
         protocol="speaker70-20-10-seed0-v1",
         training=TRAINING,
         class_names=CLASSES,
@@ -92,7 +92,7 @@ def recipe(**changes):
 
 
 def task(target, **changes):
-    """A recipe that tells something else than emotions."""
+    """A recipe with another target than emotions."""
     return recipe(
         name=target, target=target, class_names=None, protocol="random70-20-10-seed0-v1",
         training=dataclasses.replace(TRAINING, epochs=1), **changes,
@@ -101,7 +101,7 @@ def task(target, **changes):
 
 @pytest.fixture(scope="module")
 def pretrained(validate, tmp_path_factory):
-    """The folds of two networks, the one of speakers and the one of texts."""
+    """The folds of two networks, one trained on speakers and one on texts."""
     folder = tmp_path_factory.mktemp("pretrained")
     return tuple(str(validate(task(target), folder / target)) for target in ("speaker", "text"))
 
@@ -111,7 +111,7 @@ def against(paths, *, layers=(1,), beta=5.0, **changes):
 
 
 def rh_emo(**changes):
-    """Both stages of RH-Emo on pictures of 31 frames of 64 bins."""
+    """Both stages of RH-Emo on spectrograms of 31 frames and 64 bins."""
     first = ReconstructionConfig(OptimizerConfig(learning_rate=2e-2), batch_size=4, epochs=4)
     return recipe(
         model=ModelConfig("rh_emo", TINY_RH_EMO), features=PICTURE, rh_emo=RHEmoConfig(first, beta=0.5),
@@ -121,20 +121,20 @@ def rh_emo(**changes):
 
 @dataclasses.dataclass
 class Seen:
-    """What a call of fit got and left behind."""
+    """The arguments and results of a call of fit."""
 
     title: str
     settings: dict
     before: list
     after: list
     network: list
-    """Of the objective's own network, where it has one, before and after."""
+    """Weights of the objective's own network, if it has one, before and after."""
     history: History
 
 
 @contextmanager
 def spying():
-    """Note the calls of fit, in order."""
+    """Record the calls of fit, in order."""
     calls = []
 
     def spy(model, **settings):
@@ -177,7 +177,7 @@ def manifest(root):
 
 
 def results(fold):
-    """What must be the same after an interruption: every table but for what the machine writes into it."""
+    """Everything that must be the same after an interruption: all tables except machine-dependent values."""
     return {path.relative_to(fold).as_posix(): path.read_bytes() for path in sorted(fold.rglob("*.csv"))}
 
 
@@ -212,7 +212,7 @@ def interrupt(monkeypatch):
 
 
 def refused(validate, recipe, folder, error, match):
-    """Nothing is written by a run that cannot be, and the error is one line."""
+    """A refused run writes nothing, and the error is one line."""
     with pytest.raises(error, match=match) as caught:
         validate(recipe, folder)
     assert isinstance(caught.value, SerzooError)
@@ -236,15 +236,15 @@ def test_against_one_network(single, pretrained):
 
 def test_the_model_is_saved_without_the_other_network(single, manifest):
     model = serzoo.load(single).model
-    plain = serzoo.build("timnet", class_names=CLASSES, feature_spec=HEARD, **SMALL)
+    plain = serzoo.build("timnet", class_names=CLASSES, feature_spec=FEATURES, **SMALL)
     assert [weight.shape for weight in model.get_weights()] == [weight.shape for weight in plain.get_weights()]
     table = pd.read_csv(single / "predictions.csv")
     tested = manifest.select([manifest.names.index(name) for name in table["clip"]])
-    probabilities = predict_probabilities(model, load_examples(tested, HEARD))
+    probabilities = predict_probabilities(model, load_examples(tested, FEATURES))
     np.testing.assert_allclose(probabilities, table[["p_angry", "p_sad"]], atol=1e-5)
 
 
-def test_the_report_counts_the_test_recordings_that_the_other_network_knows(single, pretrained):
+def test_the_report_counts_test_recordings_seen_by_the_pretrained_network(single, pretrained):
     (source,) = pretrained[:1]
     own, theirs = (set(pd.read_csv(f"{fold}/predictions.csv")["clip"]) for fold in (single, source))
     report = json.loads((single.parent / "report.json").read_text())
@@ -293,10 +293,10 @@ def test_initial_weights_are_named_too(validate, pretrained, tmp_path):
             r"of different structure up to feature layer 1 \(filters 5 and 4\)",
         ),
         ({"model": ModelConfig("tbdm", SMALL)}, ConfigError, r"^Anti-transfer between TBDMNet and TIMNet|TBDM"),
-        ({"features": dataclasses.replace(HEARD, top_db=60.0)}, ConfigError, r"hear different features"),
+        ({"features": dataclasses.replace(FEATURES, top_db=60.0)}, ConfigError, r"with different features"),
     ],
 )
-def test_what_cannot_be_trained_against_is_refused(validate, pretrained, tmp_path, changes, error, match):
+def test_unsuitable_pretrained_networks_are_refused(validate, pretrained, tmp_path, changes, error, match):
     changes = {"paths": pretrained[:1], **changes}
     refused(validate, against(**changes), tmp_path / "run", error, match)
 
@@ -304,7 +304,7 @@ def test_what_cannot_be_trained_against_is_refused(validate, pretrained, tmp_pat
 # Against two networks -------------------------------------------------------------------------------------------------
 
 
-def test_the_second_stage_starts_from_the_weights_that_the_first_chose(pretrained, dual):
+def test_the_second_stage_starts_from_the_selected_weights_of_the_first(pretrained, dual):
     fold, calls = dual
     first, second = calls
     assert (first.title, second.title) == (f"{FOLD} against1", FOLD)
@@ -341,7 +341,7 @@ def test_an_interruption_in_either_stage_does_not_change_the_numbers(
 
 @pytest.mark.slow
 def test_of_several_layers_the_best_on_the_validation_part_is_kept(validate, pretrained, single, interrupt, tmp_path):
-    """And each is trained as if it were alone, also where the training stops in the second."""
+    """Each is trained as if it were the only one, also if the training is interrupted in the second."""
     both = against(pretrained[:1], layers=(1, 3))
     folders = {1: single, 3: validate(against(pretrained[:1], layers=(3,)), tmp_path / "alone")}
     run = tmp_path / "run"
@@ -373,7 +373,7 @@ def test_of_several_layers_the_best_on_the_validation_part_is_kept(validate, pre
     ("wars", "best"), [((0.5, 0.7, 0.6), 2), ((0.7, 0.7, 0.1), 1), ((0.0, 0.1, 0.1), 2), ((0.1, 0.2, 0.3), 3)]
 )
 def test_the_layer_is_chosen_by_validation_war_alone(monkeypatch, root, pretrained, tmp_path, wars, best):
-    """Whatever its loss, its training and the other scores say; of equal layers the first."""
+    """Loss, training scores and other scores do not matter; of equal layers the first is kept."""
     by_layer = dict(zip((1, 2, 3), wars, strict=True))
 
     def pretend(model, *, objective, **settings):
@@ -403,7 +403,7 @@ def test_the_layer_is_chosen_by_validation_war_alone(monkeypatch, root, pretrain
 
 
 @pytest.mark.slow
-def test_layers_that_are_done_are_not_trained_again(validate, pretrained, monkeypatch, tmp_path):
+def test_finished_layers_are_not_trained_again(validate, pretrained, monkeypatch, tmp_path):
     both = against(pretrained[:1], layers=(1, 3)).override({"training.epochs": 1})
     titles = []
 
@@ -431,7 +431,7 @@ def test_layers_that_are_done_are_not_trained_again(validate, pretrained, monkey
 
 
 def earlier(settings):
-    """The recipe file as a version without the later keys wrote it."""
+    """The recipe file of an earlier version, without the later keys."""
     values = settings.to_dict()
     for key in LATER_KEYS:
         assert values.pop(key) in (None, "label")
@@ -467,7 +467,7 @@ def test_a_damaged_recipe_file_is_another_recipe(tmp_path, content):
     assert (tmp_path / "recipe.yaml").read_bytes() == content
 
 
-def test_data_are_compared_to_the_letter(tmp_path):
+def test_data_descriptions_are_compared_exactly(tmp_path):
     RunFolder.open(tmp_path, recipe(), {"weights": {"a": "1"}})
     for data in ({}, {"weights": {"a": "2"}}, {"weights": {"b": "1"}}):
         with pytest.raises(ConfigError, match=r"\(see data\.json there\)"):
@@ -482,7 +482,7 @@ def saved(model, folder, name="model.keras"):
 
 
 def randomised(model, seed=0):
-    """Give every weight another value, the moving statistics too, and keep variances and scales positive."""
+    """Change every weight and moving statistic; variances and scales remain positive."""
     rng = np.random.default_rng(seed)
     model.set_weights([rng.uniform(0.1, 1.0, weight.shape).astype(weight.dtype) for weight in model.get_weights()])
     return model
@@ -510,7 +510,7 @@ QVGG = {"width": 1 / 16, "n_frames_padded": 256, "normalization": None, "dropout
 
 @pytest.mark.parametrize("train_embedding", [True, False], ids=["trainable", "frozen"])
 def test_an_embedding_goes_into_another_network(manifest, tmp_path, train_embedding):
-    """The encoder answers as it did, and learns only where it is to."""
+    """The encoder has the same output, and trains only if it is not frozen."""
     spec = {"class_names": CLASSES, "feature_spec": PICTURE}
     source = randomised(serzoo.build("rh_emo", **spec, **{**TINY_RH_EMO, "normalization": None}))
     settings = recipe(
@@ -520,8 +520,8 @@ def test_an_embedding_goes_into_another_network(manifest, tmp_path, train_embedd
     model = build_model(settings, manifest)
     rng = np.random.default_rng(0)
     pictures = rng.uniform(size=(2, 32, 64, 1)).astype(np.float32)
-    answers = [np.asarray(network.get_layer("encoder")(pictures)) for network in (source, model)]
-    np.testing.assert_array_equal(*answers)
+    outputs = [np.asarray(network.get_layer("encoder")(pictures)) for network in (source, model)]
+    np.testing.assert_array_equal(*outputs)
 
     before = model.get_layer("encoder").get_weights()
     training = dataclasses.replace(TRAINING, epochs=1, selection="last-epoch")
@@ -533,9 +533,9 @@ def test_an_embedding_goes_into_another_network(manifest, tmp_path, train_embedd
     assert not any("encoder" in weight.path for weight in model.trainable_weights) or train_embedding
 
 
-def test_a_bad_start_is_refused_before_anything_is_written(validate, manifest, tmp_path):
-    wider = serzoo.build("timnet", class_names=CLASSES, feature_spec=HEARD, **{**SMALL, "filters": 5})
-    deeper = serzoo.build("timnet", class_names=CLASSES, feature_spec=HEARD, **{**SMALL, "n_blocks": 1})
+def test_unsuitable_initial_weights_are_refused_before_anything_is_written(validate, manifest, tmp_path):
+    wider = serzoo.build("timnet", class_names=CLASSES, feature_spec=FEATURES, **{**SMALL, "filters": 5})
+    deeper = serzoo.build("timnet", class_names=CLASSES, feature_spec=FEATURES, **{**SMALL, "n_blocks": 1})
     paths = saved(wider, tmp_path, "wider.keras"), saved(deeper, tmp_path, "deeper.keras")
     name = next(layer.name for layer in wider.layers if layer.get_weights())
     (tmp_path / "damaged.keras").write_bytes(b"PK not really")
@@ -553,9 +553,9 @@ def test_a_bad_start_is_refused_before_anything_is_written(validate, manifest, t
         refused(validate, recipe(initial=initial), tmp_path / "run", error, match)
 
 
-def test_weights_of_a_refused_layer_are_not_half_taken(manifest, tmp_path):
+def test_no_weights_are_copied_from_a_refused_layer(manifest, tmp_path):
     model = build_model(recipe(), manifest)
-    source = randomised(serzoo.build("timnet", class_names=(*CLASSES, "x"), feature_spec=HEARD, **SMALL))
+    source = randomised(serzoo.build("timnet", class_names=(*CLASSES, "x"), feature_spec=FEATURES, **SMALL))
     before = model.get_weights()
     with pytest.raises(WeightsError, match=r"^Layer 'classifier' of .*, timnet's \[\(\d+, 2\), \(2,\)\]"):
         take_weights(model, InitialWeights(saved(source, tmp_path)))
@@ -566,7 +566,7 @@ def test_weights_of_a_refused_layer_are_not_half_taken(manifest, tmp_path):
 
 
 def test_rh_emo_in_two_stages(in_two_stages):
-    """Reconstruction alone, then all terms; nothing is known of valence, arousal and dominance here."""
+    """Reconstruction alone, then all terms; there are no ratings of valence, arousal and dominance."""
     fold, _ = in_two_stages
     first, second = (pd.read_csv(fold / name) for name in ("reconstruction/history.csv", "history.csv"))
     assert set(first.columns) >= {"epoch", "loss", "reconstruction", "validation_loss"}
@@ -620,7 +620,7 @@ def test_rh_emo_is_interrupted_in_either_stage(validate, in_two_stages, interrup
 
 
 def test_the_validation_loss_of_rh_emo_is_the_whole_loss():
-    """A mean over segments, of all terms; ratings count where they are known."""
+    """A mean over segments of all terms; unknown ratings are left out."""
     model = serzoo.build("rh_emo", class_names=CLASSES, n_features=8, **TINY_RH_EMO)
     rng = np.random.default_rng(0)
     ratings = np.array([[1, np.nan, 0], [0, np.nan, 0], [1, np.nan, np.nan], [np.nan] * 3], np.float32)
@@ -652,7 +652,7 @@ def test_the_validation_loss_of_rh_emo_is_the_whole_loss():
     ("changes", "match"),
     [
         (
-            {"model": ModelConfig("timnet", SMALL), "features": HEARD},
+            {"model": ModelConfig("timnet", SMALL), "features": FEATURES},
             r"^rh_emo is set, but the model is timnet; leave it out or set model\.name to rh_emo\.$",
         ),
         ({"training": dataclasses.replace(TRAINING, class_weights=True)}, r"^training\.class_weights is true, but RH"),
@@ -660,7 +660,7 @@ def test_the_validation_loss_of_rh_emo_is_the_whole_loss():
     ],
     ids=["another model", "class weights", "another rule"],
 )
-def test_rh_emo_that_cannot_be_is_refused(validate, tmp_path, changes, match):
+def test_unsuitable_settings_of_rh_emo_are_refused(validate, tmp_path, changes, match):
     with pytest.raises(ConfigError, match=match) as caught:
         validate(dataclasses.replace(rh_emo(), **changes), tmp_path / "run")
     assert "\n" not in str(caught.value)
@@ -676,7 +676,7 @@ def test_rh_emo_without_its_stages_trains_the_classifier_alone(validate, tmp_pat
 # Other targets --------------------------------------------------------------------------------------------------------
 
 
-def test_speakers_and_texts_are_told(pretrained):
+def test_speakers_and_texts_are_classified(pretrained):
     for fold, classes in zip(pretrained, (("01", "02", "03", "04", "05"), None), strict=True):
         model = serzoo.load(fold).model
         table = pd.read_csv(f"{fold}/predictions.csv", dtype=str)
@@ -689,7 +689,7 @@ def test_speakers_and_texts_are_told(pretrained):
     assert serzoo.load(pretrained[1]).model.n_classes == 2
 
 
-def test_some_speakers_are_told(validate, tmp_path):
+def test_a_choice_of_speakers_is_classified(validate, tmp_path):
     chosen = dataclasses.replace(task("speaker"), class_names=("04", "02"))
     table = pd.read_csv(validate(chosen, tmp_path) / "predictions.csv", dtype=str)
     assert serzoo.load(tmp_path / FOLD).model.class_names == ("04", "02")
@@ -708,7 +708,7 @@ def test_some_speakers_are_told(validate, tmp_path):
         ({"class_names": CLASSES}, UnknownNameError, r"^Unknown class of ravdess 'angry'"),
     ],
 )
-def test_targets_that_cannot_be_told_are_refused(validate, tmp_path, changes, error, match):
+def test_unsuitable_targets_are_refused(validate, tmp_path, changes, error, match):
     refused(validate, dataclasses.replace(task("speaker"), **changes), tmp_path / "run", error, match)
 
 

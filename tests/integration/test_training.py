@@ -44,7 +44,7 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def examples():
-    """Three classes told apart by the mean of one coefficient."""
+    """Three classes that differ in the mean of one coefficient."""
     rng = np.random.default_rng(0)
     targets = np.arange(60) % 3
     features = rng.standard_normal((60, 20, 13)).astype(np.float32)
@@ -68,7 +68,7 @@ def recipe(**training):
     )
 
 
-def test_fit_learns_and_says_what_happened(examples):
+def test_fit_learns_and_returns_a_history(examples):
     model = small_model(examples)
     history = fit(model, examples, training=LONG, progress=False)
     assert history.selected_epoch == len(history.records) == LONG.epochs
@@ -110,7 +110,7 @@ def test_an_interrupted_training_resumes_to_the_same_numbers(examples, tmp_path,
         fit(small_model(examples), examples, training=training, run_folder=tmp_path, progress=False)
     monkeypatch.setattr(callbacks.Checkpoint, "_save", save)
 
-    resumed = small_model(examples, seed=99)  # whatever state the new process starts from
+    resumed = small_model(examples, seed=99)  # the initial weights of the new process do not matter
     history = fit(resumed, examples, training=training, run_folder=tmp_path, progress=False)
     assert history == expected
     for one, other in zip(resumed.get_weights(), whole.get_weights(), strict=True):
@@ -159,19 +159,19 @@ PATIENT = dataclasses.replace(
     TRAINING, optimizer=OptimizerConfig(learning_rate=5e-3), epochs=30, selection="best-validation-loss", patience=3
 )
 BETTER = {"best-validation-loss": np.argmin, "best-validation-uar": np.argmax, "best-train-war": np.argmax}
-"""By rule, what finds the first of the best epochs among the scores it looks at."""
+"""By rule, the function that finds the first best epoch."""
 
 
 @pytest.fixture(scope="module")
 def misleading(examples):
-    """A validation part that gets worse, after a while, the more is learnt."""
+    """A validation part on which the model gets worse after some epochs."""
     part = examples.select(np.arange(0, 60, 4))
     return dataclasses.replace(part, targets=(part.targets + np.arange(15) % 2) % 3)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scripted(Objective):
-    """Cross-entropy, with losses of the validation part that are known beforehand."""
+    """Cross-entropy, with given losses of the validation part."""
 
     losses: tuple[float, ...]
     term_names = ("classes",)
@@ -211,14 +211,14 @@ class ScriptedWithDimensions(Scripted):
 
 
 @pytest.mark.parametrize("setting", [{"mixup": 0.4}, {"class_weights": True}])
-def test_what_is_about_classes_only_is_refused_with_dimensions(examples, setting):
+def test_settings_for_classes_only_are_refused_with_dimensions(examples, setting):
     training = dataclasses.replace(TRAINING, **setting)
     with pytest.raises(ConfigError, match=rf"^training\.{next(iter(setting))} .* classes only, not dimensions"):
         fit(small_model(examples), examples, training=training, objective=ScriptedWithDimensions((1.0,)))
 
 
 def tiny_model(examples, seed=0, **arguments):
-    """A network that is traced in little time; these tests train many."""
+    """A small network that is traced quickly; these tests train many."""
     keras.utils.set_random_seed(seed)
     spec = {"class_names": examples.class_names, "feature_spec": SPEC}
     return serzoo.build("timnet", **spec, n_blocks=1, filters=4, backward=False, **arguments)
@@ -259,7 +259,7 @@ def test_a_training_stops_when_it_runs_out_of_patience_and_keeps_the_best_epoch(
 )
 @pytest.mark.parametrize("sign", [1, -1], ids=["loss", "score"])
 def test_losses_and_scores_by_hand(losses, best, n_epochs, sign):
-    """Patience of 3: of equal epochs the first is kept, and NaN is not better than anything."""
+    """Patience 3: of equal epochs the first is kept, and NaN is never the best."""
     monitor = "validation_loss" if sign == 1 else "validation_uar"
     keep_best, epoch = callbacks.KeepBest(monitor, patience=3), 0
     keep_best.set_model(SimpleNamespace(get_weights=lambda: [epoch], stop_training=False))
@@ -280,7 +280,7 @@ def test_without_patience_nothing_stops():
     assert keep_best.best_epoch == 0
 
 
-def test_losses_that_an_objective_gives_are_those_that_count(examples):
+def test_an_objectives_own_losses_are_compared(examples):
     losses = (3, 2, np.nan, 2, 2.5, 1)
     training = dataclasses.replace(PATIENT, epochs=len(losses))
     common = {"validation_data": examples, "training": training, "progress": False}
@@ -290,7 +290,7 @@ def test_losses_that_an_objective_gives_are_those_that_count(examples):
 
 
 @pytest.mark.parametrize("patience", [2, None])
-def test_a_training_without_a_single_loss_is_refused(examples, tmp_path, patience):
+def test_a_training_without_a_finite_loss_is_refused(examples, tmp_path, patience):
     training = dataclasses.replace(PATIENT, epochs=4, patience=patience)
     for _ in range(2):  # the second time from the state of the first
         with pytest.raises(WeightsError, match=r"^timnet has no epoch with a finite validation_loss: .*learning_rate"):
@@ -305,7 +305,7 @@ def test_a_training_without_a_single_loss_is_refused(examples, tmp_path, patienc
             )
 
 
-def test_a_training_that_ran_out_of_patience_is_not_trained_on(examples, misleading, tmp_path, monkeypatch):
+def test_a_training_that_stopped_early_is_not_continued(examples, misleading, tmp_path, monkeypatch):
     common = {"validation_data": misleading, "training": PATIENT, "run_folder": tmp_path, "progress": False}
     first = tiny_model(examples)
     history = fit(first, examples, **common)
@@ -355,7 +355,7 @@ def test_the_validation_loss_is_the_cross_entropy_of_whole_clips(examples, misle
 
 
 def test_the_network_in_training_is_the_model(examples):
-    """An objective of the classes' cross-entropy alone trains as no objective does."""
+    """An objective of cross-entropy alone gives the same training as no objective."""
     training = dataclasses.replace(TRAINING, label_smoothing=0.0)
     plain, with_objective = tiny_model(examples), tiny_model(examples)
     histories = [
@@ -384,7 +384,7 @@ def test_a_rule_gets_the_parts_it_needs_and_no_test_part_otherwise(examples, sel
         fit(small_model(examples), examples, training=training, progress=False, **dict.fromkeys(parts, examples))
 
 
-def test_settings_that_are_none_are_refused(examples):
+def test_settings_of_a_wrong_type_are_refused(examples):
     with pytest.raises(ConfigError, match=r"give serzoo\.TrainingConfig"):
         fit(small_model(examples), examples, training={"epochs": 1}, progress=False)
 
@@ -433,7 +433,7 @@ def test_logits_are_trained_and_scored_as_probabilities_are(examples):
     assert evaluate(model, examples).uar > 0.9
 
 
-def test_cross_validation_writes_a_run_folder_and_goes_on_from_it(synthetic_root, cache, tmp_path, monkeypatch):
+def test_cross_validation_writes_a_run_folder_and_resumes_from_it(synthetic_root, cache, tmp_path, monkeypatch):
     run, common = tmp_path / "run", {"data_root": synthetic_root, "cache": cache, "progress": False}
     compiled, compile_network = [], compiling.compile_network
     monkeypatch.setattr(compiling, "compile_network", lambda *given: compiled.append(compile_network(*given)))
@@ -478,12 +478,12 @@ SEEDS = (3, 4)
 
 
 def recalls(path):
-    """The recall of each class that occurs, read off a predictions file without serzoo."""
+    """The recall of each class that occurs, from a predictions file, computed without serzoo."""
     table = pd.read_csv(path, keep_default_na=False)
     return (table["label"] == table["prediction"]).groupby(table["label"]).mean()
 
 
-def test_an_interrupted_fold_reports_the_seeds_that_are_done_and_goes_on_with_the_others(
+def test_an_interrupted_fold_reports_the_finished_seeds_and_resumes_with_the_others(
     synthetic_root, cache, tmp_path, monkeypatch
 ):
     trained = []
@@ -580,7 +580,7 @@ def test_the_validation_part_shares_no_speaker_with_training(synthetic_root, cac
     assert {"validation_uar", "validation_war"} <= set(history.columns)
 
 
-def test_the_report_is_about_all_folds_that_are_done(synthetic_root, cache, tmp_path):
+def test_the_report_covers_all_finished_folds(synthetic_root, cache, tmp_path):
     common = {"data_root": synthetic_root, "run_folder": tmp_path, "cache": cache, "progress": False}
     cross_validate(recipe(), folds=[3], **common)
     report = cross_validate(recipe(), folds=[1], **common)
@@ -590,7 +590,7 @@ def test_the_report_is_about_all_folds_that_are_done(synthetic_root, cache, tmp_
 
 
 @pytest.mark.parametrize("damage", ["a row less", "another fold's"])
-def test_predictions_of_other_clips_are_no_finished_fold(synthetic_root, cache, tmp_path, damage):
+def test_a_fold_with_predictions_of_other_clips_is_not_finished(synthetic_root, cache, tmp_path, damage):
     common = {"data_root": synthetic_root, "run_folder": tmp_path, "folds": [1, 2], "cache": cache, "progress": False}
     report = cross_validate(recipe(), **common)
     before = (tmp_path / "report.json").read_bytes()
@@ -627,7 +627,7 @@ def test_logits_are_written_as_probabilities(synthetic_root, cache, tmp_path):
     np.testing.assert_allclose(table.sum(axis=1), 1, atol=1e-4)
 
 
-def test_the_leaky_rule_says_so_and_keeps_the_best_test_epoch(synthetic_root, cache, tmp_path):
+def test_the_leaky_rule_is_named_and_keeps_the_best_test_epoch(synthetic_root, cache, tmp_path):
     settings = recipe(selection="leaky-best-test-war")
     common = {"data_root": synthetic_root, "cache": cache, "progress": False}
     report = cross_validate(settings, run_folder=tmp_path, folds=[1], **common)
@@ -661,7 +661,7 @@ cross_validate(sys.argv[1], data_root=sys.argv[2], run_folder=sys.argv[3], folds
 
 
 @pytest.mark.slow
-def test_a_killed_cross_validation_goes_on_in_a_new_process_to_the_same_numbers(synthetic_root, tmp_path):
+def test_a_killed_cross_validation_resumes_in_a_new_process_to_the_same_numbers(synthetic_root, tmp_path):
     import time
 
     config = tmp_path / "config.yaml"
@@ -685,7 +685,7 @@ def test_a_killed_cross_validation_goes_on_in_a_new_process_to_the_same_numbers(
         assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
-def test_speaker_dependence_is_said_beside_the_score(synthetic_root, cache, tmp_path):
+def test_the_score_states_speaker_dependence(synthetic_root, cache, tmp_path):
     common = {"data_root": synthetic_root, "folds": [1], "cache": cache, "progress": False}
     dependent = dataclasses.replace(recipe(), protocol="random10-seed46-v1")
     text = str(cross_validate(dependent, run_folder=tmp_path / "a", **common))
@@ -694,7 +694,7 @@ def test_speaker_dependence_is_said_beside_the_score(synthetic_root, cache, tmp_
     assert "speaker-independent" in str(cross_validate(recipe(), run_folder=tmp_path / "b", **common))
 
 
-def test_what_load_returns_is_evaluated_and_trained_on(examples, tmp_path):
+def test_a_loaded_classifier_is_evaluated_and_trained(examples, tmp_path):
     path = serzoo.Classifier(small_model(examples)).save(tmp_path / "model.keras")
     classifier = serzoo.load(path)
     fit(classifier, examples, training=TRAINING, progress=False)
@@ -702,14 +702,14 @@ def test_what_load_returns_is_evaluated_and_trained_on(examples, tmp_path):
 
 
 @pytest.mark.parametrize("folds", [[0], [9], []])
-def test_a_fold_that_is_not_there_is_refused(synthetic_root, cache, tmp_path, folds):
+def test_a_missing_fold_is_refused(synthetic_root, cache, tmp_path, folds):
     with pytest.raises(ConfigError, match="loso-v1; choose from 1 to 8"):
         cross_validate(
             recipe(), data_root=synthetic_root, run_folder=tmp_path, folds=folds, cache=cache, progress=False
         )
 
 
-def test_a_test_corpus_is_asked_for_only_where_it_is_needed(synthetic_root):
+def test_a_test_corpus_is_required_only_by_cross_corpus_recipes(synthetic_root):
     with pytest.raises(ConfigError, match="does not take a test corpus"):
         load_manifest(recipe(), synthetic_root, synthetic_root)
     with pytest.raises(ConfigError, match="needs a test corpus"):
@@ -730,7 +730,7 @@ def test_waveform_augmentation_trains_from_the_recordings(synthetic_root):
 
 @pytest.mark.slow
 def test_training_resumes_on_jax_too(tmp_path):
-    """The tests above that need no recordings, on Keras's JAX backend, in a process of their own."""
+    """The tests above without recordings, on Keras's JAX backend, in another process."""
     import os
 
     chosen = "learns or same_seed or resumes_to or validation_epoch or logits"

@@ -1,4 +1,4 @@
-"""Trainings as one program give what they give one after another; on JAX, where tests/parity/test_jax.py runs this."""
+"""Folds as one program give the numbers of one after another; on JAX, run by tests/parity/test_jax.py."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ FOLDS = ([0, 1, 2, 3, 4, 5], [6, 7], [8, 9, 10, 11, 12, 13])
 """Test parts: training parts of 17, 21 and 17 clips, so of two full batches and different last ones."""
 
 SETTINGS = TrainingConfig(OptimizerConfig(epsilon=1e-3), epochs=3, batch_size=8, seed=5)
-"""Adam with a small epsilon makes steps of the noise that is the gradient of a bias before batch normalisation."""
+"""With a small epsilon, Adam turns the noise in the gradient of a bias before batch normalisation into steps."""
 
 SMALL = {
     "timnet": {"n_blocks": 1, "filters": 4},
@@ -73,7 +73,7 @@ def parts(test, **held_out):
 
 
 def both(make, settings, examples, splits):
-    """Return models and histories, of trainings one after another and at once."""
+    """Return models and histories of trainings one after another, and of the same as one program."""
     alone, bench = [], ModelPool()
     for number, split in enumerate(splits):
         model, own = make(), examples[number]
@@ -107,19 +107,19 @@ def test_folds_of_different_sizes_that_differ_in_seed_too():
 
 
 def test_all_that_can_differ_between_folds():
-    """All kinds of statistics, genders, class weights, masks, segments, logits, a rule that scores the training."""
+    """Statistics, genders, class weights, masks, segments, logits and a rule that scores the training part."""
     counts = np.arange(N_CLIPS) % 3 + 1
     masks = SpecAugmentConfig(time_masks=1, time_width=2, feature_masks=1, feature_width=4)
     nadam = replace(SETTINGS.optimizer, name="nadam")
     changed = {"class_weights": True, "spec_augment": masks, "selection": "best-train-war", "optimizer": nadam}
     settings = replace(SETTINGS, precise_norm=True, **changed)
     rng = np.random.default_rng(3)
-    told = [clips(counts=counts, genders=rng.random(N_CLIPS).astype(np.float32)) for _ in FOLDS]
+    data = [clips(counts=counts, genders=rng.random(N_CLIPS).astype(np.float32)) for _ in FOLDS]
 
     def make():
         return build(normalization="real-frames", gender_columns=2, classifier_activation=None)
 
-    alone, together = both(make, [settings] * 3, told, [parts(test) for test in FOLDS])
+    alone, together = both(make, [settings] * 3, data, [parts(test) for test in FOLDS])
     check_same(alone, together)
     assert "train_uar" in together[0][1].records[0]
 
@@ -137,7 +137,7 @@ def test_mixtures_and_a_schedule_with_decaying_weights():
         assert np.abs(model.get_weights()[0] - together[0][0].get_weights()[0]).max() > 1e-4
 
 
-def test_each_fold_keeps_its_best_epoch_and_loses_its_patience_alone():
+def test_each_fold_has_its_own_best_epoch_and_early_stopping():
     settings = replace(SETTINGS, epochs=4, selection="best-validation-loss", patience=1)
     settings = replace(settings, optimizer=replace(settings.optimizer, learning_rate=0.2))
     splits = [parts(test, validation=rows) for test, rows in zip(FOLDS, ([6, 7], [0, 1, 2], [20]), strict=True)]
@@ -148,8 +148,8 @@ def test_each_fold_keeps_its_best_epoch_and_loses_its_patience_alone():
     assert max(lengths) < 4
 
 
-def test_a_training_goes_on_in_the_other_way(tmp_path):
-    """What one way has saved, the other finishes, to the same weights."""
+def test_either_way_resumes_the_state_of_the_other(tmp_path):
+    """Both end with the same weights."""
     trained, split = clips(), parts(FOLDS[0])
     whole, folder = build(), tmp_path / "fold01"
     fit(whole, trained.select(split["train"]), training=SETTINGS, progress=False, model_pool=ModelPool())
@@ -182,7 +182,7 @@ def test_a_training_goes_on_in_the_other_way(tmp_path):
 
 
 @pytest.mark.parametrize("broken", [0, 1])
-def test_a_training_that_diverges_does_not_take_the_others_with_it(broken):
+def test_a_diverged_training_does_not_affect_the_others(broken):
     settings = replace(SETTINGS, epochs=2, selection="best-train-war")
     trainings = [Training(build(), settings, clips(), parts(test)) for test in FOLDS[:2]]
     model = trainings[broken].model

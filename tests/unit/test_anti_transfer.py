@@ -1,4 +1,4 @@
-"""The anti-transfer loss by hand, its gradients, what it refuses, and a training with it, on whichever backend."""
+"""Anti-transfer: the loss by hand, its gradients, a training with it and its errors, on any Keras backend."""
 
 import dataclasses
 
@@ -35,7 +35,7 @@ NETWORKS = {
         "attention_width": 3, "dense_units": 4, "normalization": None,
     },
 }  # fmt: skip
-"""Small networks that name their feature layers."""
+"""Small networks with feature layers."""
 
 TRAINING = TrainingConfig(OptimizerConfig(learning_rate=5e-3), 4, 6, label_smoothing=0.0, seed=1, jit_compile=False)
 MFCC = MFCCSpec(n_samples=16_000, n_mfcc=4)
@@ -48,7 +48,7 @@ def network(name="vgg16", *, seed=0, **arguments):
 
 
 def clips(model, n_clips=4, seed=0):
-    """Return what the model takes: random features and genders."""
+    """Return random inputs of the model: features and genders."""
     shape = (n_clips, 20, *model.frame_shape)
     features = np.random.default_rng(seed).uniform(0.1, 1.0, shape).astype("float32")
     if not model.takes_gender:
@@ -119,7 +119,7 @@ def test_order_of_channels_matters():
     assert abs(similarity(TRAINED[..., ::-1], PRETRAINED) - similarity(TRAINED, PRETRAINED))[0] > 0.1
 
 
-def test_maps_of_zeros_are_like_nothing():
+def test_maps_of_zeros_have_similarity_0():
     zeros = np.zeros_like(TRAINED)
     for pair in ((zeros, PRETRAINED), (TRAINED, zeros), (zeros, zeros)):
         np.testing.assert_array_equal(similarity(*pair), 0)
@@ -155,7 +155,7 @@ def test_identical_networks_give_beta(beta):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_tap_is_the_feature_layer_of_that_number(name):
-    """Of VGG16 the convolution behind its ReLU: the program's tap was one layer before."""
+    """For VGG16 the convolution after its ReLU; the paper's program uses the layer before."""
     model, other = network(name), network(name, seed=1)
     inputs = clips(model)
     for layer in {1, 2, LAST[name]}:
@@ -182,7 +182,7 @@ def test_gradient_reaches_the_trained_network_up_to_the_layer_and_nothing_else(n
 
 
 @pytest.mark.parametrize("name", ["timnet", "tbdm", "acrnn"])
-def test_the_other_network_answers_as_in_inference_while_the_one_trains(name):
+def test_the_pretrained_network_runs_in_inference_mode(name):
     """Its dropout is off and its batch normalisation uses its statistics."""
     model, other = network(name), network(name, seed=1, dropout=0.5)
     trained = TrainingNetwork(model, AntiTransfer(other, LAST[name]))
@@ -202,8 +202,8 @@ def test_zeros_have_no_gradient():
     assert not any(map(np.any, found.values()))
 
 
-def test_no_gradient_into_the_other_networks_maps_or_what_lies_before():
-    """Both maps come from one input; only one way leads back to it."""
+def test_no_gradient_through_the_pretrained_network():
+    """Both maps depend on one input; only the trained network passes a gradient to it."""
     maps = keras.random.uniform((2, 6, 3), seed=0)
 
     def value(own, others):
@@ -236,8 +236,8 @@ def examples(model, n_clips=8):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_training_moves_away_from_the_other_network(name):
-    """And tells its losses apart; the other network stays as it is."""
+def test_training_reduces_the_similarity(name):
+    """The losses are logged separately; the pretrained network does not change."""
     model, other = network(name), network(name)
     before = other.get_weights()
     data = examples(model)
@@ -301,7 +301,7 @@ def test_class_weights_weigh_the_classes_alone():
     assert weighted["anti_transfer"] == pytest.approx(plain["anti_transfer"], rel=1e-5)
 
 
-def test_a_model_may_be_told_the_gender_and_the_other_not():
+def test_only_one_network_needs_a_gender_input():
     model, other = network("acrnn"), network("acrnn", gender=False)
     fit(
         model,
@@ -312,7 +312,7 @@ def test_a_model_may_be_told_the_gender_and_the_other_not():
     )
 
 
-def test_what_load_returns_will_do():
+def test_a_loaded_classifier_is_accepted():
     other = network(seed=1)
     assert AntiTransfer(serzoo.Classifier(network("timnet", class_names=["a", "b"], feature_spec=MFCC)), 1)
     assert AntiTransfer(other).pretrained is other
@@ -334,13 +334,13 @@ def test_mixed_precision():
     assert np.isfinite(history.column("loss")).all()
 
 
-def test_answers_stay_the_models_own():
+def test_the_training_network_predicts_as_the_model_does():
     model = network()
     outputs = TrainingNetwork(model, AntiTransfer(network(seed=1), 2))(clips(model), training=False)
     np.testing.assert_array_equal(outputs[PREDICTION], model(clips(model)))
 
 
-# What is refused ------------------------------------------------------------------------------------------------------
+# Errors ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Trainings that take turns in one compiled network are those that have one each."""
+"""Trainings that share a compiled network give the same numbers as trainings with a network each."""
 
 import keras
 import numpy as np
@@ -27,7 +27,7 @@ def data(seed: int, n_clips: int = 20) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture
 def compiled(monkeypatch):
-    """The networks that were compiled for a model_pool."""
+    """The networks that were compiled for a model pool."""
     networks, compile_network = [], compiling.compile_network
 
     def remember(network, model, training):
@@ -39,7 +39,7 @@ def compiled(monkeypatch):
 
 
 @pytest.mark.parametrize("rule", ["last-epoch", "best-validation-uar"])
-def test_a_workbench_changes_no_digit(compiled, rule):
+def test_a_model_pool_changes_no_digit(compiled, rule):
     training = TrainingConfig(epochs=3, batch_size=8, jit_compile=False, selection=rule)
     held_out = {"validation_data": data(9)} if rule.startswith("best") else {}
     bench = ModelPool()
@@ -56,7 +56,7 @@ def test_a_workbench_changes_no_digit(compiled, rule):
     assert len(compiled) == 1
 
 
-def test_the_model_keeps_what_an_interrupted_training_learned(monkeypatch):
+def test_the_model_has_the_weights_of_an_interrupted_training(monkeypatch):
     model, bench = built(1), ModelPool()
     before = model.get_weights()
     lent = bench.compiled(model, TRAINING)
@@ -82,7 +82,7 @@ def test_the_model_keeps_what_an_interrupted_training_learned(monkeypatch):
         ({}, TrainingConfig(jit_compile=True)),
     ],
 )
-def test_another_model_or_setting_is_compiled_anew(compiled, arguments, training):
+def test_another_model_or_setting_is_compiled_again(compiled, arguments, training):
     bench = ModelPool()
     first = bench.compiled(built(1), TRAINING)
     assert bench.compiled(built(2), TrainingConfig(epochs=7, seed=5, jit_compile=False)) is first
@@ -93,7 +93,7 @@ def test_another_model_or_setting_is_compiled_anew(compiled, arguments, training
     assert float(other.optimizer.learning_rate) == pytest.approx(rate)
 
 
-def test_what_is_lent_is_as_nobody_had_trained_it():
+def test_the_pooled_network_starts_untrained():
     bench = ModelPool()
     fit(built(1), data(1), training=TRAINING, model_pool=bench, progress=False)
     model = built(2)

@@ -1,4 +1,4 @@
-"""Batch normalisation's moving statistics taken anew: what they are then, of which layers, and for which weights."""
+"""Precise batch norm: the statistics, the layers that have them, and the weights for which they are computed."""
 
 from dataclasses import replace
 
@@ -51,16 +51,16 @@ def moving(model):
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_of_one_batch_the_model_answers_as_it_does_in_training(examples, name):
+def test_with_one_batch_inference_equals_training_mode(examples, name):
     clips = fitting(name, examples)
     model = small(name, clips)
     recompute_batch_norm(model, clips, batch_size=len(clips), seed=0)
     in_training = np.asarray(model(clips.features, training=True))
-    recompute_batch_norm(model, clips, batch_size=len(clips), seed=0)  # which the line above moved
+    recompute_batch_norm(model, clips, batch_size=len(clips), seed=0)  # the line above changed them
     np.testing.assert_allclose(model(clips.features), in_training, atol=2e-5)
 
 
-def test_of_quaternions_too():
+def test_quaternion_batch_norm_is_recomputed_too():
     rng = np.random.default_rng(0)
     clips = Examples(rng.standard_normal((6, 32, 16)).astype(np.float32), np.arange(6) % 3, CLASSES)
     model = serzoo.build("rh_emo", n_classes=3, n_features=16, n_frames_padded=32, head_width=8)
@@ -70,25 +70,25 @@ def test_of_quaternions_too():
     assert all(not np.array_equal(old, new) for old, new in zip(before, moving(model), strict=True))
 
 
-def test_they_are_the_mean_over_full_batches(examples):
+def test_statistics_are_the_mean_over_full_batches(examples):
     inputs = keras.Input((12, 16))
     model = keras.Model(inputs, keras.layers.BatchNormalization(momentum=0.9)(inputs))
     recompute_batch_norm(model, examples, batch_size=8, seed=5)
-    batches = examples.features[epoch_order(21, 5, 0)[:16]].reshape(2, -1, 16)  # the other five are no full batch
+    batches = examples.features[epoch_order(21, 5, 0)[:16]].reshape(2, -1, 16)  # the other five are an incomplete batch
     mean, variance = moving(model)
     np.testing.assert_allclose(mean, batches.mean(1).mean(0), atol=1e-5)
     np.testing.assert_allclose(variance, batches.var(1).mean(0), rtol=1e-4)
     assert model.layers[1].momentum == 0.9
 
 
-def test_a_batch_that_is_not_full_is_better_than_none(examples):
+def test_an_incomplete_batch_is_used_if_it_is_the_only_one(examples):
     model = small(examples=examples)
     before = moving(model)
     recompute_batch_norm(model, examples, batch_size=64, seed=0)
     assert not any(np.array_equal(old, new) for old, new in zip(before, moving(model), strict=True))
 
 
-def test_momenta_come_back_after_an_interruption(examples, monkeypatch):
+def test_momenta_are_restored_after_an_interruption(examples, monkeypatch):
     inputs = keras.Input((12, 16))
     norm = keras.layers.BatchNormalization(momentum=0.9)
     model = keras.Model(inputs, norm(inputs))
@@ -102,14 +102,14 @@ def test_momenta_come_back_after_an_interruption(examples, monkeypatch):
     assert norm.momentum == 0.9
 
 
-def test_a_frozen_model_has_none_to_take_anew(examples):
+def test_a_frozen_model_is_refused(examples):
     model = small(examples=examples)
     model.trainable = False
     with pytest.raises(ConfigError, match=r"precise_norm is true, but timnet has no batch normalisation .* leave it"):
         fit(model, examples, training=replace(TRAINING, precise_norm=True), progress=False)
 
 
-def test_a_model_without_them_is_refused():
+def test_a_model_without_batch_norm_is_refused():
     clips = Examples(np.zeros((3, 32, 32, 1), np.float32), np.arange(3), CLASSES)
     model = serzoo.build("vgg16", n_classes=3, n_frames_padded=32, n_features=32, width=1 / 16)
     with pytest.raises(ConfigError, match="vgg16 has no batch normalisation"):
@@ -117,7 +117,7 @@ def test_a_model_without_them_is_refused():
 
 
 @pytest.mark.parametrize("selection", ["last-epoch", "best-train-war"])
-def test_a_training_ends_with_those_of_the_weights_it_keeps(examples, selection):
+def test_a_training_recomputes_statistics_for_the_selected_weights(examples, selection):
     settings = replace(TRAINING, selection=selection)
     plain, precise = small(), small()
     fit(plain, examples, training=settings, progress=False)
@@ -131,7 +131,7 @@ def test_a_training_ends_with_those_of_the_weights_it_keeps(examples, selection)
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-def test_a_finished_training_that_is_asked_for_again_has_them_too(examples, tmp_path):
+def test_a_restored_finished_training_has_the_same_statistics(examples, tmp_path):
     settings = replace(TRAINING, precise_norm=True)
     first, again = small(), small()
     fit(first, examples, training=settings, run_folder=tmp_path, progress=False)
