@@ -10,13 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from functools import partial
-from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import keras
 import numpy as np
 
+from serzoo.checks import UNIT, check, check_choice, check_count
 from serzoo.data import audio
 from serzoo.data.clips import Clip, Windows, make_clip, recordings_in
 from serzoo.data.examples import network_inputs
@@ -27,7 +27,7 @@ from serzoo.features.threads import single_threaded_blas
 from serzoo.files import local_path, moved_into_place
 from serzoo.labels import male_probability
 from serzoo.layers.temperature import at_temperature
-from serzoo.models.base import SERModel, check_choice, check_count, check_features_shape
+from serzoo.models.base import SERModel, check_features_shape
 from serzoo.predictions import Prediction, Segment
 
 if TYPE_CHECKING:
@@ -268,9 +268,8 @@ class Classifier:
 
     def _check_options(self, windows: object, threshold: object, batch_size: object) -> None:
         check_choice("windows", windows, ("auto", True, False))
-        is_number = isinstance(threshold, Real) and not isinstance(threshold, bool)
-        if threshold is not None and not (is_number and 0 <= threshold <= 1):  # type: ignore[operator]
-            raise ConfigError(f"threshold is {threshold!r}; it must be a number in 0..1 (0 accepts every prediction).")
+        if threshold is not None:
+            check("threshold", threshold, UNIT)
         check_count("batch_size", batch_size)
         in_segments = self.feature_spec.segment_frames is not None
         if windows != "auto" and (in_segments or (windows and self.feature_spec.n_samples is None)):

@@ -11,11 +11,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from serzoo import strict_yaml
+from serzoo.checks import COUNT, require
 from serzoo.errors import ConfigError, unknown_name
-from serzoo.features.spec import SPECS, FeatureSpec, MFCCSpec
+from serzoo.features.spec import CHOOSE_SPEC, FeatureSpec, MFCCSpec
 from serzoo.files import local_path
 from serzoo.settings import (
     LAST_RULE,
@@ -27,7 +28,7 @@ from serzoo.settings import (
     RHEmoConfig,
     TrainingConfig,
 )
-from serzoo.strict_data import Choice, Place, build, check_types, placed, require
+from serzoo.strict_data import Place, build, check_types
 
 
 @dataclass(frozen=True)
@@ -66,18 +67,18 @@ class Recipe:
     anti_transfer: AntiTransferConfig | None = None
     rh_emo: RHEmoConfig | None = None
     gender: GenderConfig | None = None
-    repeats: int = 1
+    repeats: Annotated[int, COUNT] = 1
     summary: str = ""
     source: str = ""
     class_names: tuple[str, ...] | None = None
     test_corpus: str | None = None
 
     def __post_init__(self) -> None:
-        check_types(self, _CHOICES)
+        check_types(self, CHOOSE_SPEC)
         if not re.fullmatch(r"\w[\w.-]*", self.name):
             raise ConfigError(f"name is {self.name!r}; use letters, digits, '.', '_' and '-' only.")
-        require(self, "repeats", self.repeats >= 1, "at least 1")
-        require(self, "repeats", self.training.seed + self.repeats <= 2**32, "so few that all seeds are below 2^32")
+        few_enough = self.training.seed + self.repeats <= 2**32
+        require(few_enough, "repeats", self.repeats, "so small that all seeds are below 2^32")
         if self.anti_transfer is not None and self.rh_emo is not None:
             raise ConfigError("anti_transfer and rh_emo are both set; a training has one or the other.")
         if self.rh_emo is not None:
@@ -196,20 +197,7 @@ def recipe_from_dict(values: Any, origin: str = "recipe") -> Recipe:
         UnknownNameError: an unknown name or key, with the nearest match.
         ConfigError: a key is missing, or a value is of the wrong type or out of range.
     """
-    return build(Recipe, values, Place(origin), _CHOICES)
-
-
-def _feature_class(values: Mapping[str, Any], place: Place) -> tuple[type, Mapping[str, Any]]:
-    """Return the class of features that ``kind`` names, and the values without it."""
-    given = dict(values)
-    kind = given.pop("kind", MFCCSpec.kind)
-    with placed(place.key(values, "kind")):
-        if not isinstance(kind, str) or kind not in SPECS:
-            raise unknown_name("feature kind", kind, SPECS)
-    return SPECS[kind], given
-
-
-_CHOICES: Mapping[type, Choice] = {FeatureSpec: _feature_class}
+    return build(Recipe, values, Place(origin), CHOOSE_SPEC)
 
 
 def _plain(value: Any) -> Any:

@@ -7,11 +7,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-from serzoo.errors import ConfigError, unknown_name
+from serzoo.checks import (
+    COUNT,
+    FRACTION,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SEED,
+    TEXTS,
+    UNIT,
+    Integer,
+    ListOf,
+    Number,
+    OneOf,
+    require,
+)
+from serzoo.errors import ConfigError
 from serzoo.labels import FEMALE, MALE
-from serzoo.strict_data import check_types, require
+from serzoo.strict_data import Checked
 
 LAST_RULE, LEAKY_RULE = "last-epoch", "leaky-best-test-war"
 
@@ -28,7 +42,7 @@ SELECTION_RULES = {
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(Checked):
     """Which architecture, or which simple classifier, with which arguments."""
 
     name: str
@@ -36,29 +50,19 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class OptimizerConfig:
+class OptimizerConfig(Checked):
     """Settings of ``keras.optimizers.Adam`` or ``Nadam``; with ``weight_decay``, Adam is AdamW."""
 
-    name: str = "adam"
-    learning_rate: float = 1e-3
-    beta_1: float = 0.9
-    beta_2: float = 0.999
-    epsilon: float = 1e-7
-    weight_decay: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_types(self)
-        if self.name not in ("adam", "nadam"):
-            raise unknown_name("optimizer", self.name, ("adam", "nadam"))
-        for name in ("learning_rate", "epsilon"):
-            require(self, name, 0 < getattr(self, name) < math.inf, "greater than 0")
-        for name in ("beta_1", "beta_2"):
-            require(self, name, 0 <= getattr(self, name) < 1, "at least 0 and below 1")
-        require(self, "weight_decay", 0 <= self.weight_decay < 1, "at least 0 and below 1")
+    name: Annotated[str, OneOf(("adam", "nadam"), "optimizer")] = "adam"
+    learning_rate: Annotated[float, POSITIVE] = 1e-3
+    beta_1: Annotated[float, FRACTION] = 0.9
+    beta_2: Annotated[float, FRACTION] = 0.999
+    epsilon: Annotated[float, POSITIVE] = 1e-7
+    weight_decay: Annotated[float, FRACTION] = 0.0
 
 
 @dataclass(frozen=True)
-class WaveformAugmentConfig:
+class WaveformAugmentConfig(Checked):
     """Random changes of training waveforms; each is off at its default.
 
     Args:
@@ -67,19 +71,13 @@ class WaveformAugmentConfig:
         shift: circular shift drawn from ``-shift..shift``, as a fraction of the clip.
     """
 
-    gain_db: float = 0.0
-    noise_snr_db: float | None = None
-    shift: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_types(self)
-        require(self, "gain_db", 0 <= self.gain_db < math.inf, "at least 0")
-        require(self, "noise_snr_db", self.noise_snr_db is None or math.isfinite(self.noise_snr_db), "finite")
-        require(self, "shift", 0 <= self.shift <= 1, "in 0..1")
+    gain_db: Annotated[float, NOT_NEGATIVE] = 0.0
+    noise_snr_db: Annotated[float, Number()] | None = None
+    shift: Annotated[float, UNIT] = 0.0
 
 
 @dataclass(frozen=True)
-class SpecAugmentConfig:
+class SpecAugmentConfig(Checked):
     """SpecAugment (Park et al., 2019): bands of frames and of coefficients set to zero, or to the mean that a model
     subtracts.
 
@@ -90,15 +88,10 @@ class SpecAugmentConfig:
         feature_width: widest coefficient mask.
     """
 
-    time_masks: int = 0
-    time_width: int = 20
-    feature_masks: int = 0
-    feature_width: int = 5
-
-    def __post_init__(self) -> None:
-        check_types(self)
-        for name in ("time_masks", "time_width", "feature_masks", "feature_width"):
-            require(self, name, getattr(self, name) >= 0, "at least 0")
+    time_masks: Annotated[int, Integer(at_least=0)] = 0
+    time_width: Annotated[int, Integer(at_least=0)] = 20
+    feature_masks: Annotated[int, Integer(at_least=0)] = 0
+    feature_width: Annotated[int, Integer(at_least=0)] = 5
 
 
 SCHEDULES = ("constant", "cosine")
@@ -109,7 +102,7 @@ PRECISIONS = (FLOAT32, BFLOAT16)
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(Checked):
     """How a model is trained and which of its epochs is kept.
 
     Args:
@@ -141,44 +134,31 @@ class TrainingConfig:
     """
 
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    batch_size: int = 64
-    epochs: int = 300
-    label_smoothing: float = 0.1
-    selection: str = LAST_RULE
-    patience: int | None = None
-    validation_fraction: float = 0.2
-    seed: int = 0
+    batch_size: Annotated[int, COUNT] = 64
+    epochs: Annotated[int, COUNT] = 300
+    label_smoothing: Annotated[float, FRACTION] = 0.1
+    selection: Annotated[str, OneOf(tuple(SELECTION_RULES), "selection rule")] = LAST_RULE
+    patience: Annotated[int, COUNT] | None = None
+    validation_fraction: Annotated[float, Number(above=0, below=1)] = 0.2
+    seed: Annotated[int, SEED] = 0
     jit_compile: bool = True
     class_weights: bool = False
-    schedule: str = "constant"
-    warmup_epochs: int = 0
-    mixup: float = 0.0
+    schedule: Annotated[str, OneOf(SCHEDULES, "schedule")] = "constant"
+    warmup_epochs: Annotated[int, Integer(at_least=0)] = 0
+    mixup: Annotated[float, NOT_NEGATIVE] = 0.0
     waveform_augment: WaveformAugmentConfig | None = None
     spec_augment: SpecAugmentConfig | None = None
-    precision: str = FLOAT32
+    precision: Annotated[str, OneOf(PRECISIONS, "precision")] = FLOAT32
     precise_norm: bool = False
 
     def __post_init__(self) -> None:
-        check_types(self)
-        if self.selection not in SELECTION_RULES:
-            raise unknown_name("selection rule", self.selection, SELECTION_RULES)
-        if self.schedule not in SCHEDULES:
-            raise unknown_name("schedule", self.schedule, SCHEDULES)
-        if self.precision not in PRECISIONS:
-            raise unknown_name("precision", self.precision, PRECISIONS)
-        for name in ("batch_size", "epochs"):
-            require(self, name, getattr(self, name) >= 1, "at least 1")
-        require(self, "patience", self.patience is None or self.patience >= 1, "at least 1, or null for all epochs")
+        super().__post_init__()
         if self.patience is not None and self.selection == LAST_RULE:
             raise ConfigError(
                 f"patience is {self.patience}, but no epoch is better than another under {LAST_RULE}; "
                 "choose another selection or leave patience out."
             )
-        require(self, "label_smoothing", 0 <= self.label_smoothing < 1, "at least 0 and below 1")
-        require(self, "validation_fraction", 0 < self.validation_fraction < 1, "above 0 and below 1")
-        require(self, "seed", 0 <= self.seed < 2**32, "at least 0 and below 2^32")
-        require(self, "warmup_epochs", 0 <= self.warmup_epochs < self.epochs, "at least 0 and below epochs")
-        require(self, "mixup", 0 <= self.mixup < math.inf, "at least 0")
+        require(self.warmup_epochs < self.epochs, "warmup_epochs", self.warmup_epochs, f"below epochs, {self.epochs}")
         if self.mixup and self.waveform_augment is not None:
             raise ConfigError(
                 "mixup and waveform_augment are both set, but mixup mixes features; leave one of them out."
@@ -193,7 +173,7 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True)
-class InitialWeights:
+class InitialWeights(Checked):
     """A trained model whose weights a training starts from.
 
     Args:
@@ -202,15 +182,11 @@ class InitialWeights:
     """
 
     model: str
-    layers: tuple[str, ...] | None = None
-
-    def __post_init__(self) -> None:
-        check_types(self)
-        require(self, "layers", self.layers != (), "names of layers, or null for all")
+    layers: Annotated[tuple[str, ...], TEXTS] | None = None
 
 
 @dataclass(frozen=True)
-class AntiTransferConfig:
+class AntiTransferConfig(Checked):
     """Training away from networks that were trained on other tasks (Guizzo et al., 2021 and 2023).
 
     Args:
@@ -221,36 +197,23 @@ class AntiTransferConfig:
         beta: weight of the anti-transfer loss.
     """
 
-    pretrained: tuple[str, ...]
-    layers: tuple[int, ...] = (2,)
-    beta: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_types(self)
-        require(self, "pretrained", len(self.pretrained) >= 1, "at least one model")
-        fit_for_use = len(set(self.layers)) == len(self.layers) >= 1 and min(self.layers) >= 1
-        require(self, "layers", fit_for_use, "different numbers of feature layers, from 1 on")
-        require(self, "beta", 0 < self.beta < math.inf, "greater than 0")
+    pretrained: Annotated[tuple[str, ...], TEXTS]
+    layers: Annotated[tuple[int, ...], ListOf(COUNT, distinct=True)] = (2,)
+    beta: Annotated[float, POSITIVE] = 1.0
 
 
 @dataclass(frozen=True)
-class ReconstructionConfig:
+class ReconstructionConfig(Checked):
     """How RH-Emo's first stage is trained; what is not here is as in the recipe's ``training``."""
 
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    batch_size: int = 50
-    epochs: int = 500
-    patience: int | None = None
-
-    def __post_init__(self) -> None:
-        check_types(self)
-        for name in ("batch_size", "epochs"):
-            require(self, name, getattr(self, name) >= 1, "at least 1")
-        require(self, "patience", self.patience is None or self.patience >= 1, "at least 1, or null for all epochs")
+    batch_size: Annotated[int, COUNT] = 50
+    epochs: Annotated[int, COUNT] = 500
+    patience: Annotated[int, COUNT] | None = None
 
 
 @dataclass(frozen=True)
-class RHEmoConfig:
+class RHEmoConfig(Checked):
     """RH-Emo's training in two stages: reconstruction, then emotion as well (Guizzo et al., 2023).
 
     The recipe's ``training`` is that of the second stage.
@@ -264,17 +227,10 @@ class RHEmoConfig:
     """
 
     reconstruction: ReconstructionConfig = field(default_factory=ReconstructionConfig)
-    alpha: float = 1.0
-    beta: float = 0.01
-    beta_class: float = 1.0
-    beta_vad: float = 100.0
-
-    def __post_init__(self) -> None:
-        check_types(self)
-        for name in ("alpha", "beta"):
-            require(self, name, 0 < getattr(self, name) < math.inf, "greater than 0")
-        for name in ("beta_class", "beta_vad"):
-            require(self, name, 0 <= getattr(self, name) < math.inf, "at least 0")
+    alpha: Annotated[float, POSITIVE] = 1.0
+    beta: Annotated[float, POSITIVE] = 0.01
+    beta_class: Annotated[float, NOT_NEGATIVE] = 1.0
+    beta_vad: Annotated[float, NOT_NEGATIVE] = 100.0
 
 
 GOLDEN, BINARY, PROBABILITIES = "golden", "binary", "probabilities"
@@ -289,7 +245,7 @@ TRAIN_ON = ("all", MALE, FEMALE)
 
 
 @dataclass(frozen=True)
-class GenderConfig:
+class GenderConfig(Checked):
     """What a training makes of the speakers' genders (Striletchi et al., 2024, section 3.5).
 
     Args:
@@ -301,20 +257,14 @@ class GenderConfig:
         train_on: ``all``, or ``male`` or ``female`` to train and validate on those speakers only; the test part stays.
     """
 
-    source: str = GOLDEN
+    source: Annotated[str, OneOf(tuple(GENDER_SOURCES), "gender source")] = GOLDEN
     classifier: str = "svc"
     arguments: dict[str, Any] = field(default_factory=dict)
     features: str = "mfcc"
-    train_on: str = "all"
+    train_on: Annotated[str, OneOf(TRAIN_ON, "value of train_on")] = "all"
 
     def __post_init__(self) -> None:
-        check_types(self)
-        for what, name, known in (
-            ("gender source", self.source, GENDER_SOURCES),
-            ("value of train_on", self.train_on, TRAIN_ON),
-        ):
-            if name not in known:
-                raise unknown_name(what, name, known)
+        super().__post_init__()
         if self.train_on != "all" and self.source != GOLDEN:
             raise ConfigError(
                 f"gender.train_on is {self.train_on}, so there is one gender to train on and gender.source "

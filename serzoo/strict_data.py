@@ -13,14 +13,15 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from serzoo.errors import ConfigError, SerzooError, unknown_name
+from serzoo.checks import Allowed, refusal
+from serzoo.errors import ConfigError, SerzooError, UnknownNameError, unknown_name
 
 T = TypeVar("T")
 
 _TYPE_NAMES = {
-    int: "a whole number", float: "a number", str: "text (in quotes if it looks like a number)",
+    int: "an integer", float: "a number", str: "text (in quotes if it looks like a number)",
     bool: "true or false", dict: "a set of keys and values", Mapping: "a set of keys and values", tuple: "a list",
 }  # fmt: skip
 
@@ -51,9 +52,15 @@ class Place:
         lines = getattr(value, "lines", {}).values()
         return Place(self.origin, (*self.path, str(number)), min(lines, default=self.line))
 
+    def refusal(self, value: object, allowed: Allowed | str, or_none: bool = False) -> SerzooError:
+        """Return the error for a value that is not allowed here, whose name is the dotted key."""
+        error = refusal(".".join(self.path) or "the document", value, allowed, or_none=or_none)
+        where = str(self if isinstance(error, UnknownNameError) else Place(self.origin, line=self.line))
+        return type(error)(f"{where}: {error}") if self.origin else error
+
     def __str__(self) -> str:
         line = f" line {self.line}" if self.line else ""
-        return self.origin + line + (f", {'.'.join(self.path)}" if self.path else "")
+        return ", ".join(filter(None, (self.origin + line, ".".join(self.path))))
 
 
 Choice = Callable[[Mapping[str, Any], Place], tuple[type, Mapping[str, Any]]]
@@ -64,11 +71,11 @@ _NO_CHOICES: Mapping[type, Choice] = types.MappingProxyType({})
 
 @contextmanager
 def placed(place: Place) -> Iterator[None]:
-    """Put the place before the message of an error of serzoo, whose class it keeps."""
+    """Put the place, if it names a file or the like, before the message of an error of serzoo, whose class it keeps."""
     try:
         yield
     except SerzooError as error:
-        raise type(error)(f"{place}: {error}") from None
+        raise (type(error)(f"{place}: {error}") if place.origin else error) from None
 
 
 def build(cls: type[T], values: Any, place: Place, choices: Mapping[type, Choice] = _NO_CHOICES) -> T:
@@ -87,7 +94,7 @@ def build(cls: type[T], values: Any, place: Place, choices: Mapping[type, Choice
         SerzooError: whatever the dataclass raises about its values, with their place.
     """
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{place}: keys and values are needed here, not {values!r:.80}.")
+        raise place.refusal(values, _TYPE_NAMES[Mapping])
     meant, given = choices[cls](values, place) if cls in choices else (cls, values)
     hints = field_types(meant)
     for name in given:
@@ -97,7 +104,8 @@ def build(cls: type[T], values: Any, place: Place, choices: Mapping[type, Choice
     required = [f.name for f in dataclasses.fields(meant) if f.default is f.default_factory is dataclasses.MISSING]
     missing = [name for name in required if name not in given]
     if missing:
-        raise ConfigError(f"{place}: the key {', '.join(map(repr, missing))} is missing; add it.")
+        with placed(place):
+            raise ConfigError(f"the key {', '.join(map(repr, missing))} is missing; add it.")
     arguments = {name: convert(hints[name], value, place.key(values, name), choices) for name, value in given.items()}
     with placed(place):
         return meant(**arguments)
@@ -105,42 +113,48 @@ def build(cls: type[T], values: Any, place: Place, choices: Mapping[type, Choice
 
 def field_types(cls: type) -> dict[str, Any]:
     """Return the types of a dataclass's fields by name, in the order of the fields."""
-    hints = typing.get_type_hints(cls)
+    hints = typing.get_type_hints(cls, include_extras=True)
     return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
 
 
-def convert(hint: Any, value: Any, place: Place, choices: Mapping[type, Choice] = _NO_CHOICES) -> Any:
+def convert(
+    hint: Any, value: Any, place: Place, choices: Mapping[type, Choice] = _NO_CHOICES, or_none: bool = False
+) -> Any:
     """Return a value as the type that a field has.
 
     Args:
         hint: ``int``, ``float``, ``str``, ``bool``, a dataclass, a ``tuple`` of one of these in any number, a ``dict``
-            or ``Mapping`` from text to one of these or to ``Any``, which is not looked at; or one of all these or None.
-        value: plain data, or a dataclass that is built already. A whole number becomes a ``float`` and a list a
-            ``tuple`` where the hint says so; nothing else becomes anything.
+            or ``Mapping`` from text to one of these or to ``Any``, which is not checked; ``Annotated`` of one of all
+            these with the values that are allowed; or one of all these or None.
+        value: plain data, or a dataclass that is built already. An integer becomes a ``float`` and a list a ``tuple``
+            where the hint says so; nothing else is converted.
         place: where the value stands.
         choices: as :func:`build` takes them.
+        or_none: None is allowed as well, for the error message.
 
     Raises:
         UnknownNameError, ConfigError, SerzooError: as :func:`build` raises them.
     """
-    if isinstance(hint, types.UnionType):
-        if value is None:
-            return None
-        hint = next(option for option in typing.get_args(hint) if option is not types.NoneType)
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        inner = next(option for option in typing.get_args(hint) if option is not types.NoneType)
+        return None if value is None else convert(inner, value, place, choices, or_none=True)
+    hint, allowed = typing.get_args(hint) if typing.get_origin(hint) is Annotated else (hint, None)
     if dataclasses.is_dataclass(hint):
         cls = typing.cast(type, hint)
         return value if isinstance(value, cls) else build(cls, value, place, choices)
     base = typing.get_origin(hint) or hint
+    converted = value
     if base is float and type(value) is int:
-        return float(str(value))  # a number too large for a float becomes infinite, which no setting allows
+        converted = float(str(value))  # a number too large for a float becomes infinite, which no setting allows
     if base is tuple and isinstance(value, (list, tuple)):
-        return tuple(_entries(typing.get_args(hint)[0], value, place, choices))
-    if not isinstance(value, base) or (base is int and isinstance(value, bool)):
-        raise ConfigError(f"{place}: {_TYPE_NAMES[base]} is needed here, not {value!r:.80}.")
+        converted = tuple(_entries(typing.get_args(hint)[0], value, place, choices))
+    is_of_type = isinstance(converted, base) and not (base is int and isinstance(value, bool))
+    if not is_of_type or (allowed is not None and converted not in allowed):
+        raise place.refusal(value, allowed or _TYPE_NAMES[base], or_none)
     if isinstance(value, Mapping) and typing.get_args(hint)[1] is not Any:
         kind = typing.get_args(hint)[1]
         return {name: convert(kind, item, place.key(value, name), choices) for name, item in value.items()}
-    return value
+    return converted
 
 
 def _entries(kind: Any, values: Sequence[Any], place: Place, choices: Mapping[type, Choice]) -> Iterator[Any]:
@@ -149,15 +163,22 @@ def _entries(kind: Any, values: Sequence[Any], place: Place, choices: Mapping[ty
         yield convert(kind, value, place.entry(number, value) if dataclasses.is_dataclass(kind) else place, choices)
 
 
+class Checked:
+    """Base of dataclasses that are checked like those from a file when they are made in Python.
+
+    A subclass that checks more, what spans several fields, calls this ``__post_init__`` first.
+    """
+
+    def __post_init__(self) -> None:
+        check_types(self)
+
+
 def check_types(settings: Any, choices: Mapping[type, Choice] = _NO_CHOICES) -> None:
-    """Hold settings that were made in Python to the types that a file is held to."""
+    """Convert and check the fields of a dataclass, in place, as :func:`build` does.
+
+    Raises:
+        UnknownNameError, ConfigError, SerzooError: as :func:`build` raises them.
+    """
     for name, hint in field_types(type(settings)).items():
-        place = Place(type(settings).__name__, (name,))
+        place = Place("", (name,))
         object.__setattr__(settings, name, convert(hint, getattr(settings, name), place, choices))
-
-
-def require(settings: object, name: str, allowed: bool, what: str) -> None:
-    """Raise ConfigError, which names the field, its value and ``what`` is allowed, unless it is allowed."""
-    value = getattr(settings, name)
-    if not allowed:
-        raise ConfigError(f"{name} is {list(value) if isinstance(value, tuple) else value}; it must be {what}.")

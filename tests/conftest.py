@@ -74,7 +74,7 @@ def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from serzoo.weights.cards import Calibration, EmotionCard
     from serzoo.weights.check_clips import EMOTION_CLIP
     from serzoo.weights.store import check_clip_output, save_with_card
-    from serzoo.zoo import predict_check_clip, build
+    from serzoo.zoo import build, predict_check_clip
 
     keras.utils.set_random_seed(1)
     arguments = {"n_blocks": 2, "filters": 4, "n_features": 13}

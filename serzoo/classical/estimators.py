@@ -7,15 +7,15 @@ makes them; :mod:`serzoo.classical.model` trains, saves and loads them. The libr
 from __future__ import annotations
 
 import importlib
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from serzoo.errors import ConfigError, MissingExtraError, unknown_name
+from serzoo.checks import COUNT, FLAG, NOT_NEGATIVE, POSITIVE, Allowed, ListOf, Number, OneOf, check
+from serzoo.errors import MissingExtraError, unknown_name
 from serzoo.registry import Registry
 
 CLASSICAL_SUFFIX = ".skops"
@@ -33,13 +33,11 @@ class Setting:
 
     Args:
         default: what it is unless a recipe says otherwise.
-        allowed: whether a value makes sense.
-        what: the allowed values in words, to follow "it must be".
+        allowed: the values that it may have.
     """
 
     default: object
-    allowed: Callable[[Any], bool]
-    what: str
+    allowed: Allowed
 
 
 @dataclass(frozen=True)
@@ -96,8 +94,7 @@ def complete_arguments(name: str, arguments: Mapping[str, object] = MappingProxy
     for key, value in arguments.items():
         if key not in settings:
             raise unknown_name(f"argument of {name}", key, settings)
-        if not settings[key].allowed(value):
-            raise ConfigError(f"{key} of {name} is {value!r}; it must be {settings[key].what}.")
+        check(f"{key} of {name}", value, settings[key].allowed)
     return {key: arguments.get(key, setting.default) for key, setting in settings.items()}
 
 
@@ -159,45 +156,12 @@ def trusted_types(name: str, arguments: Mapping[str, Any]) -> list[str]:
 # Arguments ------------------------------------------------------------------------------------------------------------
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _positive(default: float) -> Setting:
-    return Setting(default, lambda value: _is_number(value) and value > 0, "a number greater than 0")
-
-
-def _not_negative(default: float) -> Setting:
-    return Setting(default, lambda value: _is_number(value) and value >= 0, "a number, 0 or above")
-
-
-def _share(default: float) -> Setting:
-    return Setting(default, lambda value: _is_number(value) and 0 < value <= 1, "a number above 0 and at most 1")
-
-
-def _count(default: int) -> Setting:
-    return Setting(default, _is_count, "a whole number, 1 or above")
-
-
-def _choice(default: str | None, *others: str) -> Setting:
-    choices = (default, *others)
-    listed = " or ".join("null" if choice is None else choice for choice in choices)
-    return Setting(default, lambda value: isinstance(value, str | None) and value in choices, listed)
-
-
-def _flag(default: bool) -> Setting:
-    return Setting(default, lambda value: isinstance(value, bool), "true or false")
-
-
-_OF_ALL: Mapping[str, Setting] = {"scale": _flag(False), "calibrate": _flag(False)}
+_OF_ALL: Mapping[str, Setting] = {"scale": Setting(False, FLAG), "calibrate": Setting(False, FLAG)}
 """Arguments of every simple classifier: ``scale`` brings each value of the vectors to zero mean and unit variance over
 the training part, ``calibrate`` fits Platt's sigmoids to answers about speakers whom whoever answers had not heard."""
 
-_CLASS_WEIGHT = _choice(None, "balanced")
+_SHARE = Number(above=0, at_most=1)
+_CLASS_WEIGHT = Setting(None, OneOf((None, "balanced")))
 
 
 CLASSICAL_CLASSIFIERS: Registry[ClassicalEntry] = Registry("simple classifier")
@@ -207,13 +171,9 @@ CLASSICAL_CLASSIFIERS.register(
         "sklearn.svm:SVC",
         "support vector machine with C 10 and gamma 0.001, as in the study of frozen representations",
         {
-            "C": _positive(10.0),
-            "gamma": Setting(
-                0.001,
-                lambda value: value in ("scale", "auto") if isinstance(value, str) else _is_number(value) and value > 0,
-                "a number greater than 0, scale or auto",
-            ),
-            "kernel": _choice("rbf", "linear", "poly", "sigmoid"),
+            "C": Setting(10.0, POSITIVE),
+            "gamma": Setting(0.001, POSITIVE | OneOf(("scale", "auto"))),
+            "kernel": Setting("rbf", OneOf(("rbf", "linear", "poly", "sigmoid"))),
             "class_weight": _CLASS_WEIGHT,
         },
         # votes that are equal are decided by the margins, so that the probabilities' largest is the answer
@@ -226,7 +186,7 @@ CLASSICAL_CLASSIFIERS.register(
     ClassicalEntry(
         "sklearn.linear_model:LogisticRegression",
         "multinomial logistic regression, L2-regularised",
-        {"C": _positive(1.0), "max_iter": _count(1000), "class_weight": _CLASS_WEIGHT},
+        {"C": Setting(1.0, POSITIVE), "max_iter": Setting(1000, COUNT), "class_weight": _CLASS_WEIGHT},
     ),
 )
 CLASSICAL_CLASSIFIERS.register(
@@ -235,14 +195,10 @@ CLASSICAL_CLASSIFIERS.register(
         "sklearn.neural_network:MLPClassifier",
         "perceptron with one hidden layer of 100 units, trained by Adam",
         {
-            "hidden_layer_sizes": Setting(
-                (100,),
-                lambda value: isinstance(value, list | tuple) and len(value) > 0 and all(map(_is_count, value)),
-                "a list of whole numbers, 1 or above, one per hidden layer",
-            ),
-            "alpha": _not_negative(1e-4),
-            "learning_rate_init": _positive(1e-3),
-            "max_iter": _count(1000),
+            "hidden_layer_sizes": Setting((100,), ListOf(COUNT)),
+            "alpha": Setting(1e-4, NOT_NEGATIVE),
+            "learning_rate_init": Setting(1e-3, POSITIVE),
+            "max_iter": Setting(1000, COUNT),
         },
         types=("sklearn.neural_network._stochastic_optimizers.AdamOptimizer",),
     ),
@@ -253,13 +209,9 @@ CLASSICAL_CLASSIFIERS.register(
         "sklearn.ensemble:RandomForestClassifier",
         "random forest of 100 trees",
         {
-            "n_estimators": _count(100),
-            "max_depth": Setting(
-                None,
-                lambda value: value is None or _is_count(value),
-                "a whole number, 1 or above, or null for no limit",
-            ),
-            "min_samples_leaf": _count(1),
+            "n_estimators": Setting(100, COUNT),
+            "max_depth": Setting(None, COUNT | OneOf((None,))),
+            "min_samples_leaf": Setting(1, COUNT),
             "class_weight": _CLASS_WEIGHT,
         },
         fixed={"n_jobs": 1},
@@ -272,12 +224,12 @@ CLASSICAL_CLASSIFIERS.register(
         "xgboost:XGBClassifier",
         "gradient-boosted trees; needs the extra xgboost",
         {
-            "n_estimators": _count(100),
-            "max_depth": _count(6),
-            "learning_rate": _share(0.3),
-            "subsample": _share(1.0),
-            "colsample_bytree": _share(1.0),
-            "reg_lambda": _not_negative(1.0),
+            "n_estimators": Setting(100, COUNT),
+            "max_depth": Setting(6, COUNT),
+            "learning_rate": Setting(0.3, _SHARE),
+            "subsample": Setting(1.0, _SHARE),
+            "colsample_bytree": Setting(1.0, _SHARE),
+            "reg_lambda": Setting(1.0, NOT_NEGATIVE),
         },
         fixed={"n_jobs": 1, "verbosity": 0},
         extra="xgboost",

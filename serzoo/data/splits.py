@@ -13,6 +13,7 @@ from functools import partial
 
 import numpy as np
 
+from serzoo.checks import Number, check
 from serzoo.data.manifest import COLUMNS, Manifest, in_natural_order
 from serzoo.errors import DataError, unknown_name
 from serzoo.labels import SHARED_LABELS
@@ -179,8 +180,7 @@ def with_validation(fold: Fold, manifest: Manifest, fraction: float = 0.1, seed:
     """
     if fold.validation is not None:
         return fold
-    if not 0 < fraction < 1:
-        raise DataError(f"The validation fraction is {fraction}; it must lie between 0 and 1, both excluded.")
+    check("fraction", fraction, Number(above=0, below=1), DataError)
     _check_speakers_known(manifest, "a speaker-disjoint validation part")
     speakers = manifest.column("speaker")
     names = _shuffled(np.unique(speakers[fold.train]), seed)

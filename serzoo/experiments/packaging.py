@@ -35,7 +35,7 @@ from serzoo.weights.arrays import write_weights
 from serzoo.weights.cards import Calibration, EmotionCard
 from serzoo.weights.check_clips import EMOTION_CLIP
 from serzoo.weights.store import card_path, check_clip_output, installed_version, save_with_card
-from serzoo.zoo import predict_check_clip, full_arguments, load, model_file
+from serzoo.zoo import full_arguments, load, model_file, predict_check_clip
 
 _PACKAGES = ("serzoo", "keras", "numpy", "librosa", "soxr")
 _NO_DIFFERENCE = ("seed", "jit_compile")
@@ -130,7 +130,9 @@ def package(
 
     def describe(n_bytes: int, sha256: str) -> EmotionCard:
         card = EmotionCard(**known, bytes=n_bytes, sha256=sha256, output=())
-        return replace(card, output=check_clip_output(card.input, partial(predict_check_clip, Classifier(network, card))))
+        return replace(
+            card, output=check_clip_output(card.input, partial(predict_check_clip, Classifier(network, card)))
+        )
 
     return save_with_card(target, partial(write_weights, network), describe, check=load)
 

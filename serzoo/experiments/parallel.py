@@ -9,6 +9,7 @@ from functools import cache
 
 import keras
 
+from serzoo.checks import check_count
 from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS
 from serzoo.errors import ConfigError, WeightsError
 from serzoo.experiments.folds import Experiment, Task, train_fold, write_fold
@@ -53,8 +54,7 @@ def check_at_once(recipe: Recipe, at_once: int | None) -> None:
     """Raise ConfigError unless ``at_once`` folds of the recipe can train at the same time."""
     if at_once is None:
         return
-    if isinstance(at_once, bool) or not isinstance(at_once, int) or at_once < 1:
-        raise ConfigError(f"at_once is {at_once!r}; it must be a number of folds, at least 1, or None to choose.")
+    check_count("at_once", at_once)
     obstacle = _obstacle(recipe)
     if at_once > 1 and not _on_jax() and _has_accelerator():
         raise ConfigError(

@@ -32,6 +32,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from serzoo.checks import Number, check
 from serzoo.errors import DataError
 from serzoo.metrics import HEADLINE
 
@@ -314,8 +315,7 @@ def _ends(values: np.ndarray, n_speakers: int, confidence: float) -> tuple[float
     """Return the ends of the interval over S speakers, percentiles of the scores of B sets of them, (B,)."""
     from scipy.special import ndtr, stdtrit
 
-    if not 0 < confidence < 1:
-        raise DataError(f"The confidence is {confidence}; it must lie between 0 and 1, both excluded.")
+    check("confidence", confidence, Number(above=0, below=1), DataError)
     widening = np.sqrt(n_speakers / (n_speakers - 1))
     level = ndtr(widening * stdtrit(n_speakers - 1, (1 - confidence) / 2))
     low, high = np.quantile(values, [level, 1 - level])

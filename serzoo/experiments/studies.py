@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from serzoo.checks import check_count
 from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS
 from serzoo.data import load_corpus
 from serzoo.data.cache import FeatureCache
@@ -172,8 +173,8 @@ def study_frozen(
     from joblib import cpu_count
 
     cells = _cells(corpora, features, classifiers, scaled)
-    if jobs is not None and jobs < 1:
-        raise ConfigError(f"jobs is {jobs}; it must be at least 1, or None for one per core.")
+    if jobs is not None:
+        check_count("jobs", jobs)
     n_jobs = min(jobs or cpu_count(), len(cells))
     recipes = [cell.recipe(protocol, seed, _own_changes(cell, classifiers, changes or {})) for cell in cells]
     for corpus, spec in product(corpora, features):  # computed once, here; the processes read the cache

@@ -6,11 +6,13 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
-from typing import ClassVar
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, ClassVar
 
+from serzoo.checks import COUNT, FRACTION, POSITIVE, Integer, OneOf, require
 from serzoo.errors import ConfigError, unknown_name
 from serzoo.features.model_files import source_fingerprint
+from serzoo.strict_data import Checked, Choice, Place, build, placed
 
 FEATURE_VERSION = 1
 """Raised whenever the code computes other values for the same spec; part of every cache key."""
@@ -26,20 +28,17 @@ SIGNAL_SOURCES = {"mel": (80, 22_050), "mfcc": (39, 22_050)}
 
 
 @dataclass(frozen=True)
-class FeatureSpec(ABC):
+class FeatureSpec(Checked, ABC):
     """What every kind of feature is told, and what it tells about itself.
 
     Args:
         sample_rate: in Hz; audio of another rate is resampled to it first.
     """
 
-    sample_rate: int
+    sample_rate: Annotated[int, COUNT]
 
     kind: ClassVar[str]
     """The name that a recipe uses."""
-
-    def __post_init__(self) -> None:
-        _check_positive(self, "sample_rate")
 
     @property
     def n_samples(self) -> int | None:
@@ -105,16 +104,12 @@ class FrameSpec(FeatureSpec):
         hop_length: frame shift in samples; every kind has a default of its own.
     """
 
-    n_samples: int | None = None
-    segment_frames: int | None = None
-    hop_length: int = 0
+    n_samples: Annotated[int, COUNT] | None = None
+    segment_frames: Annotated[int, COUNT] | None = None
+    hop_length: Annotated[int, COUNT] = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_positive(self, "hop_length")
-        for name in ("n_samples", "segment_frames"):
-            if getattr(self, name) is not None:
-                _check_positive(self, name)
         if None not in (self.n_samples, self.segment_frames):
             raise ConfigError(
                 f"n_samples is {self.n_samples} and segment_frames is {self.segment_frames}; set one of them: "
@@ -153,19 +148,17 @@ class MFCCSpec(FrameSpec):
         ConfigError: a value out of range.
     """
 
-    sample_rate: int = 22_050
-    hop_length: int = 512
-    n_mfcc: int = 39
-    n_fft: int = 2048
-    n_mels: int = 128
-    top_db: float = 80.0
+    sample_rate: Annotated[int, COUNT] = 22_050
+    hop_length: Annotated[int, COUNT] = 512
+    n_mfcc: Annotated[int, COUNT] = 39
+    n_fft: Annotated[int, COUNT] = 2048
+    n_mels: Annotated[int, COUNT] = 128
+    top_db: Annotated[float, POSITIVE] = 80.0
 
     kind = "mfcc"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_positive(self, "n_mfcc", "n_fft", "n_mels")
-        _check_positive(self, "top_db", types=(int, float))
         if self.n_mfcc > self.n_mels:
             raise ConfigError(f"n_mfcc is {self.n_mfcc} but there are {self.n_mels} mel bands; use n_mfcc <= n_mels.")
 
@@ -204,21 +197,20 @@ class LogMelSpec(FrameSpec):
         UnknownNameError: an unknown window.
     """
 
-    sample_rate: int = 16_000
-    hop_length: int = 160
-    n_mels: int = 40
-    window_length: int = 400
-    n_fft: int = 512
-    window: str = "hamming"
-    preemphasis: float = 0.0
+    sample_rate: Annotated[int, COUNT] = 16_000
+    hop_length: Annotated[int, COUNT] = 160
+    n_mels: Annotated[int, COUNT] = 40
+    window_length: Annotated[int, COUNT] = 400
+    n_fft: Annotated[int, COUNT] = 512
+    window: Annotated[str, OneOf(WINDOWS, "window")] = "hamming"
+    preemphasis: Annotated[float, FRACTION] = 0.0
     standardize_waveform: bool = True
-    delta_width: int = 2
+    delta_width: Annotated[int, COUNT] = 2
 
     kind = "logmel"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_positive(self, "n_mels", "window_length", "n_fft", "delta_width")
         length = self.window_length
         if length > self.n_fft:
             raise ConfigError(f"window_length is {length} but n_fft is {self.n_fft}; use window_length <= n_fft.")
@@ -226,12 +218,6 @@ class LogMelSpec(FrameSpec):
             raise ConfigError(
                 f"n_samples is {self.n_samples} but one frame takes {length}; use n_samples >= window_length."
             )
-        if self.window not in WINDOWS:
-            raise unknown_name("window", self.window, WINDOWS)
-        if not _is_number(self.preemphasis) or not 0 <= self.preemphasis < 1:
-            raise ConfigError(f"preemphasis is {self.preemphasis!r}; it must be at least 0 and below 1.")
-        if not isinstance(self.standardize_waveform, bool):
-            raise ConfigError(f"standardize_waveform is {self.standardize_waveform!r}; it must be true or false.")
 
     @property
     def min_samples(self) -> int:
@@ -271,16 +257,15 @@ class STFTSpec(FrameSpec):
     section 3.1.
     """
 
-    sample_rate: int = 16_000
-    hop_length: int = 128
-    window_length: int = 256
-    n_bins: int = 128
+    sample_rate: Annotated[int, COUNT] = 16_000
+    hop_length: Annotated[int, COUNT] = 128
+    window_length: Annotated[int, COUNT] = 256
+    n_bins: Annotated[int, COUNT] = 128
 
     kind = "stft"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_positive(self, "window_length", "n_bins")
         length = self.window_length
         if self.hop_length > length:
             raise ConfigError(
@@ -322,26 +307,24 @@ class EmbeddingSpec(FeatureSpec):
     2023, section III.B.
     """
 
-    sample_rate: int = 16_000
+    sample_rate: Annotated[int, COUNT] = 16_000
     source: str
-    width: int
-    layer: int | None = None
+    width: Annotated[int, COUNT]
+    layer: Annotated[int, Integer(at_least=0)] | None = None
 
     kind = "embedding"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_positive(self, "width")
-        if not isinstance(self.source, str) or not self.source.isprintable():
-            raise ConfigError(f"source is {self.source!r}; it must be a line of text, for example mel or hf:NAME.")
+        require(self.source.isprintable(), "source", self.source, "a line of text, for example mel or hf:NAME")
         if self.source_kind not in SOURCES:
             raise unknown_name("embedding source", self.source_kind, SOURCES)
         if self.source_kind in SIGNAL_SOURCES:
             self._check_signal()
         elif not self.source_name:
             raise ConfigError(f"source is {self.source!r}; say which after a colon: {self.source_kind}:NAME.")
-        if self.layer is not None:
-            self._check_layer()
+        if self.layer is not None and self.source_kind != "hf":
+            raise ConfigError(f"layer is {self.layer!r}, but {self.source_kind} has no layers to choose; leave it out.")
 
     @property
     def source_kind(self) -> str:
@@ -383,12 +366,6 @@ class EmbeddingSpec(FeatureSpec):
                 f"{sample_rate} Hz; set width: {width} and sample_rate: {sample_rate}."
             )
 
-    def _check_layer(self) -> None:
-        if self.source_kind != "hf":
-            raise ConfigError(f"layer is {self.layer!r}, but {self.source_kind} has no layers to choose; leave it out.")
-        if isinstance(self.layer, bool) or not isinstance(self.layer, int) or self.layer < 0:
-            raise ConfigError(f"layer is {self.layer!r}; it must be a whole number from 0 on, or null for the output.")
-
 
 SPECS: dict[str, type[FeatureSpec]] = {spec.kind: spec for spec in (MFCCSpec, LogMelSpec, STFTSpec, EmbeddingSpec)}
 """Feature kinds by the name a recipe uses."""
@@ -404,27 +381,18 @@ def spec_from_dict(values: Mapping[str, object]) -> FeatureSpec:
         UnknownNameError: an unknown kind or field, with the nearest match.
         ConfigError: a value out of range, or a field that is missing and has no default.
     """
+    return build(FeatureSpec, values, Place(""), CHOOSE_SPEC)  # type: ignore[type-abstract]
+
+
+def _spec_class(values: Mapping[str, Any], place: Place) -> tuple[type, Mapping[str, Any]]:
+    """Return the class of features that ``kind`` names, and the values without it."""
     given = dict(values)
     kind = given.pop("kind", MFCCSpec.kind)
-    if not isinstance(kind, str) or kind not in SPECS:
-        raise unknown_name("feature kind", kind, SPECS)
-    spec = SPECS[kind]
-    allowed = [setting.name for setting in fields(spec)]
-    for name in given:
-        if name not in allowed:
-            raise unknown_name(f"{kind} setting", name, allowed)
-    missing = [setting.name for setting in fields(spec) if setting.default is MISSING and setting.name not in given]
-    if missing:
-        raise ConfigError(f"The {kind} setting {', '.join(map(repr, missing))} is missing; add it.")
-    return spec(**given)  # type: ignore[arg-type]
+    with placed(place.key(values, "kind")):
+        if not isinstance(kind, str) or kind not in SPECS:
+            raise unknown_name("feature kind", kind, SPECS)
+    return SPECS[kind], given
 
 
-def _check_positive(spec: FeatureSpec, *names: str, types: tuple[type, ...] = (int,)) -> None:
-    for name in names:
-        value = getattr(spec, name)
-        if isinstance(value, bool) or not isinstance(value, types) or not value > 0:  # type: ignore[operator]
-            raise ConfigError(f"{name} is {value!r}; it must be a positive number.")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+CHOOSE_SPEC: Mapping[type, Choice] = {FeatureSpec: _spec_class}
+"""For :func:`serzoo.strict_data.build`: ``kind`` decides which spec a mapping describes."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import keras
 from keras import ops
 
-from serzoo.errors import ConfigError
+from serzoo.checks import NOT_NEGATIVE, Integer, check
 
 _COUNTS = ("time_masks", "band_masks")
 
@@ -74,8 +73,9 @@ class SpectrogramAugment(keras.layers.Layer):
             "band_width": band_width,
         }
         for argument, value in self.settings.items():
-            _check_setting(argument, value, whole=argument.endswith(("masks", "width")))
-        _check_setting("strength", strength)
+            whole = argument.endswith(("masks", "width"))
+            check(argument, value, Integer(at_least=0) if whole else NOT_NEGATIVE)
+        check("strength", strength, NOT_NEGATIVE)
         self.strength = strength
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
@@ -128,13 +128,6 @@ class SpectrogramAugment(keras.layers.Layer):
         """Return numbers between ``-bound`` and ``bound``, (batch, count)."""
         shape = (ops.shape(inputs)[0], count)
         return bound * (2 * keras.random.uniform(shape, dtype=inputs.dtype, seed=self.seed_generator) - 1)
-
-
-def _check_setting(name: str, value: object, *, whole: bool = False) -> None:
-    """Raise ConfigError unless ``value`` is a finite number of at least 0, and a whole one where only that will do."""
-    kinds = (int,) if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not 0 <= value < math.inf:
-        raise ConfigError(f"{name} is {value!r}; it must be a {'whole' if whole else 'finite'} number of at least 0.")
 
 
 def _interpolated(inputs: Any, places: Any) -> Any:

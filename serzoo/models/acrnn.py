@@ -7,21 +7,13 @@ from typing import Any
 
 import keras
 
+from serzoo.checks import check_choice, check_count, check_flag, check_fraction
 from serzoo.errors import ConfigError
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.attention import AttentionPooling, DotProductAttention, SelfAttention
 from serzoo.layers.gender import GenderEmbedding
 from serzoo.layers.normalization import FrameNormalization
-from serzoo.models.base import (
-    EMBEDDING,
-    FEATURES,
-    GENDER,
-    SERModel,
-    check_choice,
-    check_count,
-    check_flag,
-    check_fraction,
-)
+from serzoo.models.base import EMBEDDING, FEATURES, GENDER, SERModel
 
 KERNEL_SIZE = (5, 3)
 """Frames and mel bands under every convolution."""

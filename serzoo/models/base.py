@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
 import keras
 
+from serzoo.checks import check_choice, check_count, check_flag, check_fraction
 from serzoo.errors import ConfigError, DataError, FeatureError, WeightsError
 from serzoo.features.spec import FeatureSpec, spec_from_dict
 from serzoo.labels import check_class_names
@@ -180,19 +180,6 @@ def check_features_shape(model: SERModel, shape: Sequence[int | None], given: st
         )
 
 
-def check_choice(name: str, value: object, allowed: Sequence[object]) -> None:
-    """Raise ConfigError unless ``value`` is one of ``allowed``."""
-    if value not in allowed:
-        choices = ", ".join(repr(choice) for choice in allowed)
-        raise ConfigError(f"{name} is {value!r}; choose one of {choices}.")
-
-
-def check_count(name: str, value: object, minimum: int = 1) -> None:
-    """Raise ConfigError unless ``value`` is an integer of at least ``minimum``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise ConfigError(f"{name} is {value!r}; it must be an integer of at least {minimum}.")
-
-
 def with_gender_columns(inputs: Any, frames: Any, columns: int) -> tuple[Any, Any]:
     """Return a model's inputs and frames, with the speaker's gender in them if ``columns`` is not 0.
 
@@ -211,12 +198,6 @@ def with_gender_columns(inputs: Any, frames: Any, columns: int) -> tuple[Any, An
     return {FEATURES: inputs, GENDER: male}, GenderColumns(columns=columns, name="gender_columns")(frames, male)
 
 
-def check_multiple(name: str, value: object, factor: int) -> None:
-    """Raise ConfigError unless ``value`` is a positive multiple of ``factor``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value <= 0 or value % factor:
-        raise ConfigError(f"{name} is {value!r}; it must be a positive multiple of {factor}.")
-
-
 def check_frames(n_frames: object, n_frames_padded: int) -> None:
     """Raise ConfigError unless clips of ``n_frames``, or of any number if None, fit into the padded length."""
     if n_frames is None:
@@ -224,24 +205,6 @@ def check_frames(n_frames: object, n_frames_padded: int) -> None:
     check_count("n_frames", n_frames)
     if n_frames > n_frames_padded:  # type: ignore[operator]
         raise ConfigError(f"n_frames is {n_frames}; it must be at most n_frames_padded, {n_frames_padded}.")
-
-
-def check_fraction(name: str, value: object) -> None:
-    """Raise ConfigError unless ``value`` is a number of at least 0 and below 1."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
-        raise ConfigError(f"{name} is {value!r}; it must be a number of at least 0 and below 1.")
-
-
-def check_amount(name: str, value: object) -> None:
-    """Raise ConfigError unless ``value`` is a finite number of at least 0; True is 1 and False 0."""
-    if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-        raise ConfigError(f"{name} is {value!r}; it must be a finite number of at least 0.")
-
-
-def check_flag(name: str, value: object) -> None:
-    """Raise ConfigError unless ``value`` is True or False."""
-    if not isinstance(value, bool):
-        raise ConfigError(f"{name} is {value!r}; it must be True or False.")
 
 
 def dilated_blocks(settings: Mapping[str, Any]) -> tuple[str, ...]:

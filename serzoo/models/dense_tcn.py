@@ -7,12 +7,13 @@ from typing import Any
 
 import keras
 
+from serzoo.checks import check_amount, check_choice, check_count, check_fraction
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.augmentation import SpectrogramAugment
 from serzoo.layers.loudness import ClipDynamicRange
 from serzoo.layers.members import LogitsAverage
 from serzoo.layers.pooling import AttentiveStatistics
-from serzoo.models.base import EMBEDDING, SERModel, check_amount, check_choice, check_count, check_fraction
+from serzoo.models.base import EMBEDDING, SERModel
 
 _STEM = ((5, (2, 2)), (3, (2, 2)), (3, (1, 2)))
 """Kernel and strides, in time and over the bands, of the stem's convolutions."""

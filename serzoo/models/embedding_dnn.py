@@ -7,9 +7,10 @@ from typing import Any
 
 import keras
 
+from serzoo.checks import check_choice, check_count, check_fraction
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.normalization import FrameNormalization
-from serzoo.models.base import EMBEDDING, SERModel, check_choice, check_count, check_fraction, with_gender_columns
+from serzoo.models.base import EMBEDDING, SERModel, with_gender_columns
 
 HALVINGS = 3
 """Hidden layers, each half as wide as what it takes."""

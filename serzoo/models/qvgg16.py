@@ -8,10 +8,11 @@ from typing import Any
 
 import keras
 
+from serzoo.checks import check_choice, check_flag
 from serzoo.errors import ConfigError
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.quaternion import QuaternionConv2D, QuaternionDense, QuaternionFlatten, QuaternionInitializer
-from serzoo.models.base import FEATURES, SERModel, check_choice, check_flag
+from serzoo.models.base import FEATURES, SERModel
 from serzoo.models.rh_emo import POOLED_BINS, POOLED_FRAMES, RHEmoEncoder
 from serzoo.models.vgg16 import CONVOLUTIONS, POOLED, check_vgg, connect, convolve, make_picture
 

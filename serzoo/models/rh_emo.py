@@ -9,21 +9,13 @@ from typing import Any
 import keras
 from keras import ops
 
+from serzoo.checks import check_choice, check_count, check_fraction, check_multiple
 from serzoo.features.spec import FeatureSpec
 from serzoo.labels import DIMENSIONS, EMOTION
 from serzoo.layers.normalization import MaximumNormalization
 from serzoo.layers.padding import PadFrames
 from serzoo.layers.quaternion import QuaternionBatchNormalization, QuaternionConv2DTranspose
-from serzoo.models.base import (
-    EMBEDDING,
-    FEATURES,
-    SERModel,
-    check_choice,
-    check_count,
-    check_fraction,
-    check_frames,
-    check_multiple,
-)
+from serzoo.models.base import EMBEDDING, FEATURES, SERModel, check_frames
 
 ENCODER = "encoder"
 """Name of the layer that makes the embedding."""

@@ -8,17 +8,11 @@ from typing import Any
 
 import keras
 
+from serzoo.checks import check_choice
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.fusion import fuse_scales
 from serzoo.layers.temporal import DROPOUT_AXES, FRAMES, TemporalAwareBlock, sum_directions
-from serzoo.models.base import (
-    EMBEDDING,
-    SERModel,
-    check_choice,
-    check_dilated_network,
-    dilated_blocks,
-    with_gender_columns,
-)
+from serzoo.models.base import EMBEDDING, SERModel, check_dilated_network, dilated_blocks, with_gender_columns
 
 MOMENTUM, EPSILON = 0.9, 1e-5
 """Of every batch normalisation: PyTorch's defaults in Keras terms."""

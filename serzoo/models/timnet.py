@@ -8,17 +8,11 @@ from typing import Any
 
 import keras
 
+from serzoo.checks import check_choice
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.fusion import fuse_scales
 from serzoo.layers.temporal import DilatedConvBlock, TemporalAwareBlock, blocks_among, sum_directions
-from serzoo.models.base import (
-    EMBEDDING,
-    SERModel,
-    check_choice,
-    check_dilated_network,
-    dilated_blocks,
-    with_gender_columns,
-)
+from serzoo.models.base import EMBEDDING, SERModel, check_dilated_network, dilated_blocks, with_gender_columns
 
 BLOCKS = {"tab": TemporalAwareBlock, "tcn": DilatedConvBlock}
 """The blocks a direction can be made of; ``"tcn"`` is the paper's first ablation."""

@@ -8,20 +8,12 @@ from typing import Any
 
 import keras
 
+from serzoo.checks import check_choice, check_count, check_fraction, check_multiple
 from serzoo.errors import ConfigError
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.normalization import GlobalNormalization, MaximumNormalization, Normalization
 from serzoo.layers.padding import PadFrames
-from serzoo.models.base import (
-    EMBEDDING,
-    FEATURES,
-    SERModel,
-    check_choice,
-    check_count,
-    check_fraction,
-    check_frames,
-    check_multiple,
-)
+from serzoo.models.base import EMBEDDING, FEATURES, SERModel, check_frames
 
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 """Channels and number of each block's convolutions, before its pooling: configuration D."""

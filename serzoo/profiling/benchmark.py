@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serzoo import errors
+from serzoo.checks import check_count
 from serzoo.errors import ConfigError, SerzooError, unknown_name
 from serzoo.files import local_path
 from serzoo.profiling.costs import Profile
@@ -56,8 +57,8 @@ def profile(
         FeatureError: clips of a length that the model does not take.
     """
     for name, value in (("batch_size", batch_size), ("n_frames", n_frames), ("repeats", repeats)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ConfigError(f"{name} is {value!r}; it must be an integer of at least 1.")
+        if value is not None:
+            check_count(name, value)
     if seconds is not None and (n_frames is not None or not 0 < seconds < math.inf):
         raise ConfigError(f"seconds is {seconds!r}; give a length above 0, and leave out n_frames.")
     options = {

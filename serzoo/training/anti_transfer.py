@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
+from serzoo.checks import POSITIVE, check
 from serzoo.classifier import Classifier
 from serzoo.errors import ConfigError
 from serzoo.features.spec import FeatureSpec
@@ -56,8 +56,7 @@ class AntiTransfer(Objective):
     def __post_init__(self) -> None:
         if isinstance(self.pretrained, Classifier):
             object.__setattr__(self, "pretrained", self.pretrained.model)
-        if isinstance(self.beta, bool) or not isinstance(self.beta, (int, float)) or not 0 < self.beta < np.inf:
-            raise ConfigError(f"beta is {self.beta!r}; it must be a number greater than 0.")
+        check("beta", self.beta, POSITIVE)
 
     def check(self, model: SERModel) -> None:
         """Raise unless both networks share a structure with that layer, and ``pretrained`` has its statistics."""

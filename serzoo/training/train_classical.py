@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from serzoo.checks import SEED, check
 from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS, Splits, complete_arguments, make_estimator
 from serzoo.classical.model import ClassicalClassifier, clip_vectors
 from serzoo.data.examples import Examples
 from serzoo.data.manifest import Manifest, in_natural_order
 from serzoo.data.splits import Fold
-from serzoo.errors import ConfigError, DataError, SerzooError, SerzooWarning
+from serzoo.errors import DataError, SerzooError, SerzooWarning
 from serzoo.features.spec import FeatureSpec
 
 _CALIBRATION_PARTS = 5
@@ -45,7 +46,7 @@ def train_classical(
         DataError: the training part has one class, or too few speakers to calibrate.
     """
     settings = complete_arguments(name, arguments)
-    _check_seed(seed)
+    check("seed", seed, SEED)
     splits = check_training_part(settings, examples.targets, speakers, examples.class_names)
     learned, targets = np.unique(examples.targets, return_inverse=True)
     vectors = clip_vectors(examples)
@@ -100,7 +101,8 @@ def speaker_splits(
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    _check_seed(0 if seed is None else seed)
+    if seed is not None:
+        check("seed", seed, SEED)
     if speakers is None or "" in speakers:
         raise DataError(
             "Some speakers are unknown, but a split by speakers needs all of them; fill the manifest's speaker column."
@@ -122,11 +124,6 @@ def speaker_splits(
                 "some on either side; add speakers or leave that class out."
             )
     return splits
-
-
-def _check_seed(seed: int) -> None:
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**32:
-        raise ConfigError(f"seed is {seed!r}; it must be a whole number, at least 0 and below 2^32.")
 
 
 def check_training_part(

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
 
 from serzoo import strict_yaml
+from serzoo.checks import require
 from serzoo.errors import ConfigError, SerzooError, WeightsError
 from serzoo.features.spec import spec_from_dict
 from serzoo.labels import UNKNOWN
@@ -316,6 +317,5 @@ def _integers(values: Mapping[str, Any]) -> Iterable[tuple[str, int]]:
                 yield name, each
 
 
-def _require(allowed: bool, name: str, value: object, what: str) -> None:
-    if not allowed:
-        raise WeightsError(f"{name} is {value!r:.80}; it must be {what}.")
+def _require(allowed: bool, name: str, value: object, words: str) -> None:
+    require(allowed, name, value, words, WeightsError)

@@ -493,7 +493,7 @@ def test_bad_argument_of_a_picture_network_is_named(name, argument, value):
     ],
 )
 def test_bad_choice_is_named(name, argument):
-    with pytest.raises(ConfigError, match=f"^{argument} is 'gru'; choose one of "):
+    with pytest.raises(ConfigError, match=f"^{argument} is 'gru'; it must be one of "):
         MODELS.get(name).load()(**{"n_classes": 4, argument: "gru"})
 
 

@@ -242,7 +242,7 @@ def test_predict_takes_a_threshold(run, usual, recording, tmp_path):
     assert (answer["threshold"], answer["top"]) == (1, max(answer["probabilities"], key=answer["probabilities"].get))
     code, out, err = run("predict", "--threshold", 1.5, recording)
     assert (code, out) == (2, "")
-    assert err.splitlines()[-1] == "error: threshold is 1.5; it must be a number in 0..1 (0 accepts every prediction)."
+    assert err.splitlines()[-1] == "error: threshold is 1.5; it must be a number in 0..1."
 
 
 def test_predict_without_any_set_is_one_line(run, recording, monkeypatch, tmp_path):

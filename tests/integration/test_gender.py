@@ -359,7 +359,7 @@ def test_other_spellings_of_a_gender_are_accepted(manifest):
         ),
         (("01", "02", "04"), 2, "'male' has one speaker only (01)"),
         (("01", "02", "03", "04"), 2, "fold01: Calibration: '"),
-        (("01", "02", "03", "04"), 1, "n_folds is 1; it must be a whole number, at least 2."),
+        (("01", "02", "03", "04"), 1, "n_folds is 1; it must be an integer of at least 2."),
     ],
 )
 def test_too_few_speakers_are_refused(manifest, cache, speakers, n_folds, message):
@@ -403,8 +403,8 @@ def test_gender_on_the_command_line(root, tmp_path):
         (["--save", "a.skops", "--model", "b.skops"], "--save a.skops needs"),
         (["--model", "b.skops"], "Classifier b.skops does not exist"),
         (["--set", "gama=1"], "Unknown argument of svc 'gama'"),
-        (["--seed", "-1"], "seed is -1; it must be a whole number, at least 0 and below 2^32."),
-        (["--seed", 2**32], "seed is 4294967296; it must be a whole number, at least 0 and below 2^32."),
+        (["--seed", "-1"], "seed is -1; it must be an integer of at least 0 and below 4294967296."),
+        (["--seed", 2**32], "seed is 4294967296; it must be an integer of at least 0 and below 4294967296."),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_line(root, options, message):

@@ -56,7 +56,7 @@ def test_the_fastest_number_of_folds_is_chosen(tasks, monkeypatch, backend, devi
 
 @pytest.mark.parametrize("at_once", [0, -1, True, 1.5])
 def test_a_wrong_number_is_refused_before_anything_is_read(at_once):
-    with pytest.raises(ConfigError, match=r"at_once is .*; it must be a number of folds, at least 1"):
+    with pytest.raises(ConfigError, match=r"at_once is .*; it must be an integer of at least 1"):
         serzoo.cross_validate("timnet-synthetic", data_root="nowhere", at_once=at_once)
 
 

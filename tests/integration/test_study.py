@@ -307,7 +307,7 @@ def test_mistakes_with_embeddings_are_one_line(corpora, table, tmp_path, monkeyp
     [
         ({"classifiers": ["svm"]}, UnknownNameError, r"^Unknown classifier of a study 'svm'\. Did you mean 'svc'\?"),
         ({"features": []}, ConfigError, r"^A study needs a corpus, features, a classifier and a value of scaled; give"),
-        ({"jobs": 0}, ConfigError, r"^jobs is 0; it must be at least 1"),
+        ({"jobs": 0}, ConfigError, r"^jobs is 0; it must be an integer of at least 1"),
         ({"protocol": "random5-sed0-v1"}, UnknownNameError, "random5-sed0-v1"),
         ({"corpora": {"ravdes": "x"}}, UnknownNameError, "Did you mean 'ravdess'"),
         ({"changes": {"training.epochs": 2}}, ConfigError, r"training\.epochs is 2, but svc is no network that could"),

@@ -405,7 +405,7 @@ def test_a_model_without_feature_layers_is_refused():
 
 @pytest.mark.parametrize("beta", [0, -1.0, float("nan"), float("inf"), True, "1"])
 def test_beta_out_of_range_is_refused(beta):
-    with pytest.raises(ConfigError, match=r"^beta is .*; it must be a number greater than 0\.$"):
+    with pytest.raises(ConfigError, match=r"^beta is .*; it must be a number above 0\.$"):
         AntiTransfer(network(), 2, beta)
 
 

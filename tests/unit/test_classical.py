@@ -82,7 +82,7 @@ def test_every_argument_is_one_that_the_library_takes(name) -> None:
     entry = CLASSICAL_CLASSIFIERS.get(name)
     taken = entry.load()().get_params()
     assert set(entry.settings) | set(entry.fixed) | {"random_state"} <= set(taken)
-    assert all(setting.allowed(setting.default) for setting in entry.settings.values())
+    assert all(setting.default in setting.allowed for setting in entry.settings.values())
     assert 10 < len(entry.summary) < 100
 
 
@@ -103,21 +103,21 @@ def test_unknown_names_are_explained(name, arguments, message) -> None:
 @pytest.mark.parametrize(
     ("name", "argument", "value", "what"),
     [
-        ("svc", "C", 0, "a number greater than 0"),
-        ("svc", "C", True, "a number greater than 0"),
-        ("svc", "C", float("inf"), "a number greater than 0"),
-        ("svc", "gamma", "scales", "a number greater than 0, scale or auto"),
-        ("svc", "kernel", "precomputed", "rbf or linear or poly or sigmoid"),
-        ("svc", "class_weight", "equal", "null or balanced"),
-        ("svc", "class_weight", {0: 1.0}, "null or balanced"),
+        ("svc", "C", 0, "a number above 0"),
+        ("svc", "C", True, "a number above 0"),
+        ("svc", "C", float("inf"), "a number above 0"),
+        ("svc", "gamma", "scales", "a number above 0, or one of 'scale', 'auto'"),
+        ("svc", "kernel", "precomputed", "one of 'rbf', 'linear', 'poly', 'sigmoid'"),
+        ("svc", "class_weight", "equal", "one of None (null in YAML), 'balanced'"),
+        ("svc", "class_weight", {0: 1.0}, "one of None (null in YAML), 'balanced'"),
         ("svc", "scale", "yes", "true or false"),
         ("svc", "calibrate", 1, "true or false"),
-        ("logistic_regression", "max_iter", 0, "a whole number, 1 or above"),
-        ("mlp", "hidden_layer_sizes", [], "a list of whole numbers, 1 or above, one per hidden layer"),
-        ("mlp", "hidden_layer_sizes", [8, 0], "a list of whole numbers, 1 or above, one per hidden layer"),
-        ("mlp", "alpha", -1e-9, "a number, 0 or above"),
-        ("random_forest", "max_depth", 0, "a whole number, 1 or above, or null for no limit"),
-        ("random_forest", "n_estimators", 1.5, "a whole number, 1 or above"),
+        ("logistic_regression", "max_iter", 0, "an integer of at least 1"),
+        ("mlp", "hidden_layer_sizes", [], "a list of one or more values, each an integer of at least 1"),
+        ("mlp", "hidden_layer_sizes", [8, 0], "a list of one or more values, each an integer of at least 1"),
+        ("mlp", "alpha", -1e-9, "a number of at least 0"),
+        ("random_forest", "max_depth", 0, "an integer of at least 1, or None (null in YAML)"),
+        ("random_forest", "n_estimators", 1.5, "an integer of at least 1"),
         ("xgboost", "subsample", 1.1, "a number above 0 and at most 1"),
     ],
 )
@@ -148,7 +148,7 @@ def test_a_recipe_names_a_simple_classifier_and_its_arguments() -> None:
     [
         ({"model": {"name": "svcc"}}, "Unknown model 'svcc'. Did you mean 'svc'?"),
         ({"model": {"name": "svc", "arguments": {"c": 1}}}, "Unknown argument of svc 'c'. Did you mean 'C'?"),
-        ({"model": {"name": "svc", "arguments": {"C": -1}}}, "C of svc is -1; it must be a number greater than 0."),
+        ({"model": {"name": "svc", "arguments": {"C": -1}}}, "C of svc is -1; it must be a number above 0."),
         ({"training": {"selection": "best-train-war"}}, "training.selection is best-train-war, but svc has no epochs"),
         ({"training": {"class_weights": True}}, "training.class_weights is set, but svc is no network"),
         ({"training": {"spec_augment": {"time_masks": 1}}}, "training.spec_augment is set, but svc is no network"),
@@ -262,7 +262,7 @@ def test_a_class_that_training_lacks_is_never_answered() -> None:
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 1.0, True])
 def test_a_seed_out_of_range_is_refused(seed) -> None:
-    with pytest.raises(ConfigError, match=r"^seed is .*; it must be a whole number, at least 0 and below"):
+    with pytest.raises(ConfigError, match=r"^seed is .*; it must be an integer of at least 0 and below"):
         trained(seed=seed)
 
 

@@ -75,7 +75,7 @@ def test_spec_survives_plain_data_and_recipes(spec):
     [
         ({"source": "mels"}, UnknownNameError, "Unknown embedding source 'mels'. Did you mean 'mel'?" + KNOWN),
         ({"source": "onx:x.onnx"}, UnknownNameError, "Unknown embedding source 'onx'. Did you mean 'onnx'?" + KNOWN),
-        ({"source": 3}, ConfigError, "source is 3; it must be a line of text, for example mel or hf:NAME."),
+        ({"source": 3}, ConfigError, "source is 3; it must be text (in quotes if it looks like a number)."),
         (
             {"source": "hf:a\nb"},
             ConfigError,
@@ -90,10 +90,10 @@ def test_spec_survives_plain_data_and_recipes(spec):
             "width is 4 and sample_rate is 16000, but mel has 80 values at 22050 Hz; "
             "set width: 80 and sample_rate: 22050.",
         ),
-        ({"width": 0}, ConfigError, "width is 0; it must be a positive number."),
-        ({"sample_rate": -1}, ConfigError, "sample_rate is -1; it must be a positive number."),
-        ({"layer": -1}, ConfigError, "layer is -1; it must be a whole number from 0 on, or null for the output."),
-        ({"layer": True}, ConfigError, "layer is True; it must be a whole number from 0 on, or null for the output."),
+        ({"width": 0}, ConfigError, "width is 0; it must be an integer of at least 1."),
+        ({"sample_rate": -1}, ConfigError, "sample_rate is -1; it must be an integer of at least 1."),
+        ({"layer": -1}, ConfigError, "layer is -1; it must be an integer of at least 0, or None (null in YAML)."),
+        ({"layer": True}, ConfigError, "layer is True; it must be an integer of at least 0, or None (null in YAML)."),
         (
             {"source": "onnx:x.onnx", "layer": 1},
             ConfigError,
@@ -102,7 +102,7 @@ def test_spec_survives_plain_data_and_recipes(spec):
         (
             {"n_samples": 5},
             UnknownNameError,
-            "Unknown embedding setting 'n_samples'. Did you mean 'sample_rate'? "
+            "Unknown key 'n_samples'. Did you mean 'sample_rate'? "
             "Known: layer, sample_rate, source, width.",
         ),
     ],
@@ -113,7 +113,7 @@ def test_settings_that_make_no_sense(values, error, message):
 
 
 def test_source_and_width_must_be_given():
-    expected = (ConfigError, "The embedding setting 'source', 'width' is missing; add it.")
+    expected = (ConfigError, "the key 'source', 'width' is missing; add it.")
     assert error_of(spec_from_dict, {"kind": "embedding"}) == expected
 
 
@@ -1002,7 +1002,7 @@ def test_sources_know_their_width_and_rate(hubert, waveform_graph, nemo_graph, m
 def test_rates_and_layers_that_a_source_does_not_have(hubert, tmp_path):
     for settings, message in (
         ({"sample_rate": 8_000}, "sample_rate is 8000, but .* hears 16000 Hz; set sample_rate: 16000"),
-        ({"sample_rate": 0}, "sample_rate is 0; it must be a positive number"),
+        ({"sample_rate": 0}, "sample_rate is 0; it must be an integer of at least 1"),
         ({"layer": 3}, "layer is 3, but .* has 2; use 0 to 2"),
     ):
         with pytest.raises(ConfigError, match=message):

@@ -420,7 +420,7 @@ def test_what_is_no_hdf5_is_refused(folder):
     [
         ({"calibration": None}, "is not a valid model card (card: the key 'calibration' is missing; add it); get"),
         ({"calibration": {"temperature": 1}}, "(card, calibration: the key 'error_before', 'error_after', 'thresh"),
-        ({"calibration": 1.5}, "(card, calibration: keys and values are needed here, not 1.5); get it again."),
+        ({"calibration": 1.5}, "(card: calibration is 1.5; it must be a set of keys and values); get it again."),
         ({"model": {"name": "timnet", "size": 1}}, "(card, model.size: Unknown key 'size'. Known: arguments, name)"),
         ({"mood": "sad"}, "(card, mood: Unknown key 'mood'."),
         ({"model": {"name": "timent"}}, "cannot be built (Unknown model 'timent'. Did you mean 'timnet'?"),
@@ -476,7 +476,7 @@ def test_a_card_that_asks_for_more_than_any_is_refused(folder, key, changes, mes
     ("changes", "message"),
     [
         ({"bytes": 2**40}, "(card: bytes is 1099511627776; it must be in 0..4294967296)"),
-        ({"class_names": ["angry", "sad", "unknown"]}, "(card: class_names is ('angry', 'sad', 'unknown'); it must be"),
+        ({"class_names": ["angry", "sad", "unknown"]}, "(card: class_names is ['angry', 'sad', 'unknown']; it must be"),
         ({"scores": {}}, "(card: scores.uar is None; it must be a number in 0..1)"),
         ({"url": "http://example.org/x"}, "(card: url is 'http://example.org/x'; it must be an address"),
         ({"url": "https://[bad/x"}, "(card: url is 'https://[bad/x'; it must be an address"),
@@ -523,7 +523,7 @@ def test_a_calibration_out_of_range_is_refused(folder, changes):
     (name,) = changes
     calibration = json.loads(json.dumps(strict_yaml.read(folder / CARD)["calibration"]))
     change_card(folder, calibration={**calibration, **changes})
-    assert re.search(rf"\(card, calibration(: {name} is|\.{name}: a number is needed)", refused(folder))
+    assert re.search(rf"\(card(, calibration: |: calibration\.){name} is", refused(folder))
 
 
 def test_a_card_says_what_a_call_need_not(folder):

@@ -20,7 +20,8 @@ PACKAGE = Path(serzoo.__file__).parent
 
 LEVELS = (
     {"errors", "memory"},
-    {"files", "labels", "registry", "strict_data", "strict_yaml", "tables"},
+    {"checks", "files", "registry", "strict_yaml", "tables"},
+    {"labels", "strict_data"},
     {"features", "layers", "metrics", "predictions", "settings"},
     {"data", "models"},
     {"recipes", "weights"},

@@ -197,7 +197,7 @@ def test_gender_columns_stand_beside_every_frame(columns, expected):
 @pytest.mark.parametrize("name", ["timnet", "tbdm", "embedding_dnn"])
 @pytest.mark.parametrize("columns", [3, -1, "2", None])
 def test_other_numbers_of_gender_columns_are_refused(name, columns):
-    with pytest.raises(ConfigError, match=r"^gender_columns is .*; choose one of 0, 1, 2"):
+    with pytest.raises(ConfigError, match=r"^gender_columns is .*; it must be one of 0, 1, 2"):
         MODELS.get(name).load()(n_classes=2, gender_columns=columns)
 
 

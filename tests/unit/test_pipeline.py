@@ -207,7 +207,7 @@ def test_tfio_says_how_to_install_it(manifest):
 
 
 def test_an_unknown_decoder_is_refused(manifest):
-    with pytest.raises(ConfigError, match="decoder is 'ffmpeg'; choose one of"):
+    with pytest.raises(ConfigError, match="decoder is 'ffmpeg'; it must be one of"):
         pipeline.waveform_dataset(manifest, SPEC, training(), decoder="ffmpeg")
 
 

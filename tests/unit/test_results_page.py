@@ -486,13 +486,28 @@ def test_the_folder_may_be_the_current_one(results, monkeypatch):
         ("run: second", "run: first", ": ", "first is named by two rows"),
         ("run: second", "run: /second", " line 10, rows.2: ", "no run folder beside the ledger"),
         ("run: second", "run: ../second", " line 10, rows.2: ", "no run folder beside the ledger"),
-        ("run: second", "run: 2", " line 10, rows.2.run: ", "text (in quotes if it looks like a number) is needed"),
-        ("{title: Another", "3\n  - {title: Another", " line 2, rows.2: ", "keys and values are needed here, not 3"),
-        ("{b: frozen/ravdess/mfcc-svc}", "[b]", " line 16, studies.1.published: ", "a set of keys and values is"),
-        ("b: frozen/ravdess/mfcc-svc", "b: 7", " line 16, studies.1.published.b: ", "text (in quotes if it looks like"),
+        (
+            "run: second",
+            "run: 2",
+            " line 10: ",
+            "rows.2.run is 2; it must be text (in quotes",
+        ),
+        ("{title: Another", "3\n  - {title: Another", " line 2: ", "rows.2 is 3; it must be a set of keys and values"),
+        (
+            "{b: frozen/ravdess/mfcc-svc}",
+            "[b]",
+            " line 16: ",
+            "studies.1.published is ['b']; it must be a set of keys and values",
+        ),
+        ("b: frozen/ravdess/mfcc-svc", "b: 7", " line 16: ", "studies.1.published.b is 7; it must be text (in"),
         ("b: frozen/ravdess/mfcc-svc", "b: frozen/ravdess", " line 12, studies.1: ", "Unknown published result"),
         ("cost: a week", "cost: a week, gap: x", " line 21, not_run.1.gap: ", "Unknown key 'gap'"),
-        ("second: second", "second: second, shared_folds: 1", " line 19, pairs.1.shared_folds: ", "true or false is"),
+        (
+            "second: second",
+            "second: second, shared_folds: 1",
+            " line 19: ",
+            "pairs.1.shared_folds is 1; it must be",
+        ),
         ("pairs:\n", "pairs: 3\nother:\n", " line 19, other: ", "Unknown key 'other'"),
         ("command: serzoo cv tbdm-ravdess,", "command: serzoo cv other,", ": ", "A large one is not_run, but a row"),
     ],
@@ -510,7 +525,7 @@ def test_a_wrong_ledger_is_one_line(results, old, new, place, message):
 def test_a_section_is_a_list_of_entries(tmp_path):
     for text in ("rows: 3", "rows: [3]", "3", ""):
         (tmp_path / "ledger.yaml").write_text(text)
-        with pytest.raises(ConfigError, match=r"needed here, not (3|None)"):
+        with pytest.raises(ConfigError, match=r"is (3|None); it must be a (list|set)"):
             read_ledger(tmp_path / "ledger.yaml")
 
 

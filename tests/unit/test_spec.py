@@ -78,8 +78,8 @@ def test_kind_is_mfcc_unless_given():
     [
         ({"kind": "log-mel"}, "Unknown feature kind 'log-mel'. Did you mean 'logmel'?"),
         ({"kind": ["mfcc"]}, "Unknown feature kind"),
-        ({"kind": "logmel", "n_mel": 13}, "Unknown logmel setting 'n_mel'. Did you mean 'n_mels'?"),
-        ({"kind": "mfcc", "n_mfc": 13}, "Unknown mfcc setting 'n_mfc'. Did you mean 'n_mfcc'?"),
+        ({"kind": "logmel", "n_mel": 13}, "Unknown key 'n_mel'. Did you mean 'n_mels'?"),
+        ({"kind": "mfcc", "n_mfc": 13}, "Unknown key 'n_mfc'. Did you mean 'n_mfcc'?"),
     ],
 )
 def test_unknown_names(values, message):
@@ -101,28 +101,29 @@ def test_unknown_names(values, message):
     ],
 )
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "9"])
-def test_counts_are_positive_whole_numbers(kind, name, value):
+def test_counts_are_positive_integers(kind, name, value):
     with pytest.raises(ConfigError) as error:
         spec_from_dict({"kind": kind, name: value})
-    assert str(error.value) == f"{name} is {value!r}; it must be a positive number."
+    or_none = ", or None (null in YAML)" if name in ("n_samples", "segment_frames") else ""
+    assert str(error.value) == f"{name} is {value!r}; it must be an integer of at least 1{or_none}."
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"kind": "mfcc", "n_mfcc": 0}, "n_mfcc is 0; it must be a positive number."),
-        ({"kind": "mfcc", "top_db": 0}, "top_db is 0; it must be a positive number."),
+        ({"kind": "mfcc", "n_mfcc": 0}, "n_mfcc is 0; it must be an integer of at least 1."),
+        ({"kind": "mfcc", "top_db": 0}, "top_db is 0; it must be a number above 0."),
         ({"kind": "mfcc", "n_mfcc": 129}, "n_mfcc is 129 but there are 128 mel bands; use n_mfcc <= n_mels."),
-        ({"window_length": 0}, "window_length is 0; it must be a positive number."),
-        ({"delta_width": 0}, "delta_width is 0; it must be a positive number."),
+        ({"window_length": 0}, "window_length is 0; it must be an integer of at least 1."),
+        ({"delta_width": 0}, "delta_width is 0; it must be an integer of at least 1."),
         ({"window_length": 513}, "window_length is 513 but n_fft is 512; use window_length <= n_fft."),
         ({"n_samples": 399}, "n_samples is 399 but one frame takes 400; use n_samples >= window_length."),
         ({"window": "hann"}, "Unknown window 'hann'. Did you mean 'hamming'? Known: hamming, rectangular."),
-        ({"window": None}, "Unknown window 'None'. Known: hamming, rectangular."),
-        ({"preemphasis": 1}, "preemphasis is 1; it must be at least 0 and below 1."),
-        ({"preemphasis": -0.1}, "preemphasis is -0.1; it must be at least 0 and below 1."),
-        ({"preemphasis": float("nan")}, "preemphasis is nan; it must be at least 0 and below 1."),
-        ({"preemphasis": True}, "preemphasis is True; it must be at least 0 and below 1."),
+        ({"window": None}, "window is None; it must be one of 'hamming', 'rectangular'."),
+        ({"preemphasis": 1}, "preemphasis is 1; it must be a number of at least 0 and below 1."),
+        ({"preemphasis": -0.1}, "preemphasis is -0.1; it must be a number of at least 0 and below 1."),
+        ({"preemphasis": float("nan")}, "preemphasis is nan; it must be a number of at least 0 and below 1."),
+        ({"preemphasis": True}, "preemphasis is True; it must be a number of at least 0 and below 1."),
         ({"standardize_waveform": 1}, "standardize_waveform is 1; it must be true or false."),
         (
             {"kind": "stft", "hop_length": 257},
