@@ -1,4 +1,4 @@
-"""Write classifiers in formats that run without serzoo; TensorFlow is imported only for the formats that need it."""
+"""Export classifiers in formats that run without serzoo. TensorFlow is imported only by the formats that need it."""
 
 from __future__ import annotations
 
@@ -15,39 +15,41 @@ if TYPE_CHECKING:
     from serzoo.models.base import SERModel
 
 FORMATS = {"saved_model": "serzoo.exporters.saved_model", "litert": "serzoo.exporters.litert"}
-"""The module of each format, which offers ``write(classifier, folder)`` and ``describe(classifier)``."""
+"""The module of each format, with the functions ``write(classifier, folder)`` and ``describe(classifier)``."""
 
 METADATA = "metadata.json"
-"""Beside the exported model: class names, features, endpoints and versions as plain data."""
+"""The file with class names, features, endpoints and versions, next to the exported model."""
 
 
 def export(
     model: Classifier | SERModel, folder: str | Path, format: str = "saved_model", *, overwrite: bool = False
 ) -> Path:
-    """Write a classifier as a folder that other programs run.
+    """Export a classifier to a folder, for programs that run without serzoo.
 
-    The export is loaded again and compared with the model before it is moved into place: its answers to
-    features must agree within 1e-5, its answers to waveforms within the front end's tolerance. It
-    answers to whole waveforms: a model of fixed length hears their centre, and windows over long recordings are the
-    caller's; one of segments hears all, cut in the graph. The probabilities of a pretrained set are calibrated in the
-    graph; below which one to answer ``unknown`` is the caller's, and stands in the metadata.
+    The export takes whole waveforms and returns probabilities. A model of fixed length classifies the centre of the
+    waveform, so the caller cuts long recordings into windows; a model of segments classifies all of it, cut in the
+    graph. Probabilities of pretrained weights are calibrated in the graph. Their threshold is in the metadata and left
+    to the caller.
+
+    Before the folder is moved into place, the export is loaded again and compared with the model: within 1e-5 given
+    features, within 1e-4 given waveforms (:mod:`serzoo.exporters.compare`).
 
     Args:
-        model: what :func:`serzoo.load` returns, or a model with class names and a feature spec.
-        folder: where the export goes; it must not exist, or be empty.
-        format: a name of :data:`FORMATS`: ``"saved_model"`` answers batches, with labels, in TensorFlow; ``"litert"``
-            is one small file that answers one recording at a time, with probabilities, in any LiteRT runtime.
+        model: the result of :func:`serzoo.load`, or a model with class names and a feature spec.
+        folder: the folder to write; it must not exist, or be empty.
+        format: a name of :data:`FORMATS`: ``"saved_model"`` for batches in TensorFlow, with labels; ``"litert"`` for
+            one recording at a time in any LiteRT runtime, a single small file.
         overwrite: replace an earlier export in the folder.
 
     Returns:
         The folder.
 
     Raises:
-        UnknownNameError: no such format.
+        UnknownNameError: an unknown format, with the nearest match.
         ConfigError: the model has no class names or no feature spec.
-        WeightsError: the model normalises its features and has no statistics to do so.
+        WeightsError: the model normalises its features and has no statistics for it.
         ExportError: the folder is in use, the Keras backend cannot write the format, the format has no operation for
-            a part of the model, or the export does not reproduce the model; nothing is left behind.
+            a part of the model, or the export does not reproduce the model. Nothing is left behind.
     """
     from serzoo.classifier import Classifier
 
@@ -74,31 +76,30 @@ def _check_target(target: Path, overwrite: bool) -> None:
     if not any(target.iterdir()):
         return
     if not overwrite:
-        raise ExportError(f"Folder {target} is not empty; choose another or say overwrite=True.")
-    if not (target / METADATA).is_file():  # a slip of the hand must not delete somebody's data
+        raise ExportError(f"Folder {target} is not empty; choose another or set overwrite=True.")
+    if not (target / METADATA).is_file():  # a mistyped path must not delete other data
         raise ExportError(f"Folder {target} holds no earlier export, so it is not overwritten; choose another.")
 
 
 def _description(classifier: Classifier) -> dict[str, object]:
-    """Return what every export is described by, as plain data."""
+    """Return the metadata that all formats share, as plain data."""
     import keras
 
     import serzoo
 
+    card, described = classifier.card, {}
+    if card is not None:
+        described["pretrained"] = {
+            "name": card.name,
+            "licence": card.licence,
+            "source": card.source,
+            "threshold": card.calibration.threshold,
+        }
     return {
         "model": classifier.model.name,
         "class_names": list(classifier.class_names),
         "sample_rate": classifier.feature_spec.sample_rate,
         "feature_spec": classifier.feature_spec.to_dict(),
-        **_pretrained(classifier),
+        **described,
         "versions": {"serzoo": serzoo.__version__, "keras": keras.__version__},
     }
-
-
-def _pretrained(classifier: Classifier) -> dict[str, object]:
-    """Return what the card of a pretrained set says that whoever runs the export must know."""
-    card = classifier.card
-    if card is None:
-        return {}
-    known = {"name": card.name, "licence": card.licence, "source": card.source}
-    return {"pretrained": {**known, "threshold": card.calibration.threshold}}

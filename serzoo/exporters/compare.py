@@ -19,13 +19,13 @@ FEATURES_TOLERANCE = 1e-5
 """Largest allowed difference of a probability, given the same features."""
 
 WAVEFORM_TOLERANCE = 1e-4
-"""Largest allowed difference of a probability, given the same waveform. The front end's coefficients are
-within 2e-3 of the reference's, which reach 850; TIM-Net and TBDM-Net answer to that with up to 1e-6."""
+"""Largest allowed difference of a probability, given the same waveform. The front end's coefficients are within 2e-3
+of the reference's, which reach 850; that changes the probabilities of TIM-Net and TBDM-Net by up to 1e-6."""
 
 _BATCH_SIZES = (1, 3)
 
 
-def check_answers(
+def check_probabilities(
     classifier: Classifier,
     *,
     by_waveforms: Callable[..., np.ndarray],
@@ -34,25 +34,25 @@ def check_answers(
     """Compare an export's probabilities with the model's on noise of several lengths and batch sizes.
 
     Args:
-        classifier: the model, whose features come from the reference.
-        by_waveforms: the export's answer to (batch, n_samples) float32, as (batch, n_classes); a model that takes
-            genders gets them as the keyword ``gender``, (batch,).
+        classifier: the model; its features come from the reference.
+        by_waveforms: maps waveforms, (batch, n_samples) float32, to the export's probabilities, (batch, n_classes); for
+            models with a gender input it also takes ``gender``, (batch,).
         by_features: the same for the features of whole recordings, (batch, n_frames, ...) float32.
 
     Raises:
-        ExportError: a probability is off, or the answer has another shape.
+        ExportError: a probability differs too much, or the shape does.
     """
     for waveforms in _probes(classifier):
         features = np.stack([extract(waveform, classifier.feature_spec) for waveform in waveforms])
         genders = np.linspace(1, 0, len(waveforms), dtype=np.float32)
-        expected = _answer(classifier, features, genders)
+        expected = _probabilities(classifier, features, genders)
         gender = {"gender": genders} if classifier.model.takes_gender else {}
         _compare("features", by_features(features, **gender), expected, FEATURES_TOLERANCE)
-        answers = by_waveforms(waveforms, **gender)
-        _compare(f"waveforms of {waveforms.shape[1]} samples", answers, expected, WAVEFORM_TOLERANCE)
+        found = by_waveforms(waveforms, **gender)
+        _compare(f"waveforms of {waveforms.shape[1]} samples", found, expected, WAVEFORM_TOLERANCE)
 
 
-def _answer(classifier: Classifier, features: np.ndarray, genders: np.ndarray) -> np.ndarray:
+def _probabilities(classifier: Classifier, features: np.ndarray, genders: np.ndarray) -> np.ndarray:
     """Return the model's probabilities for whole recordings, (batch, n_classes)."""
     length = classifier.feature_spec.segment_frames
     parts = [clip[None] if length is None else cut_segments(clip, length) for clip in features]
@@ -73,12 +73,12 @@ def _probes(classifier: Classifier) -> Iterator[np.ndarray]:
             yield noise.astype(np.float32)
 
 
-def _compare(what: str, answers: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
-    if answers.shape != expected.shape:
-        raise ExportError(f"The export answers {what} with the shape {answers.shape}, the model with {expected.shape}.")
-    difference = float(np.abs(answers - expected).max())
+def _compare(kind: str, found: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
+    if found.shape != expected.shape:
+        raise ExportError(f"The export returns the shape {found.shape} for {kind}, the model {expected.shape}.")
+    difference = float(np.abs(found - expected).max())
     if not difference <= tolerance:  # also where it is NaN
         raise ExportError(
-            f"The export's probabilities for {what} differ from the model's by {difference:.2g}, "
+            f"The export's probabilities for {kind} differ from the model's by {difference:.2g}, "
             f"allowed is {tolerance:g}; nothing was written."
         )

@@ -1,4 +1,4 @@
-"""What the graphs that TensorFlow writes have in common: their endpoints' inputs, and what to say of them."""
+"""The inputs of the graphs that TensorFlow writes, and their description."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ if TYPE_CHECKING:
     from serzoo.classifier import Classifier
 
 
-def check_backend(what: str) -> None:
-    """Raise ExportError unless Keras runs on TensorFlow, which writes ``what``."""
+def check_backend(format_: str) -> None:
+    """Raise ExportError unless Keras runs on TensorFlow, the only backend that writes a ``format_``."""
     if keras.backend.backend() != "tensorflow":
         raise ExportError(
-            f"A {what} is written by TensorFlow, but Keras runs on {keras.backend.backend()}; "
+            f"A {format_} is written by TensorFlow, but Keras runs on {keras.backend.backend()}; "
             "save the model, set KERAS_BACKEND=tensorflow and export it from a new process."
         )
 
 
 def waveform_inputs(classifier: Classifier, batch: int | None) -> list[tf.TensorSpec]:
-    """Return what an endpoint for waveforms takes: ``waveform``, (batch, n_samples) float32, and the gender if any."""
+    """Return the inputs of the waveform endpoint: ``waveform``, (batch, n_samples) float32, and the gender if any."""
     return [tf.TensorSpec((batch, None), tf.float32, name="waveform"), *_gender_input(classifier, batch)]
 
 
 def features_inputs(classifier: Classifier, batch: int | None) -> list[tf.TensorSpec]:
-    """Return what an endpoint for features takes: ``features``, (batch, n_frames, ...), and the gender if any."""
+    """Return the inputs of the features endpoint: ``features``, (batch, n_frames, ...), and the gender if any."""
     shape = (batch, *features_shape(classifier, fixed=batch is not None))
     return [tf.TensorSpec(shape, tf.float32, name="features"), *_gender_input(classifier, batch)]
 
@@ -37,8 +37,8 @@ def features_shape(classifier: Classifier, fixed: bool) -> tuple[int | None, ...
     """Return the shape of a recording's features, (n_frames or None, ...).
 
     Args:
-        classifier: which answers.
-        fixed: whether an endpoint takes the spec's number of frames alone, if it has one, or all that the model takes.
+        classifier: the exported one.
+        fixed: whether the endpoint takes only the spec's number of frames, if it has one, or all that the model takes.
     """
     spec = classifier.feature_spec
     if spec.segment_frames is not None:
@@ -48,12 +48,12 @@ def features_shape(classifier: Classifier, fixed: bool) -> tuple[int | None, ...
 
 
 def describe_inputs(classifier: Classifier, batch: int | None, gender: str) -> dict[str, dict[str, str]]:
-    """Return the inputs of both endpoints in words.
+    """Return the description of both endpoints' inputs.
 
     Args:
-        classifier: which answers.
-        batch: recordings at a time; None for any number.
-        gender: what the genders are and must be, where the model takes them.
+        classifier: the exported one.
+        batch: number of recordings per call; None for any number.
+        gender: description of the gender input, for models with one.
     """
     spec = classifier.feature_spec
     sizes = features_shape(classifier, fixed=batch is not None)
@@ -68,10 +68,10 @@ def describe_inputs(classifier: Classifier, batch: int | None, gender: str) -> d
 
 
 def caution(classifier: Classifier) -> str:
-    """Return what whoever asks the export must know."""
-    text = "silence and clips too short to tell anything are answered like any other; check before asking"
+    """Return the limits of the export that its user must know."""
+    text = "silence and very short clips get probabilities like any other; check the input before the call"
     if classifier.feature_spec.segment_frames is not None:
-        text += "; zeros behind a recording count as sound, so pad none; memory grows with a recording's length"
+        text += "; zeros after a recording count as sound, so do not pad; memory grows with the recording's length"
     elif classifier.feature_spec.n_samples is None and classifier.model.min_frames > 1:
         text += f"; a recording must have {classifier.model.min_frames} frames"
     return text

@@ -1,7 +1,7 @@
 """LiteRT (formerly TensorFlow Lite): one small file that takes a waveform or features, for phones and boards.
 
-The weights are constants of the file, so that batch normalisation is folded into the convolutions. Only LiteRT's own
-operations are used, none of TensorFlow's: any LiteRT runtime runs the file, without TensorFlow.
+The weights are constants of the file, so that batch normalisation is folded into the convolutions. The file uses only
+LiteRT's own operations, none of TensorFlow's, so that any LiteRT runtime runs it without TensorFlow.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import tensorflow as tf
 from serzoo.data.examples import network_inputs
 from serzoo.errors import ExportError
 from serzoo.exporters import graph
-from serzoo.exporters.compare import check_answers
+from serzoo.exporters.compare import check_probabilities
 from serzoo.features.frontend import fit_length, front_end
 
 if TYPE_CHECKING:
@@ -37,15 +37,15 @@ _SIGNATURES = {"serving_default": "waveform", "features": "features"}
 def write(classifier: Classifier, folder: Path) -> None:
     """Write the LiteRT file and check it.
 
-    Its signatures, each giving ``probabilities`` (1, n_classes) in the order of the metadata's class names:
+    Its signatures return ``probabilities`` (1, n_classes) in the order of the metadata's class names:
 
     - ``serving_default`` takes ``waveform``, (1, n_samples) float32 of any length at the model's sample rate, full
       scale at -1 and 1;
-    - ``features`` takes ``features``, (1, n_frames, ...) float32, of whole recordings where the model was trained on
-      segments: the file cuts them.
+    - ``features`` takes ``features``, (1, n_frames, ...) float32; for a model of segments those of the whole recording,
+      which the file cuts.
 
-    For a model that takes the speaker's gender, both also take ``gender``, (1,) float32, the probability of male;
-    anything outside 0..1 is answered with NaN.
+    For a model with a gender input, both also take ``gender``, (1,) float32, the probability of male; values outside
+    0..1 give NaN.
 
     Args:
         classifier: what to export.
@@ -58,11 +58,11 @@ def write(classifier: Classifier, folder: Path) -> None:
     graph.check_backend("LiteRT file")
     folder.mkdir()
     (folder / FILE).write_bytes(_convert(classifier))
-    _verify(classifier, folder / FILE)
+    _check(classifier, folder / FILE)
 
 
 def describe(classifier: Classifier) -> dict[str, object]:
-    """Return the signatures' inputs and TensorFlow's version, as plain data."""
+    """Return the signatures' inputs, limits and TensorFlow's version, as plain data."""
     return {
         "file": FILE,
         "signatures": graph.describe_inputs(classifier, 1, "probability of male, 0..1; anything else gives NaN"),
@@ -87,28 +87,28 @@ def _convert(classifier: Classifier) -> bytes:
 def _module(classifier: Classifier) -> tf.Module:
     """Return the functions to convert, for one recording at a time."""
     network, spec = classifier.network, classifier.feature_spec
-    listen = front_end(spec)
-    listen.fft_of_powers_of_two_only = True
+    to_features = front_end(spec)
+    to_features.fft_of_powers_of_two_only = True
     trainable = [variable.numpy() for variable in network.trainable_variables]
     fixed = [variable.numpy() for variable in network.non_trainable_variables]
 
-    def ask(features: Any, gender: Any) -> Any:
+    def forward(features: Any, gender: Any) -> Any:
         return network.stateless_call(trainable, fixed, network_inputs(features, gender), training=False)[0]
 
     def of_features(features: Any, gender: Any = None) -> dict[str, Any]:
         if spec.segment_frames is None:
-            probabilities = ask(features, gender)
+            probabilities = forward(features, gender)
         else:
-            probabilities = _by_segments(partial(ask, gender=gender), features, classifier)
+            probabilities = _by_segments(partial(forward, gender=gender), features, classifier)
         probabilities = classifier.calibrated(probabilities)
-        if gender is not None:  # a file cannot fail
+        if gender is not None:  # a LiteRT graph cannot raise
             probabilities = tf.where((gender >= 0) & (gender <= 1), probabilities, np.float32("nan"))
         return {"probabilities": probabilities}
 
     def of_waveform(waveform: Any, gender: Any = None) -> dict[str, Any]:
-        # brought to its length first: LiteRT runs graphs of fixed shapes several times as fast
+        # fit to the length first: LiteRT runs graphs of fixed shapes several times as fast
         fitted = waveform if spec.n_samples is None else tf.reshape(fit_length(waveform, spec.n_samples), (1, -1))
-        features = listen(fitted)
+        features = to_features(fitted)
         features.set_shape((1, *graph.features_shape(classifier, fixed=True)))
         return of_features(features, gender)
 
@@ -118,10 +118,11 @@ def _module(classifier: Classifier) -> tf.Module:
     return module
 
 
-def _by_segments(ask: Callable[[Any], Any], features: Any, classifier: Classifier) -> Any:
-    """Do what :mod:`serzoo.features.segments` does, segment after segment, on (1, n_frames, ...); (1, n_classes).
+def _by_segments(forward: Callable[[Any], Any], features: Any, classifier: Classifier) -> Any:
+    """Cut features (1, n_frames, ...) and pool probabilities (1, n_classes) as :mod:`serzoo.features.segments` does.
 
-    LiteRT has no LSTM over a batch whose size is not fixed, and none within a loop unless its steps are written out.
+    The segments go through the network one by one: LiteRT has no LSTM for batches of variable size, and none within a
+    loop unless its steps are unrolled.
     """
     length, n_frames = classifier.feature_spec.segment_frames or 0, tf.shape(features)[1]
     padded = tf.pad(features, [(0, 0), (0, length)] + [(0, 0)] * (len(features.shape) - 2))
@@ -130,17 +131,17 @@ def _by_segments(ask: Callable[[Any], Any], features: Any, classifier: Classifie
         first = tf.minimum(start, tf.maximum(n_frames - length, 0))
         segment = padded[:, first : first + length]
         segment.set_shape((1, length, *features.shape[2:]))
-        return start + length, tf.maximum(maxima, ask(segment))
+        return start + length, tf.maximum(maxima, forward(segment))
 
-    with _steps_written_out(classifier.network):
+    with _unrolled(classifier.network):
         start = (0, tf.zeros((1, classifier.model.n_classes)))
         maxima = tf.while_loop(lambda start, _: start < n_frames, step, start)[1]
     return maxima / tf.reduce_sum(maxima, axis=1, keepdims=True)
 
 
 @contextmanager
-def _steps_written_out(network: keras.Model) -> Iterator[None]:
-    """Let recurrent layers be traced step by step instead of as loops."""
+def _unrolled(network: keras.Model) -> Iterator[None]:
+    """Unroll recurrent layers: they are traced step by step instead of as loops."""
     layers = [
         part
         for layer in network.layers
@@ -157,44 +158,44 @@ def _steps_written_out(network: keras.Model) -> Iterator[None]:
             layer.unroll = unroll
 
 
-def _verify(classifier: Classifier, path: Path) -> None:
-    """Load the file as a stranger would and compare it with the model."""
+def _check(classifier: Classifier, path: Path) -> None:
+    """Load the file as its users will and compare it with the model."""
     try:
-        asking = runners(path)
-        check_answers(classifier, by_waveforms=asking["serving_default"], by_features=asking["features"])
-    except (RuntimeError, ValueError) as error:  # the interpreter's, for what it cannot compute
+        signatures = runners(path)
+        check_probabilities(classifier, by_waveforms=signatures["serving_default"], by_features=signatures["features"])
+    except (RuntimeError, ValueError) as error:  # the interpreter's, for an operation that it does not have
         raise _refused(classifier, error) from None
 
 
 def runners(path: Path) -> dict[str, Callable[..., np.ndarray]]:
-    """Return functions that ask a written file, by the name of its signature.
+    """Return a function for each signature of a written file, by name.
 
-    Each takes waveforms or features, (batch, ...), and perhaps ``gender``, (batch,), asks about one recording after
-    another on one thread, and returns probabilities, (batch, n_classes).
+    Each function maps waveforms or features, (batch, ...), and for some models ``gender``, (batch,), to probabilities,
+    (batch, n_classes). It runs one recording at a time on one thread.
     """
     interpreter = _interpreter(path)
 
-    def ask(run: Callable[..., Any], what: str, values: np.ndarray, **gender: np.ndarray) -> np.ndarray:
-        inputs = {what: values, **gender}
-        rows = [{name: each[[row]] for name, each in inputs.items()} for row in range(len(values))]
-        return np.concatenate([run(**one)["probabilities"] for one in rows])
+    def run(runner: Callable[..., Any], name: str, values: np.ndarray, **gender: np.ndarray) -> np.ndarray:
+        inputs = {name: values, **gender}
+        rows = [{key: each[[row]] for key, each in inputs.items()} for row in range(len(values))]
+        return np.concatenate([runner(**one)["probabilities"] for one in rows])
 
-    return {name: partial(ask, interpreter.get_signature_runner(name), what) for name, what in _SIGNATURES.items()}
+    return {name: partial(run, interpreter.get_signature_runner(name), key) for name, key in _SIGNATURES.items()}
 
 
 def _interpreter(path: Path) -> Any:
-    """Return LiteRT's interpreter, of its own package if that is installed, else the one within TensorFlow."""
+    """Return LiteRT's interpreter from its own package if that is installed, else from TensorFlow."""
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:
         Interpreter = tf.lite.Interpreter
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # TensorFlow's says that it is to move to that package
+        warnings.simplefilter("ignore")  # TensorFlow's announces its move to that package
         return Interpreter(model_path=str(path), num_threads=1)
 
 
 def _refused(classifier: Classifier, error: Exception) -> ExportError:
-    """Return what to raise for an error of the converter or the interpreter, which print a graph's inside."""
+    """Return a one-line error for the converter's or the interpreter's, whose messages contain whole graphs."""
     operation = re.search(r'fused\["(\w+):', str(error))
     reason = f"no operation for {operation[1]}" if operation else str(error).strip().partition("\n")[0].rstrip(".")
     return ExportError(

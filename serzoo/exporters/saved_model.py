@@ -1,4 +1,4 @@
-"""TensorFlow SavedModel: one folder that takes waveforms or features and answers with probabilities and labels."""
+"""TensorFlow SavedModel: one folder that maps waveforms or features to probabilities and labels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tensorflow as tf
 from serzoo.data.examples import network_inputs
 from serzoo.errors import ExportError
 from serzoo.exporters import graph
-from serzoo.exporters.compare import check_answers
+from serzoo.exporters.compare import check_probabilities
 from serzoo.features.frontend import front_end
 from serzoo.layers.segment_pooling import answer_by_segments
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 def write(classifier: Classifier, folder: Path) -> None:
     """Write the SavedModel and check it.
 
-    Its signatures, each giving ``probabilities`` (batch, n_classes) and ``label`` (batch,) unless said otherwise:
+    Its signatures return ``probabilities`` (batch, n_classes) and ``label`` (batch,), except the last:
 
     - ``serving_default`` takes ``waveform``, (batch, n_samples) float32 of any length at the model's sample
       rate, full scale at -1 and 1;
-    - ``features`` takes ``features``, (batch, n_frames, ...) float32, of whole recordings where the model
-      was trained on segments: the export cuts them;
-    - ``class_names`` takes nothing and gives ``class_names``, (n_classes,).
+    - ``features`` takes ``features``, (batch, n_frames, ...) float32; for a model of segments those of whole
+      recordings, which the export cuts;
+    - ``class_names`` takes nothing and returns ``class_names``, (n_classes,).
 
-    For a model that takes the speaker's gender, both also take ``gender``, (batch,) float32, the
-    probability of male; anything outside 0..1 is refused.
+    For a model with a gender input, the first two also take ``gender``, (batch,) float32, the probability of male;
+    values outside 0..1 are refused.
 
     Args:
         classifier: what to export.
@@ -44,11 +44,11 @@ def write(classifier: Classifier, folder: Path) -> None:
     module = _module(classifier)
     signatures = {"serving_default": module.waveform, "features": module.features, "class_names": module.class_names}
     tf.saved_model.save(module, str(folder), signatures=signatures)
-    _verify(classifier, folder)
+    _check(classifier, folder)
 
 
 def describe(classifier: Classifier) -> dict[str, object]:
-    """Return the signatures' inputs and TensorFlow's version, as plain data."""
+    """Return the signatures' inputs, limits and TensorFlow's version, as plain data."""
     return {
         "signatures": {
             **graph.describe_inputs(classifier, None, "probability of male, 0..1"),
@@ -61,35 +61,35 @@ def describe(classifier: Classifier) -> dict[str, object]:
 
 def _module(classifier: Classifier) -> tf.Module:
     """Return the functions to save, together with the variables they read."""
-    network, listen, spec = classifier.network, front_end(classifier.feature_spec), classifier.feature_spec
+    network, to_features, spec = classifier.network, front_end(classifier.feature_spec), classifier.feature_spec
     class_names = tf.constant(classifier.class_names)
 
-    def answer(features: Any, gender: Any = None) -> dict[str, Any]:
+    def classify(features: Any, gender: Any = None) -> dict[str, Any]:
         genders = None if gender is None else _checked(gender, features)
         if spec.segment_frames is None:
-            probabilities = ask(network_inputs(features, genders))
+            probabilities = forward(network_inputs(features, genders))
         else:
             rows = None if genders is None else genders[:, None]
-            probabilities = answer_by_segments(ask, features, spec.segment_frames, rows)
+            probabilities = answer_by_segments(forward, features, spec.segment_frames, rows)
         probabilities = classifier.calibrated(probabilities)
         return {"probabilities": probabilities, "label": tf.gather(class_names, tf.argmax(probabilities, axis=-1))}
 
-    def ask(inputs: Any) -> Any:
+    def forward(inputs: Any) -> Any:
         return network(inputs, training=False)
 
     module = tf.Module()
     module.weights = [variable.value for variable in network.variables]
     module.waveform = tf.function(
-        lambda waveform, *gender: answer(listen(waveform), *gender),
+        lambda waveform, *gender: classify(to_features(waveform), *gender),
         input_signature=graph.waveform_inputs(classifier, None),
     )
-    module.features = tf.function(answer, input_signature=graph.features_inputs(classifier, None))
+    module.features = tf.function(classify, input_signature=graph.features_inputs(classifier, None))
     module.class_names = tf.function(lambda: {"class_names": class_names}, input_signature=[])
     return module
 
 
 def _checked(gender: Any, features: Any) -> Any:
-    """Return ``gender`` (batch,) if it is one number in 0..1 per recording; the graph fails otherwise, on NaN too."""
+    """Return ``gender`` (batch,), after a check in the graph: one number in 0..1 per recording, no NaN."""
     in_range = tf.reduce_all((gender >= 0) & (gender <= 1))
     message = "gender holds a value outside 0..1; give the probability that the speaker is male"
     as_many = tf.debugging.assert_equal(
@@ -99,24 +99,24 @@ def _checked(gender: Any, features: Any) -> Any:
         return tf.identity(gender)
 
 
-def _verify(classifier: Classifier, folder: Path) -> None:
-    """Load the export as a stranger would and compare it with the model."""
+def _check(classifier: Classifier, folder: Path) -> None:
+    """Load the export as its users will and compare it with the model."""
     signatures = tf.saved_model.load(str(folder)).signatures
     class_names = _decoded(signatures["class_names"]()["class_names"])
     if class_names != list(classifier.class_names):
         raise ExportError(f"The export names the classes {class_names}, the model {list(classifier.class_names)}.")
 
-    def ask(signature: str, **inputs: np.ndarray) -> np.ndarray:
-        answers = signatures[signature](**{name: tf.constant(values) for name, values in inputs.items()})
-        probabilities = answers["probabilities"].numpy()
-        if _decoded(answers["label"]) != [class_names[index] for index in probabilities.argmax(axis=1)]:
+    def run(signature: str, **inputs: np.ndarray) -> np.ndarray:
+        outputs = signatures[signature](**{name: tf.constant(values) for name, values in inputs.items()})
+        probabilities = outputs["probabilities"].numpy()
+        if _decoded(outputs["label"]) != [class_names[index] for index in probabilities.argmax(axis=1)]:
             raise ExportError(f"The labels of the exported endpoint {signature} are not those of its probabilities.")
         return probabilities
 
-    check_answers(
+    check_probabilities(
         classifier,
-        by_waveforms=lambda waveforms, **gender: ask("serving_default", waveform=waveforms, **gender),
-        by_features=lambda features, **gender: ask("features", features=features, **gender),
+        by_waveforms=lambda waveforms, **gender: run("serving_default", waveform=waveforms, **gender),
+        by_features=lambda features, **gender: run("features", features=features, **gender),
     )
 
 

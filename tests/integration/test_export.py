@@ -73,7 +73,7 @@ def test_waveforms_of_any_length(classifier, signatures, batch_size, n_samples):
     assert labels == [NAMES[index] for index in probabilities.argmax(axis=1)]
 
 
-def test_batch_does_not_change_an_answer(signatures):
+def test_batch_does_not_change_the_probabilities(signatures):
     waveforms = noise(3, 4000) * np.array([[1], [1e-3], [10]], np.float32)
     together, _ = ask(signatures["serving_default"], waveform=waveforms)
     for index in range(3):
@@ -179,7 +179,7 @@ def test_nan_is_a_difference():
 
 def test_folder_in_use_is_refused(classifier, tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(ExportError, match=f"Folder {tmp_path} is not empty; choose another or say overwrite=True"):
+    with pytest.raises(ExportError, match=f"Folder {tmp_path} is not empty; choose another or set overwrite=True"):
         export(classifier, tmp_path)
     with pytest.raises(ExportError, match="holds no earlier export, so it is not overwritten"):
         export(classifier, tmp_path, overwrite=True)
@@ -217,7 +217,7 @@ def test_unknown_format(classifier, tmp_path):
         export(classifier, tmp_path / "model", format="savedmodel")
 
 
-def test_other_backends_are_told_what_to_do(classifier, tmp_path, monkeypatch):
+def test_other_backends_get_the_remedy(classifier, tmp_path, monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(ExportError, match=r"Keras runs on jax; .* KERAS_BACKEND=tensorflow"):
         export(classifier, tmp_path / "model")

@@ -74,12 +74,12 @@ def test_waveforms_of_any_length(classifier, runners, n_samples):
 
 
 @pytest.mark.parametrize("gender", [-0.01, 1.01, np.nan])
-def test_a_gender_out_of_range_is_answered_with_nan(runners, gender):
+def test_a_gender_out_of_range_gives_nan(runners, gender):
     answers = runners["serving_default"](noise(1, LENGTH), gender=np.array([gender], np.float32))
     assert np.isnan(answers).all()
 
 
-def test_metadata_says_what_the_file_takes(exported):
+def test_metadata_describes_the_inputs(exported):
     assert sorted(path.name for path in exported.iterdir()) == ["metadata.json", "model.tflite"]
     metadata = json.loads((exported / "metadata.json").read_text(encoding="utf-8"))
     assert (metadata["format"], metadata["file"]) == ("litert", "model.tflite")
@@ -154,7 +154,7 @@ def test_a_file_with_other_weights_is_refused(tmp_path, monkeypatch):
 
 
 def test_what_the_converter_has_no_operation_for_leaves_nothing_behind(tmp_path, monkeypatch):
-    monkeypatch.setattr(litert, "_steps_written_out", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(litert, "_unrolled", lambda _: contextlib.nullcontext())
     message = r"LiteRT cannot compute this acrnn \(no operation for TensorListGetItem\); export it with"
     with pytest.raises(ExportError, match=message) as error:
         export(tiny_acrnn(), tmp_path / "model", format="litert")
@@ -175,7 +175,7 @@ def test_what_the_interpreter_cannot_compute_leaves_nothing_behind(tmp_path, mon
     assert list(tmp_path.iterdir()) == []
 
 
-def test_other_backends_are_told_what_to_do(tmp_path, monkeypatch):
+def test_other_backends_get_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(ExportError, match=r"A LiteRT file is written by TensorFlow, but Keras runs on jax; "):
         serzoo.export(tiny_classifier(), tmp_path / "model", format="litert")

@@ -495,7 +495,7 @@ def test_an_export_lists_its_inputs(exported):
     assert metadata["signatures"]["serving_default"]["gender"] == "float32 (batch,), probability of male, 0..1"
     assert metadata["signatures"]["features"]["features"] == "float32 (batch, n_frames, 8, 3)"
     assert metadata["feature_spec"]["segment_frames"] == 250
-    assert "pad none" in metadata["caution"]
+    assert "do not pad" in metadata["caution"]
 
 
 def test_saved_classifier_loads_with_its_statistics(classifier, tmp_path):
