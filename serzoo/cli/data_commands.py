@@ -18,7 +18,7 @@ features = typer.Typer(no_args_is_help=True, help="Fill, measure or clear the ca
 
 @data.command("verify")
 def verify_corpus(corpus: CorpusName, root: CorpusRoot, as_json: Json = False, quiet: Quiet = False) -> None:
-    """Check that a corpus is complete and readable; exit code 1 if it is not."""
+    """Check that all recordings of a corpus are there and readable; exit code 1 if they are not."""
     from serzoo.data.verify import verify
 
     report = verify(corpus, root, progress=not quiet)
@@ -44,8 +44,10 @@ def synthesize_corpus(
 @data.command("words")
 def cut_words_out(
     root: Annotated[Path, typer.Argument(metavar="ROOT", help="Folder of LibriSpeech or one of its subsets.")],
-    alignments: Annotated[Path, typer.Argument(help="CSV file with the columns utterance, word, start and end.")],
-    target: Annotated[Path, typer.Argument(help="New or empty folder to write to.")],
+    alignments: Annotated[
+        Path, typer.Argument(metavar="ALIGNMENTS", help="CSV file with the columns utterance, word, start and end.")
+    ],
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="New or empty folder to write to.")],
     words: Annotated[int, typer.Option(help="Number of words; the most frequent ones are taken.")] = 1000,
     quiet: Quiet = False,
 ) -> None:
@@ -59,7 +61,7 @@ def cut_words_out(
 def extract_features(
     recipe_name: RecipeName, data_root: DataRoot = None, test_data_root: TestDataRoot = None, quiet: Quiet = False
 ) -> None:
-    """Compute a recipe's features for all recordings and store them in the cache."""
+    """Compute a recipe's features for all recordings and cache them, so that trainings start at once."""
     from serzoo.data.cache import FeatureCache
     from serzoo.experiments.setup import load_manifest, prepare_recipe
 

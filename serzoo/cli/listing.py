@@ -47,8 +47,9 @@ def describe_anything(
 ) -> None:
     """Show the details of a model, classical classifier, pretrained weights, corpus, protocol or recipe.
 
-    A model is shown with its arguments and their defaults, pretrained weights with their model card, and a recipe as
-    YAML with every value, those that it inherits or leaves at their defaults included.
+    A model is shown with its arguments and their defaults, pretrained
+    weights with their model card, and a recipe as YAML with every value,
+    those that it inherits or leaves at their defaults included.
     """
     from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS
     from serzoo.data.corpora.corpus import CORPORA

@@ -29,7 +29,8 @@ def export_model(
 ) -> None:
     """Export a model for use without serzoo: it takes a waveform and returns probabilities.
 
-    The export is loaded again and compared with the model before it is kept.
+    The export is loaded again and compared with the model before it is
+    kept.
     """
     from serzoo.exporters import export
 
@@ -66,7 +67,8 @@ def package_weights(
 ) -> None:
     """Package a model as pretrained weights: a weights file and a model card with scores, calibration and licence.
 
-    Scores and calibration are computed from the predictions of the cross-validation.
+    Scores and calibration are computed from the cross-validation's
+    predictions.
     """
     import_tensorflow_quietly()
     from serzoo.experiments.packaging import package
@@ -95,8 +97,9 @@ def benchmark_model(
 ) -> None:
     """Measure the operations, memory and time of a model, next to the limits of this machine.
 
-    A model's name stands for its first recipe. The measurement takes half a minute; acrnn, tbdm and vgg16 take minutes
-    and up to 7 GB of memory with the batches of their recipes, less with a smaller --batch.
+    A model's name stands for its first recipe. The measurement takes half a
+    minute; acrnn, tbdm and vgg16 take minutes and up to 7 GB of memory with
+    the batches of their recipes, less with a smaller --batch.
     """
     from serzoo.profiling import profile
 

@@ -31,10 +31,17 @@ WeightsRecipe = Annotated[
     typer.Option("--recipe", help="Recipe with the class names and features of .hdf5 or .npz weights."),
 ]
 CorpusName = Annotated[
-    str, typer.Argument(metavar="CORPUS", help="Name of a corpus (serzoo list), or 'folder' or 'csv' for your own.")
+    str,
+    typer.Argument(
+        metavar="CORPUS",
+        help="Name of a corpus (serzoo list); for your own recordings 'folder' (a subfolder per class) "
+        "or 'csv' (a table with path and label).",
+    ),
 ]
 CorpusRoot = Annotated[Path, typer.Argument(metavar="ROOT", help="Folder of the corpus, or the CSV file.")]
-DataRoot = Annotated[Path | None, typer.Option("--data", help="Folder of the recipe's corpus.")]
+DataRoot = Annotated[
+    Path | None, typer.Option("--data", help="Folder of the recipe's corpus; not needed for the synthetic one.")
+]
 TestDataRoot = Annotated[
     Path | None, typer.Option("--test-data", help="Folder of the second corpus, for cross-corpus recipes.")
 ]

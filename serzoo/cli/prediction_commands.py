@@ -53,7 +53,9 @@ def predict_files(
 ) -> None:
     """Classify the emotion in recordings.
 
-    A recording longer than twice the model's clips is classified in windows, which are printed as a timeline.
+    Prints the label and the confidence for each recording; the label is
+    'unknown' below the threshold. A recording longer than twice the model's
+    clips is classified in windows, which are printed as a timeline.
     """
     from serzoo.weights.store import default_pretrained
 
@@ -106,8 +108,11 @@ def evaluate_model(
 ) -> None:
     """Score a trained model on a corpus.
 
-    The scores say nothing about new recordings if the model was trained on these recordings or their speakers. The
-    model may predict classes that the corpus does not have; these predictions count as errors.
+    Prints UAR (the mean of the classes' recalls), WAR (accuracy) and the
+    recall of each class. The scores are too high for new recordings if the
+    model was trained on these recordings or their speakers. The model may
+    predict classes that the corpus does not have; these predictions count
+    as errors.
     """
     classifier = load_model(model, recipe)
     from serzoo.data import load_corpus

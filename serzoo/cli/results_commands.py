@@ -26,7 +26,8 @@ def compare_two_runs(
 ) -> None:
     """Test whether the scores of two runs differ.
 
-    Prints the second run's score minus the first's, with a confidence interval and a p-value over speakers.
+    Prints the second run's UAR and WAR minus the first's, with a confidence
+    interval and a p-value over speakers.
     """
     from serzoo.experiments.compare_runs import compare_runs
     from serzoo.experiments.stored_run import StoredRun
@@ -53,7 +54,8 @@ def keep_run(
 @app.command("report", rich_help_panel=PANEL)
 def report_results(
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Folder of runs and the ledger that names them: docs/results.")
+        Path,
+        typer.Argument(metavar="FOLDER", help="Folder of runs with a ledger.yaml that describes them: docs/results."),
     ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File for the page; with --check, the page to compare.")
@@ -64,8 +66,9 @@ def report_results(
 ) -> None:
     """Write the results page of a folder, every number computed from the predictions in it.
 
-    With --check, each number, run folder or line of the page that does not follow from the predictions is printed, and
-    the exit code is 1. Files that cannot be checked are named.
+    With --check, each number, run folder or line of the page that does not
+    follow from the predictions is printed, and the exit code is 1. Files
+    that cannot be checked are named.
     """
     from serzoo.files import write_whole
     from serzoo.results.check import not_checked, problems

@@ -49,7 +49,9 @@ def train_model(
 ) -> None:
     """Train a recipe's model on one fold, score it on the fold's test part and keep it.
 
-    A fold is a division of the corpus into a training and a test part; the recipe's protocol defines the folds.
+    A fold is a division of the corpus into a training and a test part; the
+    recipe's protocol defines the folds. Prints the scores and the path of
+    the model, for serzoo predict --model.
     """
     if everything and fold is not None:
         raise ConfigError(f"--all trains on all recordings, --fold {fold} leaves some out; choose one.")
@@ -92,7 +94,10 @@ def cross_validate_recipe(
     change: Changes = None,
     gender: Annotated[
         str | None,
-        typer.Option(help="Compare systems that use the speaker's gender: all, or names such as split:M,split:F."),
+        typer.Option(
+            help="Compare systems that use the speaker's gender (docs/gender.md): all, or names such as "
+            "split:M,split:F."
+        ),
     ] = None,
     weighting: Annotated[
         str, typer.Option(help="With --gender: average the posteriors or the logits of the models for each gender.")
@@ -106,7 +111,11 @@ def cross_validate_recipe(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Cross-validate a recipe: train and score the folds of its protocol. An interrupted run continues."""
+    """Cross-validate a recipe: train and score a model on each fold of its protocol.
+
+    The same command continues an interrupted run. Prints mean and deviation
+    of the scores over the folds.
+    """
     settings = _settings(data_root, test_data_root, run_folder, change, quiet)
     settings |= {"folds": read_folds(folds), "at_once": at_once}
     if gender is None:

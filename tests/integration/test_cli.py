@@ -345,7 +345,7 @@ def unknown_label(folder):
         (["predict", "-m", "nowhere.keras", "x.wav"], "nowhere.keras"),
         (["predict", "-m", "nowhere.keras", "x.wav", "-o", "x.txt"], "use .json or .csv"),
         (["convert", str(GOLDEN / "tim_net_d8.hdf5"), "x.keras", "--recipe", "timnet-casia"], "8 classes but 6 are"),
-        (["convert", str(GOLDEN / "tim_net_d8.hdf5"), "x.keras"], "has weights only; give the recipe of their training"),
+        (["convert", str(GOLDEN / "tim_net_d8.hdf5"), "x.keras"], "has weights only; give the recipe"),
         (["convert", str(GOLDEN / "tim_net_d8.hdf5"), "x.h5"], "name a .keras file"),
     ],
 )  # fmt: skip

@@ -10,9 +10,8 @@ import tensorflow as tf
 
 import serzoo.exporters
 from serzoo.classifier import Classifier
-from serzoo.data.verify import verify
 from serzoo.errors import ConfigError, ExportError, UnknownNameError
-from serzoo.exporters import export, saved_model
+from serzoo.exporters import compare, export, saved_model
 from serzoo.features.extract import extract
 from serzoo.features.spec import MFCCSpec
 from serzoo.models.timnet import TIMNet
@@ -69,7 +68,7 @@ def test_waveforms_of_any_length(classifier, signatures, batch_size, n_samples):
     waveforms = noise(batch_size, n_samples)
     probabilities, labels = ask(signatures["serving_default"], waveform=waveforms)
     _, expected = reference(classifier, waveforms)
-    np.testing.assert_allclose(probabilities, expected, rtol=0, atol=verify.WAVEFORM_TOLERANCE)
+    np.testing.assert_allclose(probabilities, expected, rtol=0, atol=compare.WAVEFORM_TOLERANCE)
     assert labels == [NAMES[index] for index in probabilities.argmax(axis=1)]
 
 
@@ -84,7 +83,7 @@ def test_batch_does_not_change_the_probabilities(signatures):
 def test_features(classifier, signatures):
     features, expected = reference(classifier, noise(2, LENGTH))
     probabilities, labels = ask(signatures["features"], features=features)
-    np.testing.assert_allclose(probabilities, expected, rtol=0, atol=verify.FEATURES_TOLERANCE)
+    np.testing.assert_allclose(probabilities, expected, rtol=0, atol=compare.FEATURES_TOLERANCE)
     assert labels == [NAMES[index] for index in expected.argmax(axis=1)]
 
 
@@ -130,7 +129,7 @@ def test_runs_with_tensorflow_alone(exported, classifier, tmp_path):
         [float(value) for value in probabilities],
         list(expected.probabilities.values()),
         rtol=0,
-        atol=verify.WAVEFORM_TOLERANCE,
+        atol=compare.WAVEFORM_TOLERANCE,
     )
 
 
@@ -141,12 +140,12 @@ def test_other_kinds_of_model(tmp_path, changes):
     serve = tf.saved_model.load(str(export(classifier, tmp_path / "model"))).signatures["serving_default"]
     probabilities, _ = ask(serve, waveform=noise(2, 7000))
     np.testing.assert_allclose(
-        probabilities, reference(classifier, noise(2, 7000))[1], rtol=0, atol=verify.WAVEFORM_TOLERANCE
+        probabilities, reference(classifier, noise(2, 7000))[1], rtol=0, atol=compare.WAVEFORM_TOLERANCE
     )
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=0, atol=1e-6)
 
 
-def test_the_package_is_the_function(instant, classifier, tmp_path):
+def test_export_is_a_function(instant, classifier, tmp_path):
     assert serzoo.export(classifier.model, tmp_path / "model") == tmp_path / "model"
     assert serzoo.exporters.export is export
 
@@ -174,7 +173,7 @@ def test_export_that_is_off_is_refused(classifier, tmp_path, monkeypatch, scale,
 
 def test_nan_is_a_difference():
     with pytest.raises(ExportError, match="differ from the model's by nan"):
-        verify._compare("features", np.full((1, 3), np.nan), np.full((1, 3), 0.3), 1.0)
+        compare._compare("features", np.full((1, 3), np.nan), np.full((1, 3), 0.3), 1.0)
 
 
 def test_folder_in_use_is_refused(classifier, tmp_path):

@@ -12,9 +12,8 @@ import pytest
 
 import serzoo
 from serzoo.classifier import Classifier
-from serzoo.data.verify import verify
 from serzoo.errors import ExportError
-from serzoo.exporters import export, litert
+from serzoo.exporters import compare, export, litert
 from serzoo.features.extract import extract
 from serzoo.features.spec import LogMelSpec, MFCCSpec
 from serzoo.models.acrnn import ACRNN
@@ -68,9 +67,9 @@ def test_waveforms_of_any_length(classifier, runners, n_samples):
     answers = runners["serving_default"](waveforms, gender=genders)
     features = np.stack([extract(waveform, SMALL) for waveform in waveforms])
     expected = classifier.network.predict_on_batch({"features": features, "gender": genders[:, None]})
-    np.testing.assert_allclose(answers, expected, rtol=0, atol=verify.WAVEFORM_TOLERANCE)
+    np.testing.assert_allclose(answers, expected, rtol=0, atol=compare.WAVEFORM_TOLERANCE)
     asked = runners["features"](features, gender=genders)
-    np.testing.assert_allclose(asked, expected, rtol=0, atol=verify.FEATURES_TOLERANCE)
+    np.testing.assert_allclose(asked, expected, rtol=0, atol=compare.FEATURES_TOLERANCE)
 
 
 @pytest.mark.parametrize("gender", [-0.01, 1.01, np.nan])
@@ -126,7 +125,7 @@ def test_any_length_logits_and_an_odd_transform(tmp_path):
         features = extract(noise(1, n_samples)[0], spec)[None]
         expected = subject.network.predict_on_batch(features)
         answers = ask(noise(1, n_samples))
-        np.testing.assert_allclose(answers, expected, rtol=0, atol=verify.WAVEFORM_TOLERANCE)
+        np.testing.assert_allclose(answers, expected, rtol=0, atol=compare.WAVEFORM_TOLERANCE)
         assert answers.sum() == pytest.approx(1, abs=1e-6)
 
 
