@@ -200,7 +200,7 @@ def load(
 def _load_pretrained(source: str | Path) -> Classifier:
     """Build the network of a card, read its weights and compare its probabilities with the card's."""
     from serzoo.classifier import Classifier
-    from serzoo.weights.arrays import at_most, read_weights
+    from serzoo.weights.arrays import check_size, read_weights
     from serzoo.weights.cards import EmotionCard, expect
     from serzoo.weights.store import check_output, pretrained_file
 
@@ -208,8 +208,11 @@ def _load_pretrained(source: str | Path) -> Classifier:
     card = expect(card, EmotionCard)
     try:
         spec = spec_from_dict(card.feature_spec)
-        with at_most(card.bytes):
-            model = build(card.model.name, class_names=card.class_names, feature_spec=spec, **card.model.arguments)
+        build_network = partial(
+            build, card.model.name, class_names=card.class_names, feature_spec=spec, **card.model.arguments
+        )
+        check_size(build_network, card.bytes)
+        model = build_network()
     except (SerzooError, TypeError, ValueError, OverflowError) as error:
         reason = _first_line(error)
         raise WeightsError(

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
 from serzoo.checks import COUNT, FLAG, NOT_NEGATIVE, POSITIVE, Allowed, ListOf, Number, OneOf, check
 from serzoo.errors import MissingExtraError, unknown_name
@@ -144,8 +145,7 @@ def class_probabilities(name: str, arguments: Mapping[str, Any], estimator: Any,
     margins = np.asarray(estimator.decision_function(vectors), np.float64)
     if margins.ndim == 1:  # of two classes scikit-learn gives the second one's margin alone
         margins = np.stack([np.zeros_like(margins), margins], axis=1)
-    powers = np.exp(margins - margins.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    return softmax(margins, axis=1)
 
 
 def trusted_types(name: str, arguments: Mapping[str, Any]) -> list[str]:

@@ -245,20 +245,10 @@ def _tfio_decoder(paths: Sequence[Path], spec: FeatureSpec) -> Any:
         waveform = tf.cond(
             rate == spec.sample_rate, lambda: waveform, lambda: tfio.audio.resample(waveform, rate, spec.sample_rate)
         )
-        return _fit_length_graph(waveform, n_samples)
+        fitted = tf.numpy_function(partial(fit_length, n_samples=n_samples), [waveform], tf.float32, stateful=False)
+        return tf.ensure_shape(fitted, [n_samples])
 
     return decode
-
-
-def _fit_length_graph(waveform: Any, n_samples: int) -> Any:
-    """Do what :func:`serzoo.features.reference.fit_length` does, on a tensor."""
-    missing = n_samples - tf.shape(waveform)[0]
-    start = tf.maximum(-missing, 0) // 2
-    waveform = waveform[start : start + n_samples]
-    left = tf.maximum(missing, 0) // 2
-    waveform = tf.pad(waveform, [[left, tf.maximum(missing, 0) - left]])
-    waveform.set_shape([n_samples])
-    return waveform
 
 
 def _batch_features(spec: FeatureSpec) -> Any:

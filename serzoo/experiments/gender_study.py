@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import softmax
 
 from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS
 from serzoo.classical.gender_classifier import GENDERS, decided
@@ -28,7 +29,6 @@ from serzoo.metrics import Scores, summarise
 from serzoo.models import MODELS
 from serzoo.recipes import Recipe
 from serzoo.settings import BINARY, GENDER_SOURCES, GOLDEN, PROBABILITIES, GenderConfig
-from serzoo.training.evaluate import softmax
 from serzoo.training.train_classical import check_classical
 from serzoo.training.train_gender import gender_inputs
 from serzoo.zoo import builder_arguments
@@ -321,7 +321,7 @@ def _weighted(women: pd.DataFrame, men: pd.DataFrame, male: np.ndarray, weightin
         probabilities = [np.log(np.maximum(values, _SMALLEST)) for values in probabilities]
     mixed = (1 - male[:, None]) * probabilities[0] + male[:, None] * probabilities[1]
     if weighting == LOGITS:
-        mixed = softmax(mixed)
+        mixed = softmax(mixed, axis=1)
     predicted = [columns[index].removeprefix("p_") for index in mixed.argmax(axis=1)]
     names = women[["clip", "speaker", "label"]]
     return names.assign(prediction=predicted, male=male.round(6), **dict(zip(columns, mixed.round(6).T, strict=True)))

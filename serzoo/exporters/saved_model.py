@@ -13,7 +13,7 @@ from serzoo.errors import ExportError
 from serzoo.exporters import graph
 from serzoo.exporters.compare import check_probabilities
 from serzoo.features.frontend import front_end
-from serzoo.layers.segment_pooling import answer_by_segments
+from serzoo.layers.segment_pooling import predict_by_segments
 
 if TYPE_CHECKING:
     from serzoo.classifier import Classifier
@@ -70,7 +70,7 @@ def _module(classifier: Classifier) -> tf.Module:
             probabilities = forward(network_inputs(features, genders))
         else:
             rows = None if genders is None else genders[:, None]
-            probabilities = answer_by_segments(forward, features, spec.segment_frames, rows)
+            probabilities = predict_by_segments(forward, features, spec.segment_frames, rows)
         probabilities = classifier.calibrated(probabilities)
         return {"probabilities": probabilities, "label": tf.gather(class_names, tf.argmax(probabilities, axis=-1))}
 

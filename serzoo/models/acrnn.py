@@ -7,13 +7,13 @@ from typing import Any
 
 import keras
 
-from serzoo.checks import check_choice, check_count, check_flag, check_fraction
+from serzoo.checks import check_choice, check_count, check_flag
 from serzoo.errors import ConfigError
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.attention import AttentionPooling, DotProductAttention, SelfAttention
 from serzoo.layers.gender import GenderEmbedding
 from serzoo.layers.normalization import FrameNormalization
-from serzoo.models.base import EMBEDDING, FEATURES, GENDER, SERModel
+from serzoo.models.base import EMBEDDING, FEATURES, GENDER, SERModel, check_common
 
 KERNEL_SIZE = (5, 3)
 """Frames and mel bands under every convolution."""
@@ -116,26 +116,7 @@ class ACRNN(SERModel):
         feature_spec: FeatureSpec | Mapping[str, object] | None = None,
         name: str = "acrnn",
     ) -> None:
-        settings: dict[str, Any] = {
-            "n_features": n_features,
-            "n_channels": n_channels,
-            "n_frames": n_frames,
-            "n_convs": n_convs,
-            "filters": filters,
-            "pool_freq": pool_freq,
-            "projection": projection,
-            "lstm_units": lstm_units,
-            "attention": attention,
-            "attention_impl": attention_impl,
-            "attention_width": attention_width,
-            "gender": gender,
-            "dense_units": dense_units,
-            "batch_norm": batch_norm,
-            "dropout": dropout,
-            "normalization": normalization,
-            "classifier_activation": classifier_activation,
-        }
-        _check_settings({**settings, "n_classes": n_classes})
+        _check_arguments(self.arguments)
 
         inputs = features = keras.Input((n_frames, n_features, n_channels), name=FEATURES)
         if normalization is not None:
@@ -156,12 +137,7 @@ class ACRNN(SERModel):
         embedding = keras.layers.Dropout(dropout, name="dense_dropout")(embedding)
         outputs = keras.layers.Dense(n_classes, activation=classifier_activation, name="classifier")(embedding)
         super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
-        self.settings = {**settings, "filters": list(filters)}
         self.feature_layers = tuple(f"conv_{number}_activation" for number in range(1, n_convs + 1))
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the model."""
-        return {**super().get_config(), **self.settings}
 
 
 def _convolve(features: Any, n_convs: int, filters: Sequence[int], pool_freq: int, dropout: float) -> Any:
@@ -217,24 +193,22 @@ def _embed_gender(male: Any) -> Any:
     return keras.layers.Flatten(name="gender_vector")(keras.layers.Dense(GENDER_UNITS, name="gender_dense")(embedded))
 
 
-def _check_settings(settings: Mapping[str, Any]) -> None:
+def _check_arguments(arguments: Mapping[str, Any]) -> None:
     """Raise ConfigError unless the arguments, by their names, are of the right types and in range."""
-    check_count("n_classes", settings["n_classes"], minimum=2)
+    check_common(arguments, min_frames=TIME_POOL)
     for name in ("n_channels", "n_convs", "pool_freq", "projection", "lstm_units", "dense_units"):
-        check_count(name, settings[name])
-    check_count("n_features", settings["n_features"], minimum=settings["pool_freq"])
-    if settings["n_frames"] is not None:
-        check_count("n_frames", settings["n_frames"], minimum=TIME_POOL)
-    if settings["attention_width"] is not None:
-        check_count("attention_width", settings["attention_width"])
-    if not isinstance(settings["filters"], (list, tuple)) or len(settings["filters"]) != 2:
-        raise ConfigError(f"filters is {settings['filters']!r}; give those of the first convolution and of the others.")
-    for filters in settings["filters"]:
+        check_count(name, arguments[name])
+    check_count("n_features", arguments["n_features"], minimum=arguments["pool_freq"])
+    if arguments["attention_width"] is not None:
+        check_count("attention_width", arguments["attention_width"])
+    if not isinstance(arguments["filters"], list) or len(arguments["filters"]) != 2:
+        raise ConfigError(
+            f"filters is {arguments['filters']!r}; give those of the first convolution and of the others."
+        )
+    for filters in arguments["filters"]:
         check_count("filters", filters)
-    check_flag("gender", settings["gender"])
-    check_fraction("dropout", settings["dropout"])
-    check_choice("attention", settings["attention"], ATTENTIONS)
-    check_choice("attention_impl", settings["attention_impl"], IMPLEMENTATIONS)
-    check_choice("batch_norm", settings["batch_norm"], BATCH_NORMS)
-    check_choice("normalization", settings["normalization"], NORMALIZATIONS)
-    check_choice("classifier_activation", settings["classifier_activation"], ("softmax", None))
+    check_flag("gender", arguments["gender"])
+    check_choice("attention", arguments["attention"], ATTENTIONS)
+    check_choice("attention_impl", arguments["attention_impl"], IMPLEMENTATIONS)
+    check_choice("batch_norm", arguments["batch_norm"], BATCH_NORMS)
+    check_choice("normalization", arguments["normalization"], NORMALIZATIONS)

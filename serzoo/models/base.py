@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from numbers import Integral
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Self
 
 import keras
 
@@ -23,10 +25,10 @@ FEATURES, GENDER = "features", "gender"
 
 
 class SERModel(keras.Model):
-    """A functional Keras graph that knows its class names and its features.
+    """A functional Keras graph with class names and a feature spec.
 
-    A subclass builds ``inputs`` and ``outputs`` in ``__init__``, names the layer before its head
-    :data:`EMBEDDING`, and adds its own arguments in :meth:`get_config`.
+    A subclass takes keyword arguments, ``n_classes`` among them, builds ``inputs`` and ``outputs`` from them in
+    ``__init__`` and names the layer before its head :data:`EMBEDDING`.
 
     Args:
         inputs: the symbolic features, (batch, time, ...); or, for a model with gender, a dictionary of
@@ -45,6 +47,20 @@ class SERModel(keras.Model):
 
     feature_layers: tuple[str, ...] = ()
     """Names of the layers whose maps, (batch, ..., channels), can be compared between networks, in their order."""
+
+    arguments: Mapping[str, Any]
+    """The constructor's arguments by name, defaults included; read-only, tuples as lists."""
+
+    def __new__(cls, *args: Any, **arguments: Any) -> Self:
+        """Record the constructor's arguments, so that no subclass has to list them again for its config."""
+        model = super().__new__(cls, *args, **arguments)
+        # Partial, because Keras also calls this without arguments, when it turns the class into a functional one.
+        bound = inspect.signature(cls.__init__).bind_partial(model, *args, **arguments)
+        bound.apply_defaults()
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in bound.arguments.items()}
+        del values["self"]
+        model.arguments = MappingProxyType(values)  # a plain dictionary would be tracked by Keras as state
+        return model
 
     def __init__(
         self,
@@ -106,7 +122,7 @@ class SERModel(keras.Model):
     @property
     def classifier_activation(self) -> str | None:
         """``"softmax"`` if the outputs are probabilities, None if they are logits."""
-        return self.get_config()["classifier_activation"]
+        return self.arguments["classifier_activation"]
 
     def embedding_model(self) -> keras.Model:
         """Return a model that shares the weights and gives the fused representation, (batch, width)."""
@@ -135,13 +151,14 @@ class SERModel(keras.Model):
         return copy
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments common to all models; subclasses add theirs."""
-        return {
+        """Return the arguments that rebuild the model."""
+        config = {
             "name": self.name,
             "n_classes": self.n_classes,
             "class_names": None if self.class_names is None else list(self.class_names),
             "feature_spec": None if self.feature_spec is None else self.feature_spec.to_dict(),
         }
+        return config | {name: value for name, value in self.arguments.items() if name not in config}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: object = None) -> SERModel:
@@ -207,27 +224,36 @@ def check_frames(n_frames: object, n_frames_padded: int) -> None:
         raise ConfigError(f"n_frames is {n_frames}; it must be at most n_frames_padded, {n_frames_padded}.")
 
 
-def dilated_blocks(settings: Mapping[str, Any]) -> tuple[str, ...]:
+def dilated_blocks(arguments: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names of a network's dilated blocks, all of the forward direction before the backward one's."""
-    directions = ("forward", "backward") if settings["backward"] else ("forward",)
+    directions = ("forward", "backward") if arguments["backward"] else ("forward",)
     return tuple(
-        f"{direction}_block_{number + 1}" for direction in directions for number in range(settings["n_blocks"])
+        f"{direction}_block_{number + 1}" for direction in directions for number in range(arguments["n_blocks"])
     )
 
 
-def check_dilated_network(settings: Mapping[str, Any]) -> None:
-    """Check the arguments that the networks of dilated blocks have in common, by their names.
+def check_dilated_network(arguments: Mapping[str, Any]) -> None:
+    """Check the arguments of the networks of dilated blocks.
 
     Raises:
         ConfigError: one is of the wrong type or out of range.
     """
-    check_count("n_classes", settings["n_classes"], minimum=2)
-    if settings["n_frames"] is not None:
-        check_count("n_frames", settings["n_frames"])
+    check_common(arguments)
     for name in ("n_features", "n_blocks", "filters", "kernel_size"):
-        check_count(name, settings[name])
+        check_count(name, arguments[name])
     for name in ("backward", "multi_scale", "dynamic_fusion"):
-        check_flag(name, settings[name])
-    check_fraction("dropout", settings["dropout"])
-    check_choice("activation", settings["activation"], ("relu", "gelu"))
-    check_choice("classifier_activation", settings["classifier_activation"], ("softmax", None))
+        check_flag(name, arguments[name])
+    check_choice("activation", arguments["activation"], ("relu", "gelu"))
+
+
+def check_common(arguments: Mapping[str, Any], min_frames: int = 1) -> None:
+    """Check the arguments that every model has: the classes, the number of frames, the dropout and the activation.
+
+    Raises:
+        ConfigError: one is of the wrong type or out of range.
+    """
+    check_count("n_classes", arguments["n_classes"], minimum=2)
+    if arguments["n_frames"] is not None:
+        check_count("n_frames", arguments["n_frames"], minimum=min_frames)
+    check_fraction("dropout", arguments["dropout"])
+    check_choice("classifier_activation", arguments["classifier_activation"], ("softmax", None))

@@ -7,13 +7,13 @@ from typing import Any
 
 import keras
 
-from serzoo.checks import check_amount, check_choice, check_count, check_fraction
+from serzoo.checks import check_amount, check_count
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.augmentation import SpectrogramAugment
 from serzoo.layers.loudness import ClipDynamicRange
 from serzoo.layers.members import LogitsAverage
 from serzoo.layers.pooling import AttentiveStatistics
-from serzoo.models.base import EMBEDDING, SERModel
+from serzoo.models.base import EMBEDDING, SERModel, check_common
 
 _STEM = ((5, (2, 2)), (3, (2, 2)), (3, (1, 2)))
 """Kernel and strides, in time and over the bands, of the stem's convolutions."""
@@ -93,33 +93,15 @@ class DenseTCN(SERModel):
         feature_spec: FeatureSpec | Mapping[str, object] | None = None,
         name: str = "dense_tcn",
     ) -> None:
-        settings: dict[str, Any] = {
-            "n_features": n_features,
-            "n_channels": n_channels,
-            "n_frames": n_frames,
-            "n_blocks": n_blocks,
-            "filters": filters,
-            "stem_filters": stem_filters,
-            "kernel_size": kernel_size,
-            "heads": heads,
-            "dropout": dropout,
-            "augment": augment,
-            "members": members,
-            "classifier_activation": classifier_activation,
-        }
-        check_count("n_classes", n_classes, minimum=2)
-        if n_frames is not None:
-            check_count("n_frames", n_frames, minimum=self.min_frames)
+        check_common(self.arguments, self.min_frames)
         for argument in _COUNTS:
-            check_count(argument, settings[argument])
-        check_fraction("dropout", dropout)
+            check_count(argument, self.arguments[argument])
         check_amount("augment", augment)
-        check_choice("classifier_activation", classifier_activation, ("softmax", None))
 
         inputs = keras.Input((n_frames, n_features, n_channels), name="features")
         bands = ClipDynamicRange(_RANGE, name="floor")(inputs[..., 0])
         prefixes = [""] if members == 1 else [f"member_{number}_" for number in range(1, members + 1)]
-        pooled = [_pooled(bands, settings, prefix) for prefix in prefixes]
+        pooled = [_pooled(bands, self.arguments, prefix) for prefix in prefixes]
         embedding = pooled[0] if members == 1 else keras.layers.Concatenate(name=EMBEDDING)(pooled)
         dropped = keras.layers.Dropout(min(2 * dropout, 0.9))(embedding)
         if members == 1:
@@ -129,31 +111,26 @@ class DenseTCN(SERModel):
             logits = [keras.layers.Dense(n_classes, name=f"{prefix}classifier")(share) for prefix, share in shares]
             outputs = LogitsAverage(classifier_activation, name="classifier")(logits)
         super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
-        self.settings = settings
         numbers = range(1, n_blocks + 1)
         self.feature_layers = tuple(f"{prefix}block_{number}" for prefix in prefixes for number in numbers)
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the model."""
-        return {**super().get_config(), **self.settings}
 
-
-def _pooled(bands: Any, settings: Mapping[str, Any], prefix: str) -> Any:
+def _pooled(bands: Any, arguments: Mapping[str, Any], prefix: str) -> Any:
     """Return what a member makes of clips, (batch, width), for bands of (batch, frames, bands).
 
     Args:
         bands: symbolic.
-        settings: the model's arguments.
+        arguments: the model's arguments.
         prefix: of the names of the member's layers.
     """
-    filters, dropout = settings["filters"], settings["dropout"]
-    if settings["augment"]:
-        bands = SpectrogramAugment(strength=float(settings["augment"]), name=f"{prefix}augment")(bands)
-    hidden = _stem(bands, settings["stem_filters"], dropout / 2, prefix)
+    filters, dropout = arguments["filters"], arguments["dropout"]
+    if arguments["augment"]:
+        bands = SpectrogramAugment(strength=float(arguments["augment"]), name=f"{prefix}augment")(bands)
+    hidden = _stem(bands, arguments["stem_filters"], dropout / 2, prefix)
     entry = keras.layers.Conv1D(filters, 1, use_bias=False, name=f"{prefix}entry_conv")
     hidden = _unit(entry(hidden), f"{prefix}entry")
-    states = _blocks(hidden, settings["n_blocks"], filters, settings["kernel_size"], dropout, prefix)
-    return AttentiveStatistics(heads=settings["heads"], name=prefix + EMBEDDING)(states)
+    states = _blocks(hidden, arguments["n_blocks"], filters, arguments["kernel_size"], dropout, prefix)
+    return AttentiveStatistics(heads=arguments["heads"], name=prefix + EMBEDDING)(states)
 
 
 def _stem(bands: Any, filters: int, dropout: float, prefix: str) -> Any:

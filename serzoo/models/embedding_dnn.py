@@ -7,10 +7,10 @@ from typing import Any
 
 import keras
 
-from serzoo.checks import check_choice, check_count, check_fraction
+from serzoo.checks import check_choice, check_count
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.normalization import FrameNormalization
-from serzoo.models.base import EMBEDDING, SERModel, with_gender_columns
+from serzoo.models.base import EMBEDDING, SERModel, check_common, with_gender_columns
 
 HALVINGS = 3
 """Hidden layers, each half as wide as what it takes."""
@@ -67,13 +67,9 @@ class EmbeddingDNN(SERModel):
         feature_spec: FeatureSpec | Mapping[str, object] | None = None,
         name: str = "embedding_dnn",
     ) -> None:
-        check_count("n_classes", n_classes, minimum=2)
+        check_common(self.arguments)
         check_count("n_features", n_features)
-        if n_frames is not None:
-            check_count("n_frames", n_frames)
-        check_fraction("dropout", dropout)
         check_choice("normalization", normalization, ("real-frames", None))
-        check_choice("classifier_activation", classifier_activation, ("softmax", None))
 
         features = frames = keras.Input((n_frames, n_features), name="features")
         if normalization is not None:
@@ -85,18 +81,6 @@ class EmbeddingDNN(SERModel):
             hidden = _hidden_layer(hidden, number, width, dropout)
         outputs = keras.layers.Dense(n_classes, activation=classifier_activation, name="classifier")(hidden)
         super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
-        self.settings = {
-            "n_features": n_features,
-            "n_frames": n_frames,
-            "dropout": dropout,
-            "normalization": normalization,
-            "gender_columns": gender_columns,
-            "classifier_activation": classifier_activation,
-        }
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the model."""
-        return {**super().get_config(), **self.settings}
 
 
 def _hidden_layer(values: Any, number: int, width: int, dropout: float) -> Any:

@@ -80,19 +80,7 @@ class QVGG16(SERModel):
         feature_spec: FeatureSpec | Mapping[str, object] | None = None,
         name: str = "qvgg16",
     ) -> None:
-        settings: dict[str, Any] = {
-            "n_features": n_features,
-            "n_channels": n_channels,
-            "n_frames": n_frames,
-            "n_frames_padded": n_frames_padded,
-            "embedding": embedding,
-            "train_embedding": train_embedding,
-            "width": width,
-            "dropout": dropout,
-            "normalization": normalization,
-            "classifier_activation": classifier_activation,
-        }
-        _check_settings({**settings, "n_classes": n_classes})
+        _check_arguments(self.arguments)
 
         he = QuaternionInitializer("he")
         inputs = keras.Input((n_frames, n_features, n_channels), name=FEATURES)
@@ -106,27 +94,22 @@ class QVGG16(SERModel):
         hidden = connect(flat, width, dropout, partial(QuaternionDense, kernel_initializer=he))
         outputs = keras.layers.Dense(n_classes, activation=classifier_activation, name="classifier")(hidden)
         super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
-        self.settings = settings
         self.feature_layers = CONVOLUTIONS
         self.max_frames = n_frames_padded
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the model."""
-        return {**super().get_config(), **self.settings}
 
-
-def _check_settings(settings: Mapping[str, Any]) -> None:
+def _check_arguments(arguments: Mapping[str, Any]) -> None:
     """Raise ConfigError unless the arguments, by their names, are of the right types and in range."""
-    check_choice("embedding", settings["embedding"], (RH_EMO, None))
-    check_flag("train_embedding", settings["train_embedding"])
-    if settings["embedding"] is None:
-        check_vgg(settings)
-        if settings["n_channels"] % 4:
+    check_choice("embedding", arguments["embedding"], (RH_EMO, None))
+    check_flag("train_embedding", arguments["train_embedding"])
+    if arguments["embedding"] is None:
+        check_vgg(arguments)
+        if arguments["n_channels"] % 4:
             raise ConfigError(
-                f"n_channels is {settings['n_channels']}; without an embedding it must be a multiple of 4, "
+                f"n_channels is {arguments['n_channels']}; without an embedding it must be a multiple of 4, "
                 "the parts of quaternions."
             )
     else:
-        check_vgg(settings, pooled_frames=POOLED * POOLED_FRAMES, pooled_bins=POOLED * POOLED_BINS)
-        if settings["n_channels"] != 1:
-            raise ConfigError(f"n_channels is {settings['n_channels']}; the embedding takes 1, or set it to None.")
+        check_vgg(arguments, pooled_frames=POOLED * POOLED_FRAMES, pooled_bins=POOLED * POOLED_BINS)
+        if arguments["n_channels"] != 1:
+            raise ConfigError(f"n_channels is {arguments['n_channels']}; the embedding takes 1, or set it to None.")

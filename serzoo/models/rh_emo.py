@@ -9,13 +9,13 @@ from typing import Any
 import keras
 from keras import ops
 
-from serzoo.checks import check_choice, check_count, check_fraction, check_multiple
+from serzoo.checks import check_choice, check_count, check_multiple
 from serzoo.features.spec import FeatureSpec
 from serzoo.labels import DIMENSIONS, EMOTION
 from serzoo.layers.normalization import MaximumNormalization
 from serzoo.layers.padding import PadFrames
 from serzoo.layers.quaternion import QuaternionBatchNormalization, QuaternionConv2DTranspose
-from serzoo.models.base import EMBEDDING, FEATURES, SERModel, check_frames
+from serzoo.models.base import EMBEDDING, FEATURES, SERModel, check_common, check_frames
 
 ENCODER = "encoder"
 """Name of the layer that makes the embedding."""
@@ -80,17 +80,7 @@ class RHEmo(SERModel):
         feature_spec: FeatureSpec | Mapping[str, object] | None = None,
         name: str = "rh_emo",
     ) -> None:
-        settings: dict[str, Any] = {
-            "n_features": n_features,
-            "n_channels": n_channels,
-            "n_frames": n_frames,
-            "n_frames_padded": n_frames_padded,
-            "head_width": head_width,
-            "dropout": dropout,
-            "normalization": normalization,
-            "classifier_activation": classifier_activation,
-        }
-        _check_settings({**settings, "n_classes": n_classes})
+        _check_arguments(self.arguments)
 
         inputs = spectrogram = keras.Input((n_frames, n_features, n_channels), name=FEATURES)
         if normalization is not None:
@@ -100,7 +90,6 @@ class RHEmo(SERModel):
         hidden = _hidden_layers(embedding[..., 0], head_width, dropout, names=("dense", EMBEDDING))
         outputs = _dense(n_classes, activation=classifier_activation, name="classifier")(hidden)
         super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
-        self.settings = settings
         self.max_frames = n_frames_padded
 
     def training_network(self) -> keras.Model:
@@ -119,14 +108,10 @@ class RHEmo(SERModel):
         for channel, dimension in enumerate(DIMENSIONS, 1):
             names = (f"{dimension}_dense_1", f"{dimension}_dense_2")
             hidden = _hidden_layers(
-                embedding[..., channel], self.settings["head_width"], self.settings["dropout"], names
+                embedding[..., channel], self.arguments["head_width"], self.arguments["dropout"], names
             )
             outputs[dimension] = _dense(1, activation="sigmoid", name=dimension)(hidden)
         return keras.Model(self.input, outputs, name=f"{self.name}_training")
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the model."""
-        return {**super().get_config(), **self.settings}
 
 
 @keras.saving.register_keras_serializable("serzoo")
@@ -251,14 +236,12 @@ def _hidden_layers(channel: Any, width: int, dropout: float, names: tuple[str, s
     return hidden
 
 
-def _check_settings(settings: Mapping[str, Any]) -> None:
+def _check_arguments(arguments: Mapping[str, Any]) -> None:
     """Raise ConfigError unless the arguments, by their names, are of the right types and in range."""
-    check_count("n_classes", settings["n_classes"], minimum=2)
-    check_multiple("n_features", settings["n_features"], POOLED_BINS)
-    check_choice("n_channels", settings["n_channels"], (1,))
-    check_multiple("n_frames_padded", settings["n_frames_padded"], POOLED_FRAMES)
-    check_frames(settings["n_frames"], settings["n_frames_padded"])
-    check_count("head_width", settings["head_width"])
-    check_fraction("dropout", settings["dropout"])
-    check_choice("normalization", settings["normalization"], ("maximum", None))
-    check_choice("classifier_activation", settings["classifier_activation"], ("softmax", None))
+    check_common(arguments)
+    check_multiple("n_features", arguments["n_features"], POOLED_BINS)
+    check_choice("n_channels", arguments["n_channels"], (1,))
+    check_multiple("n_frames_padded", arguments["n_frames_padded"], POOLED_FRAMES)
+    check_frames(arguments["n_frames"], arguments["n_frames_padded"])
+    check_count("head_width", arguments["head_width"])
+    check_choice("normalization", arguments["normalization"], ("maximum", None))

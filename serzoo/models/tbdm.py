@@ -86,22 +86,7 @@ class TBDMNet(SERModel):
         feature_spec: FeatureSpec | Mapping[str, object] | None = None,
         name: str = "tbdm",
     ) -> None:
-        settings: dict[str, Any] = {
-            "n_features": n_features,
-            "n_frames": n_frames,
-            "n_blocks": n_blocks,
-            "filters": filters,
-            "kernel_size": kernel_size,
-            "dropout": dropout,
-            "dropout_axis": dropout_axis,
-            "activation": activation,
-            "backward": backward,
-            "multi_scale": multi_scale,
-            "dynamic_fusion": dynamic_fusion,
-            "gender_columns": gender_columns,
-            "classifier_activation": classifier_activation,
-        }
-        check_dilated_network({**settings, "n_classes": n_classes})
+        check_dilated_network(self.arguments)
         check_choice("dropout_axis", dropout_axis, DROPOUT_AXES)
 
         make_block = partial(
@@ -128,12 +113,7 @@ class TBDMNet(SERModel):
             n_classes, activation=classifier_activation, kernel_initializer=PYTORCH_UNIFORM, name="classifier"
         )(embedding)
         super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
-        self.settings = settings
-        self.feature_layers = dilated_blocks(settings)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the model."""
-        return {**super().get_config(), **self.settings}
+        self.feature_layers = dilated_blocks(self.arguments)
 
 
 def _dense_stack(

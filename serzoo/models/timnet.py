@@ -78,22 +78,7 @@ class TIMNet(SERModel):
         feature_spec: FeatureSpec | Mapping[str, object] | None = None,
         name: str = "timnet",
     ) -> None:
-        settings: dict[str, Any] = {
-            "n_features": n_features,
-            "n_frames": n_frames,
-            "n_blocks": n_blocks,
-            "filters": filters,
-            "kernel_size": kernel_size,
-            "dropout": dropout,
-            "activation": activation,
-            "backward": backward,
-            "multi_scale": multi_scale,
-            "dynamic_fusion": dynamic_fusion,
-            "block": block,
-            "gender_columns": gender_columns,
-            "classifier_activation": classifier_activation,
-        }
-        check_dilated_network({**settings, "n_classes": n_classes})
+        check_dilated_network(self.arguments)
         check_choice("block", block, tuple(BLOCKS))
 
         make_block = partial(BLOCKS[block], kernel_size=kernel_size, activation=activation, dropout=dropout)
@@ -108,18 +93,13 @@ class TIMNet(SERModel):
         embedding = fuse_scales(scales, initializer=learned, name=EMBEDDING)
         outputs = keras.layers.Dense(n_classes, activation=classifier_activation, name="classifier")(embedding)
         super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
-        self.settings = settings
-        self.feature_layers = dilated_blocks(settings)
+        self.feature_layers = dilated_blocks(self.arguments)
 
     def make_train_function(self, force: bool = False) -> Any:
         """Make what trains on a batch, of blocks that know whether XLA compiles it."""
         for layer in blocks_among(self.layers):
             layer.compiled = bool(self.jit_compile)
         return super().make_train_function(force)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the model."""
-        return {**super().get_config(), **self.settings}
 
 
 def _stack(

@@ -8,12 +8,12 @@ from typing import Any
 
 import keras
 
-from serzoo.checks import check_choice, check_count, check_fraction, check_multiple
+from serzoo.checks import check_choice, check_count, check_multiple
 from serzoo.errors import ConfigError
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.normalization import GlobalNormalization, MaximumNormalization, Normalization
 from serzoo.layers.padding import PadFrames
-from serzoo.models.base import EMBEDDING, FEATURES, SERModel, check_frames
+from serzoo.models.base import EMBEDDING, FEATURES, SERModel, check_common, check_frames
 
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 """Channels and number of each block's convolutions, before its pooling: configuration D."""
@@ -84,17 +84,7 @@ class VGG16(SERModel):
         feature_spec: FeatureSpec | Mapping[str, object] | None = None,
         name: str = "vgg16",
     ) -> None:
-        settings: dict[str, Any] = {
-            "n_features": n_features,
-            "n_channels": n_channels,
-            "n_frames": n_frames,
-            "n_frames_padded": n_frames_padded,
-            "width": width,
-            "dropout": dropout,
-            "normalization": normalization,
-            "classifier_activation": classifier_activation,
-        }
-        check_vgg({**settings, "n_classes": n_classes})
+        check_vgg(self.arguments)
 
         inputs = keras.Input((n_frames, n_features, n_channels), name=FEATURES)
         picture = make_picture(inputs, normalization, n_frames_padded)
@@ -107,13 +97,8 @@ class VGG16(SERModel):
         )
         outputs = keras.layers.Dense(n_classes, activation=classifier_activation, name="classifier")(hidden)
         super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
-        self.settings = settings
         self.feature_layers = CONVOLUTIONS
         self.max_frames = n_frames_padded
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the model."""
-        return {**super().get_config(), **self.settings}
 
 
 def make_picture(features: Any, normalization: str | None, n_frames: int) -> Any:
@@ -155,26 +140,24 @@ def connect(flat: Any, width: float, dropout: float, dense: Callable[..., keras.
     return hidden
 
 
-def check_vgg(settings: Mapping[str, Any], pooled_frames: int = POOLED, pooled_bins: int = POOLED) -> None:
+def check_vgg(arguments: Mapping[str, Any], pooled_frames: int = POOLED, pooled_bins: int = POOLED) -> None:
     """Check the arguments that real and quaternion VGG16 have in common, by their names.
 
     Args:
-        settings: the arguments.
+        arguments: of the model.
         pooled_frames: frames that become one before the dense layers.
         pooled_bins: bins that become one.
 
     Raises:
         ConfigError: one is of the wrong type or out of range.
     """
-    check_count("n_classes", settings["n_classes"], minimum=2)
-    check_multiple("n_features", settings["n_features"], pooled_bins)
-    check_count("n_channels", settings["n_channels"])
-    check_multiple("n_frames_padded", settings["n_frames_padded"], pooled_frames)
-    check_frames(settings["n_frames"], settings["n_frames_padded"])
-    _check_width(settings["width"])
-    check_fraction("dropout", settings["dropout"])
-    check_choice("normalization", settings["normalization"], (*NORMALIZATIONS, None))
-    check_choice("classifier_activation", settings["classifier_activation"], ("softmax", None))
+    check_common(arguments)
+    check_multiple("n_features", arguments["n_features"], pooled_bins)
+    check_count("n_channels", arguments["n_channels"])
+    check_multiple("n_frames_padded", arguments["n_frames_padded"], pooled_frames)
+    check_frames(arguments["n_frames"], arguments["n_frames_padded"])
+    _check_width(arguments["width"])
+    check_choice("normalization", arguments["normalization"], (*NORMALIZATIONS, None))
 
 
 def _check_width(width: object) -> None:

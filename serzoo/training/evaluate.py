@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import keras
 import numpy as np
+from scipy.special import softmax
 
 from serzoo.classifier import Classifier
 from serzoo.data.cache import FeatureCache
@@ -92,7 +93,7 @@ def clip_probabilities(model: SERModel, outputs: np.ndarray, counts: np.ndarray)
         raise WeightsError(
             f"{model.name} predicts NaN: its training diverged (lower learning_rate) or its weights are damaged."
         )
-    return pool_segments(outputs if model.classifier_activation is not None else softmax(outputs), counts)
+    return pool_segments(outputs if model.classifier_activation is not None else softmax(outputs, axis=1), counts)
 
 
 def embed(model: keras.Model, examples: Examples, batch_size: int = 64) -> np.ndarray:
@@ -131,12 +132,6 @@ def evaluate(model: SERModel | Classifier, data: Data, *, batch_size: int = 64, 
 def score_probabilities(examples: Examples, probabilities: np.ndarray) -> Scores:
     """Return the scores of the most probable classes, given the probabilities of clips, (N, n_classes)."""
     return Scores.from_predictions(examples.targets, probabilities.argmax(axis=1), examples.class_names)
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Return probabilities, (N, n_classes), whose logarithms differ as the logits do."""
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
 
 
 def _features_and_genders(given: np.ndarray | Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:

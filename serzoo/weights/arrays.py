@@ -1,13 +1,12 @@
-"""The weights of networks as HDF5 files that hold arrays and nothing else."""
+"""The weights of networks as HDF5 files of arrays alone."""
 
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import h5py
 import keras
@@ -15,7 +14,11 @@ import keras
 from serzoo.errors import WeightsError
 from serzoo.models.base import SERModel
 
-_ONE_AT_A_TIME = threading.RLock()  # of those who count weights
+_REPETITIONS = ("n_blocks", "n_convs", "members")
+"""Arguments that multiply a network's layers. They are checked first, since even layers without weights take time."""
+
+_BYTES_PER_ARRAY = 256
+"""An HDF5 file takes more than this for each array: headers and the array's group."""
 
 
 def write_weights(model: SERModel, path: Path) -> None:
@@ -23,42 +26,40 @@ def write_weights(model: SERModel, path: Path) -> None:
     model.without_training_state().save_weights(path)
 
 
-@contextmanager
-def at_most(n_bytes: int) -> Iterator[None]:
-    """Build no network in this block whose float32 weights take more than this; it is stopped before they are made.
+def check_size(build: partial[SERModel], n_bytes: int) -> None:
+    """Refuse a network whose float32 weights take more than ``n_bytes``, before any of them is allocated.
+
+    Args:
+        build: builds the network; its keywords are the model's arguments.
+        n_bytes: size of the file that holds the weights.
 
     Raises:
-        WeightsError: a network would have more.
+        WeightsError: the network has more weights than the file can hold.
     """
-    builder, left = threading.get_ident(), n_bytes
+    repetitions = [build.keywords.get(name) for name in _REPETITIONS]
+    n_layers = math.prod(count for count in repetitions if isinstance(count, int))
+    # In a stateless scope Keras creates no variable but keeps a list of them, per thread, and would create them all at
+    # the end of the thread's next such scope. The list ends with a thread of its own.
+    with ThreadPoolExecutor(1) as thread:
+        if n_layers * _BYTES_PER_ARRAY > n_bytes or 4 * thread.submit(_count_weights, build).result() > n_bytes:
+            raise WeightsError(f"its weights take more than the {n_bytes} bytes of its file")
 
-    def add_known_weight(layer: keras.layers.Layer, *args: Any, **settings: Any) -> Any:
-        nonlocal left
-        shape = settings.get("shape", args[0] if args else None)
-        if threading.get_ident() == builder:
-            left -= 4 * math.prod((shape,) if isinstance(shape, int) else shape or ())
-            if left < 0:
-                raise WeightsError(f"its weights take more than the {n_bytes} bytes of its file")
-        return add_weight(layer, *args, **settings)
 
-    with _ONE_AT_A_TIME:
-        add_weight = keras.layers.Layer.add_weight
-        keras.layers.Layer.add_weight = add_known_weight
-        try:
-            yield
-        finally:
-            keras.layers.Layer.add_weight = add_weight
+def _count_weights(build: Callable[[], SERModel]) -> int:
+    """Return the number of weights of a network without creating them."""
+    with keras.StatelessScope(initialize_variables=False):
+        return sum(math.prod(weight.shape) for weight in build().weights)
 
 
 def read_weights(model: SERModel, path: Path) -> None:
-    """Give a network the weights of a file. Nothing but arrays of its shapes is read, and nothing is run.
+    """Set a network's weights from a file. Only arrays of the network's shapes are read; no code is run.
 
     Args:
         model: as built, of the architecture of the file.
         path: a ``.weights.h5`` file of Keras, of this network alone, without an optimiser.
 
     Raises:
-        WeightsError: the file is no such file, or its arrays are not those of the network.
+        WeightsError: the file is of another format, or its arrays do not fit the network.
     """
     try:
         _check_arrays(model, path)
@@ -71,8 +72,8 @@ def read_weights(model: SERModel, path: Path) -> None:
 def _check_arrays(model: SERModel, path: Path) -> None:
     """Raise ValueError unless the arrays in the file are as many and as large as the network's.
 
-    Links to other files, or to other names, and arrays kept in other files are refused, which could make a secret of
-    somebody's into weights, or a few bytes into gigabytes.
+    Links and arrays stored in other files are refused: they could read a private file into the weights, or expand a
+    few bytes to gigabytes.
     """
     with h5py.File(path, "r") as file:
         arrays = list(_arrays(file))
@@ -84,7 +85,7 @@ def _check_arrays(model: SERModel, path: Path) -> None:
 
 
 def _arrays(file: h5py.File) -> Iterator[h5py.Dataset]:
-    """Yield all arrays of a file, which must be a tree: what has two names could be its own parent."""
+    """Yield all arrays of a file. It must be a tree: a group with two names could contain itself."""
     groups, seen = [file["/"]], {h5py.h5o.get_info(file.id).addr}
     while groups:
         group = groups.pop()
@@ -105,10 +106,4 @@ def _arrays(file: h5py.File) -> Iterator[h5py.Dataset]:
 
 
 def _size(shapes: list[tuple[int, ...]]) -> int:
-    total = 0
-    for shape in shapes:
-        count = 1
-        for size in shape:
-            count *= size
-        total += count
-    return total
+    return sum(math.prod(shape) for shape in shapes)

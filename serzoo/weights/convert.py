@@ -63,7 +63,7 @@ def timnet_from_hdf5(
         class_names=class_names,
         feature_spec=feature_spec,
     )
-    _fill(model, path, arrays, _timnet_layers(model.settings["n_blocks"]))
+    _fill(model, path, arrays, _timnet_layers(model.arguments["n_blocks"]))
     return model
 
 
@@ -99,7 +99,7 @@ def tbdm_from_npz(
         class_names=class_names,
         feature_spec=feature_spec,
     )
-    _fill(model, path, arrays, _tbdm_layers(model.settings["n_blocks"]))
+    _fill(model, path, arrays, _tbdm_layers(model.arguments["n_blocks"]))
     return model
 
 
@@ -111,7 +111,7 @@ def load_timnet_hdf5(model: TIMNet, path: str | Path) -> None:
     """
     arrays = read_timnet_hdf5(path)
     _check_n_classes(path, _shape(path, arrays, "dense/bias", rank=1)[0], model.n_classes)
-    _fill(model, path, arrays, _timnet_layers(model.settings["n_blocks"]))
+    _fill(model, path, arrays, _timnet_layers(model.arguments["n_blocks"]))
 
 
 def load_tbdm_npz(model: TBDMNet, path: str | Path) -> None:
@@ -122,7 +122,7 @@ def load_tbdm_npz(model: TBDMNet, path: str | Path) -> None:
     """
     arrays = read_tbdm_npz(path)
     _check_n_classes(path, _shape(path, arrays, "fc/bias", rank=1)[0], model.n_classes)
-    _fill(model, path, arrays, _tbdm_layers(model.settings["n_blocks"]))
+    _fill(model, path, arrays, _tbdm_layers(model.arguments["n_blocks"]))
 
 
 def read_timnet_hdf5(path: str | Path) -> Arrays:

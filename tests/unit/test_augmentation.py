@@ -107,7 +107,7 @@ def test_dense_tcn_changes_clips_as_strongly_as_it_is_told(augment):
     assert ("augment" in names) == bool(augment)
     if augment:
         assert model.get_layer("augment").strength == augment
-    assert type(model).from_config(model.get_config()).settings["augment"] == augment
+    assert type(model).from_config(model.get_config()).arguments["augment"] == augment
 
 
 def test_masks_are_no_wider_than_the_clip():

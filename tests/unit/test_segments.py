@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serzoo.features.segments import cut_segments, pool_segments, segment_starts
-from serzoo.layers.segment_pooling import answer_by_segments
+from serzoo.layers.segment_pooling import predict_by_segments
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_the_graph_does_what_the_arrays_do(n_frames, with_gender):
     segments = np.concatenate(parts)
     inputs = {"features": segments, "gender": np.repeat(genders, counts, axis=0)} if with_gender else segments
     expected = pool_segments(keras.ops.convert_to_numpy(network(inputs)), counts)
-    answers = keras.ops.convert_to_numpy(answer_by_segments(network, keras.ops.array(features), 7, genders))
+    answers = keras.ops.convert_to_numpy(predict_by_segments(network, keras.ops.array(features), 7, genders))
     np.testing.assert_allclose(answers, expected, atol=1e-6)
 
 
@@ -78,7 +78,7 @@ def test_one_graph_answers_to_any_length():
         return keras.ops.softmax(keras.ops.sum(segments, axis=(1,)))
 
     graph = tf.function(
-        lambda features: answer_by_segments(network, features, 7),
+        lambda features: predict_by_segments(network, features, 7),
         input_signature=[tf.TensorSpec((None, None, 4), tf.float32)],
     )
     for n_frames in (1, 7, 16):
