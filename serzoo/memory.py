@@ -1,4 +1,4 @@
-"""Memory that a process has had is kept for what it needs next."""
+"""Keep freed memory in the process, so that the next training step does not wait for it."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import platform
 from functools import cache
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
-"""mallopt's names for free bytes above which memory is given back, and for how many blocks are mapped on their own."""
+"""mallopt's parameters: free bytes above which memory is returned, and the number of separately mapped blocks."""
 
 _NEVER = -1
 
 
 @cache
 def keep_freed_memory() -> None:
-    """Let glibc's malloc keep what is freed, for the rest of the process; elsewhere do nothing.
+    """Let glibc's malloc keep freed memory for the rest of the process; on other platforms do nothing.
 
-    By itself it gives blocks of 32 MB and more back to the system at once, such as those that a training step compiled
-    by XLA works in. To get them back, cleared page by page, in every step takes up to half of the step's time
-    (docs/performance.md). What a process holds at most hardly grows, but does not shrink before its end.
+    By default malloc returns blocks of 32 MB and more to the system as soon as they are freed. A training step compiled
+    by XLA works in such blocks: the system clears them again, page by page, in every step, and that takes up to half of
+    the step's time (docs/performance.md). The peak memory of a process hardly grows, but it is held until the end.
     """
     if platform.libc_ver()[0] == "glibc":
         mallopt = ctypes.CDLL(None).mallopt

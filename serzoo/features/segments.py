@@ -1,9 +1,9 @@
-"""Segments: recordings of any length cut into pieces of one length, and the answers to them put together again.
+"""Segments: recordings of any length cut into pieces of one length, and the pieces' posteriors pooled.
 
 The rule of Chen et al. (IEEE Signal Processing Letters 25(10), 2018) and of the self-attention CNN-BiLSTM
 after them: training on segments of equal length, and for a recording the element-wise maximum of its
-segments' posteriors. The papers leave open what happens to a remainder; here the last segment ends
-where the recording ends and overlaps the one before, so that nothing is lost.
+segments' posteriors. The papers do not specify the remainder. Here the last segment ends where the
+recording ends and overlaps the one before, so that every frame is used.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ def segment_starts(n_frames: int, length: int) -> np.ndarray:
 def cut_segments(features: np.ndarray, length: int) -> np.ndarray:
     """Cut a recording's features into segments, a short one padded with zeros behind its end.
 
-    A frame of nothing but zeros is padding to the models, which keep it zero when they normalise.
+    Models treat a frame of zeros as padding and keep it zero when they normalise.
 
     Args:
         features: (n_frames, ...), at least one frame.
         length: frames of a segment, at least 1.
 
     Returns:
-        (n_segments, length, ...) of the features' dtype; the segments start as :func:`segment_starts` says.
+        (n_segments, length, ...) of the features' dtype; they start at :func:`segment_starts`.
     """
     missing = length - len(features)
     if missing > 0:
@@ -47,7 +47,7 @@ def cut_segments(features: np.ndarray, length: int) -> np.ndarray:
 def pool_segments(posteriors: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Return the element-wise maximum over each recording's segments, scaled to a sum of 1.
 
-    The scaling leaves the order of the classes, and so the answer, as it is.
+    The scaling keeps the order of the classes, so the predicted class does not change.
 
     Args:
         posteriors: (n_segments, n_classes), each row with a sum of 1; a recording's rows are neighbours.

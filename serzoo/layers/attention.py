@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 MASKED = -10_000.0
-"""Added to the scores of frames that must not count; keras-self-attention adds the same."""
+"""Added to the scores of masked frames, as keras-self-attention does."""
 
 
 @keras.saving.register_keras_serializable("serzoo")
@@ -21,12 +21,12 @@ class SelfAttention(keras.layers.Layer):
     Takes (batch, time, channels) and returns the same shape. It computes what ``SeqSelfAttention`` of
     keras-self-attention computes, with weights in the same order (Wt, Wx, bh, Wa, ba), in time and
     memory that grow with time x width instead of time x time: queries are taken in blocks as long as
-    the window, and a block sees only the frames that one of its windows holds.
+    the window, and a block is compared only with the frames in its own windows.
 
     Args:
         units: width of the space in which frames are compared.
         width: frames in a window, which begins ``width // 2`` frames before t and is cut off at the
-            clip's ends; None lets every frame see all frames.
+            clip's ends; None compares every frame with all frames.
         activation: name of the Keras activation of the scores, or None.
         name: Keras name of the layer.
 
@@ -98,7 +98,10 @@ def _blocks(sequence: Any, width: int) -> Any:
 
 
 def _contexts(sequence: Any, width: int) -> Any:
-    """Return the frames that the windows of each block hold, (batch, n_blocks, 2 width - 1, channels)."""
+    """Return the frames in the windows of each block, (batch, n_blocks, 2 width - 1, channels).
+
+    They are one block of the shifted sequence and the first ``width - 1`` frames of the next.
+    """
     n_frames = ops.shape(sequence)[1]
     before = width // 2
     cut = _cut(sequence, width, before, (_n_blocks(n_frames, width) + 1) * width - before - n_frames)
@@ -111,10 +114,9 @@ def _cut(sequence: Any, width: int, before: int, after: Any) -> Any:
 
 
 def _windows(n_frames: Any, width: int, dtype: str) -> Any:
-    """Return 1 where a query of a block may see a frame of its context and 0 elsewhere.
+    """Return 1 for each frame of a block's context in the window of a query, 0 for others and for padding.
 
-    Shape (n_blocks, width, 2 width - 1): the query r of a block sees ``width`` frames from r on, of
-    which those before the clip's first frame and after its last do not exist.
+    Shape (n_blocks, width, 2 width - 1): the window of the block's query r is the ``width`` frames from r on.
     """
     n_keys = 2 * width - 1
     window = ops.tri(width, n_keys, width - 1, dtype) - ops.tri(width, n_keys, -1, dtype)
@@ -157,7 +159,7 @@ class AttentionPooling(keras.layers.Layer):
 class DotProductAttention(keras.layers.Layer):
     """Scaled dot-product self-attention with one head: ``softmax(Q K^T / sqrt(channels)) V``.
 
-    Q, K and V are the input times a square matrix each. Every frame sees all frames, so time and
+    Q, K and V are the input times a square matrix each. Every frame is compared with all frames, so time and
     memory grow with the square of the clip's length.
 
     Takes (batch, time, channels) and returns the same shape.

@@ -1,4 +1,4 @@
-"""Random changes of spectrograms in training: as another speaker, speed, distance or channel would have made them."""
+"""Random changes of spectrograms in training that imitate another speaker, speed, distance or channel."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ _COUNTS = ("time_masks", "band_masks")
 class SpectrogramAugment(keras.layers.Layer):
     """Stretches and shifts each log-mel spectrogram in time and over the bands, amplifies it, and masks parts of it.
 
-    Takes log-mel spectrograms, (batch, n_frames, n_bands), and returns the same shape; out of training it returns its
-    input. Each clip has its own draws, uniform between the bounds on both sides. All of it happens in the graph, so
-    that training needs no second decoding of the recordings and is the same on every backend.
+    Takes log-mel spectrograms, (batch, n_frames, n_bands), and returns the same shape; outside training it returns its
+    input. Each clip has its own random changes, uniform within plus and minus the bounds. All of it runs in the graph:
+    recordings are decoded once, and every backend computes the same.
 
-    A shift over mel bands raises or lowers pitch and formants together, a stretch moves the higher ones further: so
-    vocal tracts differ. What is stretched or shifted in from outside repeats the frame or band at the edge.
+    A shift over mel bands raises or lowers pitch and formants together; a stretch moves higher ones further, as a
+    shorter or longer vocal tract does. Places outside the spectrogram repeat the frame or band at its edge.
 
     Args:
-        strength: what the bounds and widths below are multiplied by; 0 changes nothing.
+        strength: factor of the bounds and widths below; 0 changes nothing.
         time_stretch: largest change of speed, as a natural logarithm: 0.2 is 0.82 to 1.22 times as fast.
         time_shift: largest shift, in frames.
         band_stretch: largest stretch over the bands, as a natural logarithm.
         band_shift: largest shift, in bands.
         gain: largest change of the level, in the unit of the spectrogram.
-        time_masks: how many stretches of frames are replaced by the clip's mean.
-        time_width: of the widest of them, in frames.
-        band_masks: how many groups of neighbouring bands are.
-        band_width: of the widest of them, in bands.
-        seed: of the draws; None for a random one.
+        time_masks: number of stretches of frames replaced by the clip's mean.
+        time_width: frames of the widest of them.
+        band_masks: number of groups of neighbouring bands replaced by the clip's mean.
+        band_width: bands of the widest of them.
+        seed: of the random changes; None for a random one.
         name: Keras name of the layer.
 
     Raises:
-        ConfigError: a bound is no finite number of at least 0, or a count of masks or frames no whole one.
+        ConfigError: a bound is not a finite number of at least 0, or a number or width of masks is not whole.
 
     Source: Jaitly and Hinton, "Vocal Tract Length Perturbation", 2013; Ko et al., "Audio Augmentation for Speech
     Recognition", Interspeech 2015 (speed); Park et al., "SpecAugment", Interspeech 2019 (masks).
@@ -103,20 +103,20 @@ class SpectrogramAugment(keras.layers.Layer):
         return {"name": self.name, "strength": self.strength, **self.settings, "seed": self.seed}
 
     def _scaled(self) -> dict[str, Any]:
-        """Return the settings as the strength leaves them: all but the numbers of masks are multiplied by it."""
+        """Return the settings times the strength, except the numbers of masks."""
         scaled = {name: self.strength * value for name, value in self.settings.items() if name not in _COUNTS}
         widths = {name: round(value) for name, value in scaled.items() if name.endswith("width")}
         return {**self.settings, **scaled, **widths}
 
     def _places(self, inputs: Any, size: Any, stretch: float, shift: float) -> Any:
-        """Return where each of ``size`` values is taken from, (batch, size), within 0..size - 1."""
+        """Return the source place of each of ``size`` values, (batch, size), within 0..size - 1."""
         last = ops.cast(size - 1, inputs.dtype)
         centred = ops.cast(ops.arange(size), inputs.dtype) - last / 2
         moved = centred * ops.exp(self._draw(inputs, 1, stretch)) + self._draw(inputs, 1, shift) + last / 2
         return ops.clip(moved, 0, last)
 
     def _kept(self, inputs: Any, size: Any, n_masks: int, width: int) -> Any:
-        """Return which of ``size`` places no mask hides, (batch, size)."""
+        """Return True for each of ``size`` places that no mask covers, (batch, size)."""
         width = ops.minimum(width, size)
         widths = ops.floor((0.5 + self._draw(inputs, n_masks, 0.5)) * (ops.cast(width, inputs.dtype) + 1))
         starts = ops.floor((0.5 + self._draw(inputs, n_masks, 0.5)) * (ops.cast(size, inputs.dtype) - widths + 1))
@@ -131,7 +131,7 @@ class SpectrogramAugment(keras.layers.Layer):
 
 
 def _interpolated(inputs: Any, places: Any) -> Any:
-    """Return the values at ``places`` between those of axis 1, linearly: a product with a matrix of hat functions.
+    """Interpolate linearly along axis 1, by a product with a matrix of hat functions, (batch, n, size).
 
     Args:
         inputs: (batch, size, channels).

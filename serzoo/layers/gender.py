@@ -1,4 +1,4 @@
-"""The speaker's gender as a vector, and as columns beside the features."""
+"""The speaker's gender as a learned vector or as columns of the features."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 GENDER_COLUMNS = (0, 1, 2)
-"""How many columns :class:`GenderColumns` may append, and 0 for a model that is not told the gender."""
+"""Numbers of columns that :class:`GenderColumns` appends; 0 for a model without gender input."""
 
 
 @keras.saving.register_keras_serializable("serzoo")
@@ -15,7 +15,7 @@ class GenderEmbedding(keras.layers.Layer):
     """One learned vector for female, one for male, and in between a mix of both: ``(1 - p) E_0 + p E_1``.
 
     Takes the probability p that the speaker is male, (batch, 1) in 0..1, and returns (batch, 1, width).
-    At 0 and 1 this is ``keras.layers.Embedding(2, width)``, and the weights are interchangeable with its.
+    At p = 0 and 1 this is ``keras.layers.Embedding(2, width)``, with the same weights.
 
     Args:
         width: of the vectors.
@@ -50,7 +50,7 @@ class GenderEmbedding(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("serzoo")
 class GenderColumns(keras.layers.Layer):
-    """The speaker's gender beside the values of every frame.
+    """Appends the speaker's gender to the values of every frame.
 
     Takes frames (batch, time, n_features) and the probability p that the speaker is male, (batch, 1) in 0..1, and
     returns (batch, time, n_features + columns): one column holds p, two hold 1 - p and p.
@@ -68,9 +68,9 @@ class GenderColumns(keras.layers.Layer):
 
     def call(self, frames: Any, male: Any) -> Any:
         """Return the frames with the columns appended."""
-        told = male if self.columns == 1 else keras.ops.concatenate([1.0 - male, male], axis=-1)
+        genders = male if self.columns == 1 else keras.ops.concatenate([1.0 - male, male], axis=-1)
         batch, time = keras.ops.shape(frames)[:2]
-        repeated = keras.ops.broadcast_to(told[:, None, :], (batch, time, self.columns))
+        repeated = keras.ops.broadcast_to(genders[:, None, :], (batch, time, self.columns))
         return keras.ops.concatenate([frames, keras.ops.cast(repeated, frames.dtype)], axis=-1)
 
     def compute_output_shape(self, frames_shape: tuple[int | None, ...], male_shape: Any) -> tuple[int | None, ...]:

@@ -1,4 +1,4 @@
-"""Layers that multiply hypercomplex numbers, each with one real product; those here learn the algebra, too.
+"""Layers that multiply hypercomplex numbers, each by one real product; the layers here also learn the algebra.
 
 The last axis of inputs and outputs holds the numbers in one block per component: of n m channels, the first m are
 the first components of m numbers with n components each, the next m their second components, and so on.
@@ -17,7 +17,7 @@ from keras import ops
 from serzoo.errors import ConfigError, unknown_name
 
 PADDINGS = ("same", "valid")
-"""Of the convolutions: zeros around the input, or none."""
+"""Paddings of the convolutions: zeros around the input, or none."""
 
 DATA_FORMAT = "channels_last"
 
@@ -26,7 +26,7 @@ def check_blocks(layer: str, channels_in: int, channels_out: int, n_components: 
     """Raise ConfigError unless a layer's channels, in and out, can be cut into one block per component."""
     if channels_in % n_components or channels_out % n_components:
         raise ConfigError(
-            f"{layer} makes {channels_out} channels of {channels_in}; both must be multiples of {n_components}, "
+            f"{layer} has {channels_in} channels in and {channels_out} out; both must be multiples of {n_components}, "
             "one block of channels per component."
         )
 
@@ -41,17 +41,17 @@ class HypercomplexLayer(keras.layers.Layer, ABC):
     Args:
         channels: real channels of the output, a multiple of the number of components.
         window: size of the kernel along each axis that it slides over.
-        activation: of every channel on its own, so of every component of a number; a Keras name, or None.
-        use_bias: whether to add a bias, which starts at 0.
+        activation: of every channel separately, so of every component of a number; a Keras name, or None.
+        use_bias: whether to add a bias; it starts at 0.
         kernel_initializer: of ``kernel``; None takes the algebra's own.
         name: Keras name of the layer.
     """
 
     n_components: int
-    """Of a number of the algebra."""
+    """Components of a number of the algebra."""
 
     default_initializer: type[keras.initializers.Initializer] = keras.initializers.GlorotUniform
-    """Of ``kernel``. Keras counts the components as part of the window, which gives it the fans of the real kernel."""
+    """Of ``kernel``. Keras counts the components as part of the window, so the fans are those of the real kernel."""
 
     def __init__(
         self,
@@ -125,8 +125,8 @@ class HypercomplexDense(HypercomplexLayer):
 
     Args:
         units: real channels of the output, a multiple of the number of components.
-        activation: of every channel on its own; a Keras name, or None.
-        use_bias: whether to add a bias, which starts at 0.
+        activation: of every channel separately; a Keras name, or None.
+        use_bias: whether to add a bias; it starts at 0.
         kernel_initializer: of the weights' components; None takes the algebra's own.
         name: Keras name of the layer.
     """
@@ -158,10 +158,10 @@ class HypercomplexDense(HypercomplexLayer):
 
 
 class HypercomplexConv(HypercomplexLayer):
-    """A convolution (as ever in neural networks, a correlation) with a kernel of hypercomplex numbers.
+    """A convolution (in the sense of neural networks: a correlation) with a kernel of hypercomplex numbers.
 
-    Takes (batch, positions, channels) and returns (batch, positions, filters), with as many axes of positions as
-    :attr:`rank` says.
+    Takes (batch, positions, channels) and returns (batch, positions, filters), with :attr:`rank` axes of
+    positions.
 
     Args:
         filters: real channels of the output, a multiple of the number of components.
@@ -170,8 +170,8 @@ class HypercomplexConv(HypercomplexLayer):
         padding: ``"same"`` (an output per stride) or ``"valid"`` (an output where the kernel lies inside the input).
         dilation_rate: positions from one tap of the kernel to the next, per axis or one number for all;
             other than 1 only without strides.
-        activation: of every channel on its own; a Keras name, or None.
-        use_bias: whether to add a bias, which starts at 0.
+        activation: of every channel separately; a Keras name, or None.
+        use_bias: whether to add a bias; it starts at 0.
         kernel_initializer: of the weights' components; None takes the algebra's own.
         name: Keras name of the layer.
 
@@ -254,8 +254,8 @@ class _LearnedAlgebra(HypercomplexLayer):
     def build(self, input_shape: tuple[Any, ...]) -> None:
         """Create the algebra and the components.
 
-        The algebra starts as Glorot and Bengio (2010) have it for matrices of n x n. Its variance of 1/n leaves the
-        real kernel, a sum of n products, with the variance of the components.
+        The algebra starts as Glorot and Bengio (2010) start matrices of n x n. With a variance of 1/n, the real kernel,
+        a sum of n products, has the variance of the components.
         """
         super().build(input_shape)
         n = self.n_components
@@ -287,8 +287,8 @@ class PHMDense(_LearnedAlgebra, HypercomplexDense):
     Args:
         units: real channels of the output, a multiple of n.
         n: components of a number, at least 1.
-        activation: of every channel on its own; a Keras name, or None.
-        use_bias: whether to add a bias, which starts at 0.
+        activation: of every channel separately; a Keras name, or None.
+        use_bias: whether to add a bias; it starts at 0.
         kernel_initializer: of F, (n, channels / n, units / n); None is Glorot's uniform one.
         name: Keras name of the layer.
 
@@ -331,8 +331,8 @@ class PHMConv2D(_LearnedAlgebra, HypercomplexConv):
         strides: positions from one output to the next, per axis or one number for both.
         padding: ``"same"`` (an output per stride) or ``"valid"`` (an output where the kernel lies inside the input).
         dilation_rate: positions from one tap to the next; other than 1 only without strides.
-        activation: of every channel on its own; a Keras name, or None.
-        use_bias: whether to add a bias, which starts at 0.
+        activation: of every channel separately; a Keras name, or None.
+        use_bias: whether to add a bias; it starts at 0.
         kernel_initializer: of F, (n, rows, columns, channels / n, filters / n); None is Glorot's uniform one.
         name: Keras name of the layer.
 

@@ -9,12 +9,12 @@ import keras
 
 @keras.saving.register_keras_serializable("serzoo", "FloorLevel")  # its name in saved models
 class ClipDynamicRange(keras.layers.Layer):
-    """Raises what is far below a clip's own loudest value, so that silence is one level and digital zero none.
+    """Raises values far below a clip's maximum, so that silence and digital zero have the same level.
 
-    Takes log-mel spectrograms, (batch, n_frames, n_bands), and returns the same shape. It looks at each clip alone.
+    Takes log-mel spectrograms, (batch, n_frames, n_bands), and returns the same shape. Each clip has its own maximum.
 
     Args:
-        level_range: what is further below the maximum than this is raised to it, in the unit of the spectrogram.
+        level_range: largest distance below the maximum, in the unit of the spectrogram; lower values are raised to it.
         name: Keras name of the layer.
     """
 

@@ -1,4 +1,4 @@
-"""Networks that answer together."""
+"""The combination of several networks' outputs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from keras import ops
 class LogitsAverage(keras.layers.Layer):
     """The mean of several networks' logits: the normalised geometric mean of their probabilities.
 
-    The cross-entropy of that mean alone would train the networks to be right together, and they would stop as soon as
-    their mean is. In training the layer therefore adds what is missing to the mean of the networks' own
-    cross-entropies: ``-log sum_c prod_m p_mc^(1/M)``, the mean over the batch, which is 0 where they agree. They are
-    then trained as if each were alone, as long as targets sum to 1 and clips weigh the same.
+    The cross-entropy of the mean alone would train the networks jointly: they would stop learning as soon as their mean
+    is right. In training the layer therefore adds the difference between the mean of the networks' own cross-entropies
+    and the cross-entropy of the mean: ``-log sum_c prod_m p_mc^(1/M)``, averaged over the batch, 0 where the networks
+    agree. Each network is then trained as if it were alone, as long as targets sum to 1 and clips have equal weights.
 
     Takes a list of logits, each (batch, n_classes), and returns (batch, n_classes).
 
@@ -24,8 +24,8 @@ class LogitsAverage(keras.layers.Layer):
         activation: ``"softmax"`` for probabilities, or None for logits.
         name: Keras name of the layer.
 
-    Source: Heskes, "Selecting Weighting Factors in Logarithmic Opinion Pools", NIPS 10, 1997: what is added is the
-    ambiguity there, with equal weights.
+    Source: Heskes, "Selecting Weighting Factors in Logarithmic Opinion Pools", NIPS 10, 1997: the added loss is its
+    ambiguity term, with equal weights.
     """
 
     def __init__(self, activation: str | None = "softmax", *, name: str | None = None) -> None:
@@ -33,7 +33,7 @@ class LogitsAverage(keras.layers.Layer):
         self.activation = activation
 
     def call(self, inputs: Sequence[Any], training: bool | None = None) -> Any:
-        """Return what the networks answer together."""
+        """Return the combined probabilities or logits, (batch, n_classes)."""
         if training and len(inputs) > 1:
             self.add_loss(-ops.mean(_log_agreement(inputs)))
         pooled = ops.mean(ops.stack(list(inputs)), axis=0)
@@ -50,5 +50,5 @@ class LogitsAverage(keras.layers.Layer):
 
 def _log_agreement(logits: Sequence[Any]) -> Any:
     """Return the logarithm of the sum of the geometric means of the networks' probabilities, (batch,), at most 0."""
-    opinions = ops.stack([ops.log_softmax(opinion, axis=-1) for opinion in logits])
-    return ops.logsumexp(ops.mean(opinions, axis=0), axis=-1)
+    log_probabilities = ops.stack([ops.log_softmax(each, axis=-1) for each in logits])
+    return ops.logsumexp(ops.mean(log_probabilities, axis=0), axis=-1)

@@ -18,12 +18,12 @@ _CLIPS_AT_ONCE = 32
 
 
 class Normalization(keras.layers.Layer, ABC):
-    """What the layers have in common that normalise features by the training part's statistics, their weights.
+    """Base of the layers that normalise features by the training part's statistics, stored as weights.
 
-    They take (batch, time, ...) and return the same shape. A frame whose values are all exactly zero is
-    padding: it is in no statistics and stays zero. Until :meth:`adapt` has been called or weights with
-    statistics have been loaded, features pass as they are. They compute in float32 whatever the dtype policy:
-    fewer digits would be lost on a feature's mean.
+    They take (batch, time, ...) and return the same shape. A frame of exact zeros is padding: it is left out of
+    the statistics and stays zero. Until :meth:`adapt` is called or weights with statistics are loaded, features
+    pass unchanged. They compute in float32 whatever the dtype policy: in half precision, subtracting a large mean
+    would leave too few digits.
 
     Args:
         name: Keras name of the layer.
@@ -43,16 +43,16 @@ class Normalization(keras.layers.Layer, ABC):
 
     @property
     def is_adapted(self) -> bool:
-        """Whether there are statistics: of how many frames they are is a weight, too."""
+        """Whether the layer has statistics: the number of their frames is a weight and starts at 0."""
         return int(self.n_frames.numpy()) > 0
 
     @property
     def neutral(self) -> np.ndarray:
-        """The features that come out as zero, which tell the network nothing; of a shape that goes with a frame's."""
+        """The features that normalise to zero, of a shape that broadcasts to a frame."""
         return np.zeros((), np.float32)
 
     def adapt(self, features: np.ndarray) -> None:
-        """Take the statistics of ``features``, in double precision, and forget those before.
+        """Compute the statistics of ``features`` in double precision; they replace earlier ones.
 
         Args:
             features: (N, n_frames, ...) numbers, padded with zero frames; at least one real frame.
@@ -72,7 +72,7 @@ class Normalization(keras.layers.Layer, ABC):
                 raise DataError("the features hold values that are not finite; find the damaged recordings.")
             count += len(frames)
         if count == 0:
-            raise DataError("the features hold no frame but padding; give recordings that hold sound.")
+            raise DataError("the features hold only padding; give recordings that hold sound.")
         self._take_statistics(features)
         self.n_frames.assign(count)
 
@@ -98,14 +98,14 @@ class Normalization(keras.layers.Layer, ABC):
 
     @abstractmethod
     def _take_statistics(self, features: np.ndarray) -> None:
-        """Set the statistics to those of ``features``, which hold a frame that counts and are finite."""
+        """Set the statistics to those of ``features``: finite, with at least one frame that counts."""
 
     @abstractmethod
     def _normalized(self, inputs: Any) -> Any:
-        """Return ``inputs`` normalised, padding like any other frame."""
+        """Return ``inputs`` normalised, padding included."""
 
     def _counted_frames(self, features: np.ndarray) -> Iterator[np.ndarray]:
-        """Yield the frames that count, (n, ...) float64, of a few clips at a time to keep the memory low."""
+        """Yield the frames that count, (n, ...) float64, a few clips at a time: a whole corpus in float64 is large."""
         for start in range(0, len(features), _CLIPS_AT_ONCE):
             clips = np.asarray(features[start : start + _CLIPS_AT_ONCE], np.float64)
             frames = clips.reshape(-1, *clips.shape[2:])
@@ -190,9 +190,9 @@ class GlobalNormalization(Normalization):
 
 @keras.saving.register_keras_serializable("serzoo")
 class MaximumNormalization(Normalization):
-    """All values over the largest size of one: magnitudes of the training part come to lie in 0..1.
+    """All values over the largest absolute value: magnitudes of the training part are in 0..1.
 
-    Those of other recordings may be larger. Input, output, padding and arguments are those of
+    Magnitudes of other recordings may be larger. Input, output, padding and arguments are those of
     :class:`Normalization`.
 
     Source: Guizzo et al., "Quaternion Anti-Transfer Learning for Speech Emotion Recognition", WASPAA 2023,

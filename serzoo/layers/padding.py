@@ -1,4 +1,4 @@
-"""Clips brought to one length inside a graph."""
+"""Padding of clips to one length inside a graph."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class PadFrames(keras.layers.Layer):
                 "cut recordings into segments (features.segment_frames)."
             )
         padded = ops.pad(inputs, [(0, 0), (0, missing)] + [(0, 0)] * (len(inputs.shape) - 2))
-        return ops.reshape(padded, self.compute_output_shape((-1, *inputs.shape[1:])))  # tells a graph the length
+        return ops.reshape(padded, self.compute_output_shape((-1, *inputs.shape[1:])))  # a static length, in graphs too
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return ``input_shape`` with ``n_frames`` frames."""

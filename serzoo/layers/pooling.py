@@ -1,4 +1,4 @@
-"""From the frames of an utterance to one vector."""
+"""Pooling of an utterance's frames to one vector."""
 
 from __future__ import annotations
 
@@ -15,18 +15,17 @@ VARIANCE_FLOOR = 1e-5
 class AttentiveStatistics(keras.layers.Layer):
     """Means over the frames that several heads attend to, and mean and standard deviation over all frames.
 
-    A head weighs frames by ``softmax_t(v . tanh(W x_t + b))``, so that silence around speech, or padding to a common
-    length, need not count as much as speech does.
+    A head weights frames by ``softmax_t(v . tanh(W x_t + b))``, so that silence and padding can count less than speech.
 
     Takes (batch, time, channels) and returns (batch, (heads + 2) x channels).
 
     Args:
-        heads: how many weighted means.
-        units: width of the space in which frames are weighed.
+        heads: number of weighted means.
+        units: hidden units of the attention.
         name: Keras name of the layer.
 
     Source: Okabe et al., "Attentive Statistics Pooling for Deep Speaker Embedding", Interspeech 2018, with several
-    heads, and with the statistics of all frames beside them.
+    heads and the statistics of all frames.
     """
 
     def __init__(self, *, heads: int = 4, units: int = 48, name: str | None = None) -> None:

@@ -2,7 +2,7 @@
 
 A quaternion is r + x i + y j + z k with i^2 = j^2 = k^2 = ijk = -1. The channels of a tensor are the last axis, packed
 in blocks [r | i | j | k]: of 4 m channels, the first m are the real parts of m quaternions, and so on. A weight
-w = r + x i + y j + z k multiplies from the left, w q, which is one real matrix::
+w = r + x i + y j + z k multiplies from the left, w q, as one real matrix::
 
             in_r  in_i  in_j  in_k
     out_r [   r    -x    -y    -z ]
@@ -10,12 +10,11 @@ w = r + x i + y j + z k multiplies from the left, w q, which is one real matrix:
     out_j [   y     z     r    -x ]
     out_k [   z    -y     x     r ]
 
-All quaternions of a layer together make one real kernel of such blocks, a quarter of whose numbers are weights, and a
-call takes one real product with it.
+A layer's quaternions form one real kernel of such blocks, and a call takes one real product with it: that is faster
+than sixteen small products, though the kernel has four times as many numbers as there are weights.
 
 Sources: Gaudet and Maida, "Deep Quaternion Networks", 2018; Parcollet et al., "Quaternion Recurrent Neural
-Networks", ICLR 2019; Guizzo et al., "Quaternion Anti-Transfer Learning for Speech Emotion Recognition",
-2023, which uses them.
+Networks", ICLR 2019; Guizzo et al., "Quaternion Anti-Transfer Learning for Speech Emotion Recognition", 2023.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from serzoo.layers.hypercomplex import (
 )
 
 CRITERIA = ("glorot", "he")
-"""By which a quaternion kernel starts: keep the variance forwards and backwards on average, or through a ReLU."""
+"""Criteria of the initial variance: kept forwards and backwards on average, or kept through a ReLU."""
 
 
 def hamilton_kernel(components: Any) -> Any:
@@ -49,8 +48,9 @@ def hamilton_kernel(components: Any) -> Any:
         (..., 4 numbers in, 4 numbers out); transposed, the matrix at the top of this file.
     """
     r, x, y, z = ops.unstack(ops.convert_to_tensor(components))
-    # In halves (Cayley and Dickson's), so that nothing is used more than twice: TensorFlow adds three gradients of a
-    # tensor in an order that depends on timing, and two trainings from one seed would part.
+    # Built from two halves (Cayley and Dickson's construction), so that no tensor is used more than twice. TensorFlow
+    # adds three or more gradients of a tensor in an order that depends on timing; float sums depend on the order, and
+    # two trainings from one seed would differ.
     first, second = _square(r, x, -x, r), _square(y, z, z, -y)
     return _square(first, second, -second, first)
 
@@ -67,19 +67,18 @@ class QuaternionInitializer(keras.initializers.Initializer):
 
     The modulus follows the chi distribution of 4 degrees of freedom with the scale s, where s^2 is
     1 / (2 (fan_in + fan_out)) for ``"glorot"`` and 1 / (2 fan_in) for ``"he"``, fans counted in quaternions; the axis
-    is uniform on the sphere and the angle on the circle. So the mean of |w|^2 is 4 s^2, of which the real part has
-    2 s^2 and each other part 2/3 s^2, and ``"he"`` doubles the variance of what passes, as a ReLU needs.
+    is uniform on the sphere and the angle on the circle. The mean of |w|^2 is therefore 4 s^2: 2 s^2 for the real part
+    and 2/3 s^2 for each other part. ``"he"`` doubles the variance of the output, because a ReLU halves it.
 
     Args:
         criterion: one of :data:`CRITERIA`.
-        seed: of the numbers, which are then the same at every call; None gives every kernel its own, by Keras's
-            global seed.
+        seed: makes every call return the same numbers; None gives each kernel its own, from Keras's global seed.
 
     Raises:
         UnknownNameError: the criterion is neither of the two.
 
     Source: Gaudet and Maida, "Deep Quaternion Networks", 2018; Parcollet et al., "Quaternion Recurrent Neural
-    Networks", ICLR 2019, which takes the axis from a cube instead, with the same variances.
+    Networks", ICLR 2019 (there the axis comes from a cube, with the same variances).
     """
 
     def __init__(self, criterion: str = "glorot", seed: int | None = None) -> None:
@@ -93,7 +92,7 @@ class QuaternionInitializer(keras.initializers.Initializer):
         _, *window, n_in, n_out = shape
         fans = n_in + n_out if self.criterion == "glorot" else n_in
         scale = 1 / math.sqrt(2 * fans * math.prod(window))
-        # One draw for all: with draws of their own, modulus, axis and angle would need seeds of their own.
+        # A single draw: with one seed, separate draws of modulus, axis and angle would return the same numbers.
         normal = keras.initializers.RandomNormal(stddev=1.0, seed=self.seed)((9, *shape[1:]), dtype)
         modulus = scale * ops.norm(normal[:4], axis=0)
         axis = _unit(normal[4:7])
@@ -111,7 +110,7 @@ def _unit(vectors: Any) -> Any:
 
 
 class _Quaternions(HypercomplexLayer):
-    """The layers whose weights are quaternions."""
+    """Base of the layers whose weights are quaternions."""
 
     n_components = 4
     default_initializer = QuaternionInitializer
@@ -130,8 +129,8 @@ class QuaternionDense(_Quaternions, HypercomplexDense):
 
     Args:
         units: real channels of the output, a multiple of 4.
-        activation: of every channel, so of each component on its own; a Keras name, or None.
-        use_bias: whether to add a bias per real channel, which starts at 0.
+        activation: of every channel, so of each component separately; a Keras name, or None.
+        use_bias: whether to add a bias per real channel; it starts at 0.
         kernel_initializer: of the components, (4, channels / 4, units / 4); None is
             :class:`QuaternionInitializer` by Glorot's criterion.
         name: Keras name of the layer.
@@ -165,8 +164,8 @@ class QuaternionConv2D(_Quaternions, HypercomplexConv):
         padding: ``"same"`` (an output per stride) or ``"valid"`` (an output where the kernel lies inside the input).
         dilation_rate: positions from one tap to the next, per axis or one number for all; other than 1 only
             without strides.
-        activation: of every channel, so of each component on its own; a Keras name, or None.
-        use_bias: whether to add a bias per real channel, which starts at 0.
+        activation: of every channel, so of each component separately; a Keras name, or None.
+        use_bias: whether to add a bias per real channel; it starts at 0.
         kernel_initializer: of the components, (4, taps, channels / 4, filters / 4); None is
             :class:`QuaternionInitializer` by Glorot's criterion.
         name: Keras name of the layer.
@@ -183,9 +182,9 @@ class QuaternionConv2D(_Quaternions, HypercomplexConv):
 class QuaternionConv2DTranspose(_Quaternions, HypercomplexConv):
     """The adjoint of :class:`QuaternionConv2D`: every input adds conj(w) times itself to the outputs under the kernel.
 
-    The weights, (4, taps, filters / 4, channels / 4), are those of the convolution from the output back to the input,
-    hence their order and the conjugates. As in Keras's transposed convolution, the initializer takes its
-    last axis but one for the input.
+    The weights, (4, taps, filters / 4, channels / 4), are those of the convolution from the output back to the input;
+    that explains their order and the conjugates. As in Keras's transposed convolution, the initializer treats the
+    last axis but one as the input.
 
     Takes (batch, rows, columns, channels) and returns (batch, rows, columns, filters); the arguments are those of
     :class:`QuaternionConv2D`. With ``"same"`` padding there are strides times as many rows and columns.
@@ -196,7 +195,7 @@ class QuaternionConv2DTranspose(_Quaternions, HypercomplexConv):
     rank = 2
 
     def _product(self, inputs: Any, kernel: Any) -> Any:
-        if max(self.dilation_rate) > 1:  # which TensorFlow cannot do itself on every processor
+        if max(self.dilation_rate) > 1:  # TensorFlow has no dilated transposed convolution on some processors
             kernel = _spread(kernel, self.dilation_rate)
         return ops.conv_transpose(inputs, kernel, self.strides, self.padding, data_format=DATA_FORMAT)
 
@@ -205,7 +204,7 @@ class QuaternionConv2DTranspose(_Quaternions, HypercomplexConv):
 
 
 def _spread(kernel: Any, rates: tuple[int, ...]) -> Any:
-    """Return a kernel (rows, columns, ...) with zeros between its taps, which is dilated without being asked."""
+    """Return a kernel (rows, columns, ...) with zeros between its taps; it dilates without a dilation rate."""
     rows, columns = (
         ops.eye((taps - 1) * rate + 1, dtype=kernel.dtype)[:, ::rate]
         for taps, rate in zip(kernel.shape[:2], rates, strict=True)
@@ -219,11 +218,10 @@ class QuaternionBatchNormalization(keras.layers.Layer):
 
     The mean is one quaternion and v one number, the mean of |x - mean|^2, both over batch, positions and all
     quaternions of the layer; the scale g is real and one per quaternion, the offset b one per real channel.
-    Afterwards the variances of the four components add up to 1, in the proportions that they had.
+    The output's variances of the four components sum to 1; their proportions do not change.
 
     Takes (batch, ..., channels), blocks [r | i | j | k] on the last axis, and returns the same shape. Training takes
-    the batch's statistics and moves the stored ones towards them; inference, or a layer that is not trainable, takes
-    the stored ones.
+    the batch's statistics and moves the stored ones towards them; inference and a frozen layer take the stored ones.
 
     Args:
         momentum: share of their value that the stored statistics keep in a step, in [0, 1].
@@ -233,8 +231,7 @@ class QuaternionBatchNormalization(keras.layers.Layer):
     Raises:
         ConfigError: the channels are no multiple of 4.
 
-    Source: what the program of Guizzo et al., "Learning Speech Emotion Representations in the Quaternion Domain",
-    2023, computes.
+    Source: the program of Guizzo et al., "Learning Speech Emotion Representations in the Quaternion Domain", 2023.
     """
 
     def __init__(self, *, momentum: float = 0.9, epsilon: float = 1e-5, name: str | None = None) -> None:
@@ -284,12 +281,12 @@ class QuaternionBatchNormalization(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("serzoo")
 class QuaternionFlatten(keras.layers.Flatten):
-    """All values of a map in one row that is still packed in blocks [r | i | j | k], for :class:`QuaternionDense`.
+    """Flattens a map to one row in blocks [r | i | j | k], for :class:`QuaternionDense`.
 
     Takes (batch, positions, channels), with any number of axes of positions, and returns (batch, positions x channels),
-    channel by channel and within a channel position by position, rows before columns: the order that flattening has
-    where channels come first. Keras's own Flatten would put the four components of one position after another, and a
-    quarter of its row would be a quarter of the map.
+    channel by channel and within a channel position by position, rows before columns: the order of flattening with
+    channels first. Keras's own Flatten puts the four components of one position next to each other, so the first
+    quarter of its row would be a quarter of the positions, not the real parts.
     """
 
     def call(self, inputs: Any) -> Any:

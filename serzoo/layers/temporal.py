@@ -9,10 +9,10 @@ import keras
 
 FRAMES, CHANNELS = "frames", "channels"
 DROPOUT_AXES = (FRAMES, CHANNELS)
-"""What one decision of the dropout zeroes: all channels of a frame, or a channel in all frames."""
+"""Unit that dropout zeroes: all channels of a frame, or a channel in all frames."""
 
 PAIRS_FROM_CHANNELS = 256
-"""Where a quarter of the products saved outweighs the sums it takes: below, memory is what the time goes into."""
+"""Channels from which saving a quarter of the products outweighs the extra sums; below, memory access is the limit."""
 
 _NOISE_SHAPES = {FRAMES: (None, None, 1), CHANNELS: (None, 1, None)}
 
@@ -23,19 +23,19 @@ class DilatedConvBlock(keras.layers.Layer):
 
     Takes (batch, time, channels) and returns the same shape. This is the plain temporal
     convolution ("TCN") that TIM-Net's ablation puts in place of its temporal-aware block.
-    In a training that XLA compiles, or whose products are to be of less precision, the sub-blocks are computed in a
-    faster way than the layers', with the same results.
+    Training compiled by XLA, or with products of lower precision, takes a faster way through the sub-blocks than the
+    layers' own, with the same results.
 
     Args:
         kernel_size: taps of each convolution.
         dilation_rate: frames between two taps.
-        padding: ``"causal"`` (an output sees no later frame) or ``"same"`` (half of the missing
+        padding: ``"causal"`` (an output depends on no later frame) or ``"same"`` (half of the missing
             frames are taken as zeros before the first, rounded down, and the rest after the last).
         use_bias: whether the convolutions add a bias.
         activation: name of a Keras activation; ``"gelu"`` is the exact one (erf).
         dropout: share of frames or channels to zero in training, in [0, 1).
         dropout_axis: one of :data:`DROPOUT_AXES`.
-        momentum: of the moving statistics, in [0, 1]; they keep this share of their value in a step.
+        momentum: share of their value that the moving statistics keep in a step, in [0, 1].
         epsilon: added to the variance.
         kernel_initializer: of the convolutions.
         name: Keras name of the layer.
@@ -70,9 +70,9 @@ class DilatedConvBlock(keras.layers.Layer):
         self.epsilon = epsilon
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.compiled = keras.backend.backend() == "jax"
-        """Whether to train in the way that is fast under XLA; without it the layers' own is faster."""
+        """Whether to train in the way that is fast under XLA; without XLA the layers' own is faster."""
         self.product_dtype: str | None = None
-        """What products over channels are computed in while training; None for the type of what is multiplied."""
+        """Type of the products over channels in training, such as "bfloat16"; None for the type of the factors."""
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Create the convolutions and normalisations for as many channels as the input has."""
@@ -85,7 +85,7 @@ class DilatedConvBlock(keras.layers.Layer):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Return the second sub-block's output, (batch, time, channels)."""
-        trains = training and self.norm_1.trainable and self.norm_2.trainable  # frozen, they take moving statistics
+        trains = training and self.norm_1.trainable and self.norm_2.trainable  # frozen ones use their moving statistics
         if trains and (self.compiled or self.product_dtype):
             return _turned(self._training_output(_turned(inputs)))
         hidden = self.activation(self.norm_1(self.conv_1(inputs)))
@@ -93,16 +93,16 @@ class DilatedConvBlock(keras.layers.Layer):
         return self._result(inputs, self.dropout(hidden))
 
     def _result(self, inputs: Any, hidden: Any) -> Any:
-        """Return the block's output for its sub-blocks', in any order of the axes."""
+        """Return the block's output, given its sub-blocks' output, in any order of the axes."""
         del inputs
         return hidden
 
     def _training_output(self, inputs: Any) -> Any:
         """Return the output in training, (channels, time, batch) as the inputs.
 
-        In this order of the axes a shift in time moves whole rows, the sums and products over channels run over long
-        contiguous ones, and XLA takes the turns between two blocks out again. The numbers are those of
-        :meth:`call` in training with the layers themselves, the noise included.
+        The order of the axes makes it fast. A shift in time moves whole rows of the batch, and sums and products over
+        channels run over long contiguous rows. XLA cancels the transpositions between two blocks. The numbers equal
+        those of the layers in training, dropout included.
         """
         hidden = self._training_sub_block(inputs, self.conv_1, self.norm_1)
         return self._result(inputs, self._training_sub_block(hidden, self.conv_2, self.norm_2))
@@ -113,10 +113,11 @@ class DilatedConvBlock(keras.layers.Layer):
         return hidden * self._noise(hidden) if self.dropout.rate else hidden
 
     def _noise(self, hidden: Any) -> Any:
-        """Return what dropout multiplies (channels, time, batch) by: (channels, 1, batch) or (1, time, batch).
+        """Return dropout's factors of (channels, time, batch): (channels, 1, batch) or (1, time, batch).
 
-        The decisions pass through a product with the identity. XLA would otherwise draw them anew wherever they are
-        used, for every single frame, which takes a tenth of TIM-Net's step.
+        The random numbers pass through a product with the identity matrix, because XLA does not fuse a product into the
+        operations around it. Without it, XLA draws the numbers again for every frame that uses them; that takes a tenth
+        of TIM-Net's training step.
         """
         ops = keras.ops
         channels, time, batch = ops.shape(hidden)
@@ -153,7 +154,7 @@ class DilatedConvBlock(keras.layers.Layer):
             dilation_rate=self.dilation_rate,
             padding=self.padding,
             use_bias=self.use_bias,
-            # An initializer draws its seed when it is made: shared, it would fill both kernels alike.
+            # An initializer draws its seed when it is made: a shared one would fill both kernels with equal numbers.
             kernel_initializer=self.kernel_initializer.clone(),
             name=name,
         )
@@ -164,7 +165,7 @@ class DilatedConvBlock(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("serzoo")
 class TemporalAwareBlock(DilatedConvBlock):
-    """A block whose sub-blocks say how much of each input value passes: ``F * sigmoid(sub_blocks(F))``.
+    """A block whose sub-blocks gate its input: ``F * sigmoid(sub_blocks(F))``.
 
     Takes (batch, time, channels) and returns the same shape; the arguments are those of
     :class:`DilatedConvBlock`.
@@ -178,12 +179,12 @@ class TemporalAwareBlock(DilatedConvBlock):
 
 
 def blocks_among(layers: Iterable[keras.layers.Layer]) -> list[DilatedConvBlock]:
-    """Return the blocks among ``layers``, to tell them how they are to train before that is traced."""
+    """Return the blocks among ``layers``, whose training options must be set before the step is traced."""
     return [layer for layer in layers if isinstance(layer, DilatedConvBlock)]
 
 
 def _turned(frames: Any) -> Any:
-    """Return (batch, time, channels) as (channels, time, batch), and the reverse."""
+    """Swap the first and last axis: (batch, time, channels) to (channels, time, batch) and back."""
     return keras.ops.transpose(frames, (2, 1, 0))
 
 
@@ -199,7 +200,7 @@ def dilated_convolution(
         kernel: (taps, channels, filters).
         dilation_rate: frames between two taps.
         padding: ``"causal"`` or ``"same"``, as of :class:`DilatedConvBlock`.
-        product_dtype: what the products are computed in; None for the type of the inputs.
+        product_dtype: type of the products; None for the type of the inputs.
 
     Returns:
         (filters, time, batch), of the inputs' type.
@@ -208,7 +209,7 @@ def dilated_convolution(
     missing = dilation_rate * (taps - 1)
     before = missing if padding == "causal" else missing // 2
     padded = keras.ops.pad(inputs, [[0, 0], [before, missing - before], [0, 0]])
-    # In less precision products are cheap, and differences of frames would lose what there is of it.
+    # In lower precision products are cheap, and the differences of frames would cancel most of the digits.
     pays = taps == 2 and kernel.shape[1] >= PAIRS_FROM_CHANNELS and product_dtype is None
     paired = time // (2 * dilation_rate) * (2 * dilation_rate) if pays else 0
     if isinstance(paired, int) and paired == 0:
@@ -232,8 +233,11 @@ def _frame_by_frame(padded: Any, kernel: Any, dilation_rate: int, product_dtype:
 def _pairs_of_frames(padded: Any, kernel: Any, dilation_rate: int) -> Any:
     """Return the outputs of a kernel of two taps for a multiple of ``2 * dilation_rate`` frames.
 
-    The frames ``t`` and ``t + d`` share the input between them: of ``y[t] = v a + w b`` and ``y[t + d] = v b + w c``
-    the first is ``v (a - b) + (v + w) b``, the second ``w (c - b) + (v + w) b``. That is Winograd's F(2, 2).
+    The outputs at ``t`` and ``t + d`` share one input: ``y[t] = v a + w b`` and ``y[t + d] = v b + w c``. With the
+    shared product ``(v + w) b`` they are ``v (a - b) + (v + w) b`` and ``w (c - b) + (v + w) b``: three products
+    instead of four.
+
+    Source: Winograd's minimal filtering algorithm F(2, 2).
     """
     ops = keras.ops
     channels, time, batch = ops.shape(padded)
@@ -257,13 +261,14 @@ def _product(weights: Any, columns: Any, dtype: str | None = None) -> Any:
 
 
 def normalize_batch(inputs: Any, norm: keras.layers.BatchNormalization, bias: Any | None) -> Any:
-    """Normalise by the batch's own statistics, in float32 at least, and move those of the layer towards them.
+    """Normalise by the batch's statistics, in float32 at least, and move the layer's statistics towards them.
 
     Args:
         inputs: (channels, time, batch).
         norm: the layer with the weights and the moving statistics.
-        bias: what belongs to the inputs and was not added, (channels,): it would go again with the mean, so it
-            reaches the moving mean alone, and its gradient is 0, which with float noise it is only nearly.
+        bias: of the convolution before, (channels,), not yet added to the inputs; None for no bias. Subtracting the
+            mean cancels it, so only the moving mean needs it. Its gradient is exactly 0 here; computed through the
+            sum it would be float noise.
 
     Returns:
         (channels, time, batch), of the inputs' type.
@@ -272,7 +277,8 @@ def normalize_batch(inputs: Any, norm: keras.layers.BatchNormalization, bias: An
     dtype = keras.backend.result_type(inputs.dtype, "float32")
     values, gamma, beta = (ops.cast(value, dtype) for value in (inputs, norm.gamma, norm.beta))
     mean = ops.mean(values, axis=(1, 2))
-    # As a constant the mean costs no pass over all values in the gradient; its own gradient comes by way of ``shift``.
+    # With the mean as a constant, the gradient of the centred values needs no extra pass over all of them. The gradient
+    # of the mean itself flows through ``shift``, one number per channel; there ``mean - constant_mean`` is 0.
     constant_mean = ops.stop_gradient(mean)
     centred = values - constant_mean[:, None, None]
     variance = ops.mean(ops.square(centred), axis=(1, 2))
@@ -280,7 +286,7 @@ def normalize_batch(inputs: Any, norm: keras.layers.BatchNormalization, bias: An
     shift = beta - (mean - constant_mean) * scale
     if bias is not None:
         bias = ops.cast(bias, dtype)
-        mean, shift = mean + bias, shift + 0.0 * bias
+        mean, shift = mean + bias, shift + 0.0 * bias  # 0 times the bias: a gradient of 0 instead of none
     _move(norm.moving_mean, mean, norm.momentum)
     _move(norm.moving_variance, variance, norm.momentum)
     return ops.cast(centred * scale[:, None, None] + shift[:, None, None], inputs.dtype)
@@ -299,8 +305,8 @@ def sum_directions(frames: Any, stack: Callable[[Any, str], list[Any]], backward
         backward: whether to add the second direction.
 
     Returns:
-        Per block the sum of both directions, (batch, time, channels). The reversed one is not turned back: the
-        mean over time that follows does not see the order.
+        Per block the sum of both directions, (batch, time, channels). The backward outputs stay reversed: the
+        mean over time that follows does not depend on the order.
 
     Source: Ye et al., "Temporal Modeling Matters", ICASSP 2023, equation 3.
     """

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """Where a model's class is and what to say of it before it is imported."""
+    """Module path, summary and source of a model, available before its class is imported."""
 
     target: str
     summary: str
@@ -90,7 +90,7 @@ MODELS.register(
     "dense_tcn",
     ModelEntry(
         "serzoo.models.dense_tcn:DenseTCN",
-        "dense dilated convolutions on log-mels that training changes as other speakers would, 0.3 M parameters",
+        "dense dilated convolutions on log-mels with speaker-like augmentation in training, 0.3 M parameters",
         "serzoo",
     ),
 )

@@ -19,19 +19,19 @@ KERNEL_SIZE = (5, 3)
 """Frames and mel bands under every convolution."""
 
 TIME_POOL = 2
-"""Frames that the pooling after the first convolution makes one of."""
+"""Frames per output frame of the pooling after the first convolution."""
 
 SLOPE = 0.01
-"""Of the leaky ReLU below zero."""
+"""Slope of the leaky ReLU below zero."""
 
 MOMENTUM = 0.9
-"""Of the batch normalisation's moving statistics: a batch holds thousands of frames, so a few batches say enough.
+"""Of the batch normalisation's moving statistics: a batch has thousands of frames, so a few batches are enough.
 
-The program normalises by the batch at hand in evaluation too, which makes an answer depend on its neighbours.
+The program normalises by the batch's statistics in evaluation too, so its predictions depend on a clip's neighbours.
 """
 
 GENDER_WIDTH, GENDER_UNITS = 300, 64
-"""Of the gender's embedding and of the dense layer behind it."""
+"""Widths of the gender embedding and of the dense layer after it."""
 
 ATTENTIONS = ("self", "pooling", "dot_product")
 IMPLEMENTATIONS = ("native", "library")
@@ -41,13 +41,12 @@ NORMALIZATIONS = ("real-frames", "all-frames", None)
 
 @keras.saving.register_keras_serializable("serzoo")
 class ACRNN(SERModel):
-    """Convolutions over time and mel bands, a bidirectional LSTM, attention, and the gender beside it.
+    """Convolutions over time and mel bands, a bidirectional LSTM, attention, and the speaker's gender.
 
-    Takes log-mel frames with their deltas as channels, (batch, n_frames, n_features, n_channels), not
-    normalised: the first layer does it, by the statistics that the training has stored in it. With
-    ``gender``, the inputs are a dictionary of these ``features`` and of ``gender``, the probability that
-    the speaker is male, (batch, 1) in 0..1. Returns class probabilities, (batch, n_classes). Padding counts
-    as frames everywhere but in the normalisation.
+    Takes log-mel frames with their deltas as channels, (batch, n_frames, n_features, n_channels). The first
+    layer normalises them by the training part's statistics. With ``gender``, the inputs are a dictionary of
+    ``features`` and ``gender``, the probability that the speaker is male, (batch, 1) in 0..1. Returns class
+    probabilities, (batch, n_classes). Padding counts as frames everywhere but in the normalisation.
 
     Args:
         n_classes: outputs, at least 2.
@@ -56,20 +55,20 @@ class ACRNN(SERModel):
         n_frames: frames per clip, at least 2; None takes any such number.
         n_convs: convolutions of 5 frames x 3 bands.
         filters: channels of the first convolution and of all others.
-        pool_freq: bands that the pooling after the first convolution makes one of; 2 in the papers, 4 in
-            the program. It always makes one frame of two.
+        pool_freq: bands per output band of the pooling after the first convolution; 2 in the papers, 4 in
+            the program. Over time the pooling is always 2.
         projection: width of the linear layer between convolutions and LSTM.
-        lstm_units: of each direction.
+        lstm_units: width of each direction.
         attention: ``"self"`` (within a window, relu scores, then the mean over time; the paper's model 2),
             ``"pooling"`` (a weighted mean over time; model 1) or ``"dot_product"`` (the paper's equations
             4 to 7, then the mean over time).
         attention_impl: of ``"self"``: ``"native"``, or ``"library"`` for the layer of keras-self-attention,
-            on TensorFlow only. Both compute the same, and their weights are interchangeable.
+            on TensorFlow only. Both compute the same, with the same weights.
         attention_width: frames (after pooling) in a window of ``"self"``; None takes all.
-        gender: False builds the model without that input.
+        gender: False builds the model without gender input.
         dense_units: width of the dense layer before the classifier.
         batch_norm: ``"projection"`` normalises the linear layer's output (as the program does), ``"dense"``
-            the dense layer's (as Chen et al. write), None neither.
+            the dense layer's (as Chen et al. write), None normalises neither.
         dropout: share of values zeroed in training after each convolution and the dense layer, in [0, 1).
         normalization: ``"real-frames"`` takes the statistics over real frames and keeps padding zero,
             ``"all-frames"`` treats padding as frames (as the program does), None takes normalised features.
@@ -79,14 +78,14 @@ class ACRNN(SERModel):
         name: Keras name of the model.
 
     Raises:
-        ConfigError: an argument is out of range, or ``"library"`` was asked for on another backend.
+        ConfigError: an argument is out of range, or ``"library"`` is set on another backend.
         DataError: the class names do not fit ``n_classes``.
 
     Source: Bhushan et al., "A Self-Attention Based Hybrid CNN-LSTM for Speaker-Independent Speech Emotion
     Recognition", 2022, on top of Chen, He, Yang and Zhang, "3-D Convolutional Recurrent Neural Networks with
-    Attention Model for Speech Emotion Recognition", 2018, and what its program computes where both are silent.
-    Kernels before a leaky ReLU start as He et al. (2015) have it, not with the program's fixed deviation of
-    0.1, under which the activations grow about fourfold per convolution.
+    Attention Model for Speech Emotion Recognition", 2018; where both are silent, its program.
+    Kernels before a leaky ReLU start as in He et al. (2015). With the program's fixed deviation of 0.1, the
+    activations grow about fourfold per convolution.
     """
 
     min_frames = TIME_POOL
@@ -156,7 +155,7 @@ def _convolve(features: Any, n_convs: int, filters: Sequence[int], pool_freq: in
 
 
 def _project(hidden: Any, units: int, normalize: bool) -> Any:
-    """Return each frame's bands and channels brought to ``units`` values, (batch, time, units)."""
+    """Project each frame's bands and channels to ``units`` values, (batch, time, units)."""
     _, n_frames, n_bands, n_channels = hidden.shape
     frames = keras.layers.Reshape((n_frames or -1, n_bands * n_channels), name="frames")(hidden)
     frames = keras.layers.Dense(units, kernel_initializer="he_normal", name="projection")(frames)
@@ -166,7 +165,7 @@ def _project(hidden: Any, units: int, normalize: bool) -> Any:
 
 
 def _attend(frames: Any, attention: str, implementation: str, width: int | None) -> Any:
-    """Return one vector per utterance, (batch, channels), from its frames."""
+    """Pool an utterance's frames to one vector, (batch, channels)."""
     if attention == "pooling":
         return AttentionPooling(name="attention")(frames)
     layer = _self_attention(implementation, width) if attention == "self" else DotProductAttention(name="attention")
@@ -174,12 +173,12 @@ def _attend(frames: Any, attention: str, implementation: str, width: int | None)
 
 
 def _self_attention(implementation: str, width: int | None) -> keras.layers.Layer:
-    """Return the layer the paper names, ours or the library's."""
+    """Return the paper's self-attention, this package's or the library's."""
     if implementation == "native":
         return SelfAttention(width=width, activation="relu", name="attention")
     if keras.backend.backend() != "tensorflow":
         raise ConfigError(
-            f"attention_impl is 'library', which runs on TensorFlow only, and Keras runs on {keras.backend.backend()}; "
+            f"attention_impl is 'library'; it needs TensorFlow, but Keras runs on {keras.backend.backend()}: "
             "choose 'native', which takes the same weights."
         )
     from keras_self_attention import SeqSelfAttention
@@ -188,13 +187,13 @@ def _self_attention(implementation: str, width: int | None) -> keras.layers.Laye
 
 
 def _embed_gender(male: Any) -> Any:
-    """Return the vector of a probability that the speaker is male, (batch, 64)."""
+    """Return the gender vector, (batch, 64), for the probability that the speaker is male, (batch, 1)."""
     embedded = GenderEmbedding(width=GENDER_WIDTH, name="gender_embedding")(male)
     return keras.layers.Flatten(name="gender_vector")(keras.layers.Dense(GENDER_UNITS, name="gender_dense")(embedded))
 
 
 def _check_arguments(arguments: Mapping[str, Any]) -> None:
-    """Raise ConfigError unless the arguments, by their names, are of the right types and in range."""
+    """Raise ConfigError if an argument is of the wrong type or out of range."""
     check_common(arguments, min_frames=TIME_POOL)
     for name in ("n_channels", "n_convs", "pool_freq", "projection", "lstm_units", "dense_units"):
         check_count(name, arguments[name])

@@ -1,4 +1,4 @@
-"""What all models of the zoo have in common."""
+"""The base class of all models of the zoo, and checks of their arguments."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EMBEDDING = "embedding"
 """Name of the layer whose output is the utterance's fused representation."""
 
 FEATURES, GENDER = "features", "gender"
-"""Names of the inputs of a model that is told the speaker's gender."""
+"""Names of the inputs of a model with gender input."""
 
 
 class SERModel(keras.Model):
@@ -40,13 +40,13 @@ class SERModel(keras.Model):
     """
 
     min_frames = 1
-    """Fewest frames of a clip that the model can take."""
+    """Fewest frames of a clip."""
 
     max_frames: int | None = None
-    """Most frames of a clip that the model can take, or None for any number."""
+    """Most frames of a clip, or None for any number."""
 
     feature_layers: tuple[str, ...] = ()
-    """Names of the layers whose maps, (batch, ..., channels), can be compared between networks, in their order."""
+    """Names of the layers whose maps, (batch, ..., channels), anti-transfer learning compares, in their order."""
 
     arguments: Mapping[str, Any]
     """The constructor's arguments by name, defaults included; read-only, tuples as lists."""
@@ -93,12 +93,12 @@ class SERModel(keras.Model):
 
     @property
     def features_input(self) -> Any:
-        """The symbolic features, (batch, n_frames, ...), which are all of the input or a part of it."""
+        """The symbolic features, (batch, n_frames, ...): the whole input or a part of it."""
         return self.input[FEATURES] if self.takes_gender else self.input
 
     @property
     def features_shape(self) -> tuple[int | None, ...]:
-        """Shape of a clip's features, (n_frames, ...); n_frames is None where any number will do."""
+        """Shape of a clip's features, (n_frames, ...); n_frames is None where any number is allowed."""
         return tuple(self.features_input.shape[1:])
 
     @property
@@ -108,15 +108,15 @@ class SERModel(keras.Model):
 
     @property
     def normalization(self) -> Normalization | None:
-        """The layer that normalises the features by the training part's statistics, if the model has one."""
+        """The layer that normalises features by the training part's statistics, or None."""
         return next((layer for layer in self.layers if isinstance(layer, Normalization)), None)
 
     def check_statistics(self) -> None:
-        """Raise WeightsError if the model normalises its features and has no statistics to do it with."""
+        """Raise WeightsError if the model normalises its features but has no statistics yet."""
         if self.normalization is not None and not self.normalization.is_adapted:
             raise WeightsError(
                 f"{self.name} has no statistics of a training part to normalise features with; "
-                "train it with serzoo.fit, or load weights that hold them."
+                "train it with serzoo.fit, or load trained weights."
             )
 
     @property
@@ -125,7 +125,7 @@ class SERModel(keras.Model):
         return self.arguments["classifier_activation"]
 
     def embedding_model(self) -> keras.Model:
-        """Return a model that shares the weights and gives the fused representation, (batch, width)."""
+        """Return a model with the same weights that returns the fused representation, (batch, width)."""
         return keras.Model(self.input, self.get_layer(EMBEDDING).output, name=f"{self.name}_embedding")
 
     def feature_map(self, number: int) -> Any:
@@ -145,7 +145,7 @@ class SERModel(keras.Model):
         return self.get_layer(self.feature_layers[number - 1]).output
 
     def without_training_state(self) -> SERModel:
-        """Return a copy with the same weights and no optimiser, whose variables are twice the model's size."""
+        """Return a copy with the same weights and no optimiser: its variables take twice the model's size."""
         copy = self.from_config(self.get_config())
         copy.set_weights(self.get_weights())
         return copy
@@ -168,12 +168,12 @@ class SERModel(keras.Model):
 
 
 def check_features_shape(model: SERModel, shape: Sequence[int | None], given: str) -> None:
-    """Raise FeatureError unless clips of this shape are what the model takes.
+    """Raise FeatureError unless the model takes clips of this shape.
 
     Args:
         model: a model of the zoo.
         shape: (n_frames, ...) of a clip's features; n_frames is None where clips differ in length.
-        given: who gives them, for the error message: ``"the data has"``.
+        given: subject and verb of the error message: ``"the data has"``.
     """
     expected = model.features_shape
     if len(shape) != len(expected) or any(
@@ -198,11 +198,11 @@ def check_features_shape(model: SERModel, shape: Sequence[int | None], given: st
 
 
 def with_gender_columns(inputs: Any, frames: Any, columns: int) -> tuple[Any, Any]:
-    """Return a model's inputs and frames, with the speaker's gender in them if ``columns`` is not 0.
+    """Return a model's inputs and frames, with the speaker's gender appended if ``columns`` is not 0.
 
     Args:
         inputs: the symbolic features, (batch, time, n_features).
-        frames: what is to get the columns: ``inputs``, or what was computed of them.
+        frames: the frames to append the columns to: ``inputs``, or a function of them.
         columns: one of :data:`serzoo.layers.gender.GENDER_COLUMNS`.
 
     Raises:

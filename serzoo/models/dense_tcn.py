@@ -1,4 +1,4 @@
-"""DenseTCN: serzoo's own light model, dense dilated convolutions over a convolutional stem on log-mels."""
+"""DenseTCN, serzoo's own light model: dense dilated convolutions after a convolutional stem on log-mels."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ _STEM = ((5, (2, 2)), (3, (2, 2)), (3, (1, 2)))
 """Kernel and strides, in time and over the bands, of the stem's convolutions."""
 
 _RANGE = 14.0
-"""What is further below a clip's loudest band than this, in natural logarithms of power (61 dB), counts as silence."""
+"""Dynamic range of a clip, in natural logarithms of power (61 dB): lower values count as silence."""
 
 _COUNTS = ("n_features", "n_channels", "n_blocks", "filters", "stem_filters", "kernel_size", "heads", "members")
-"""Arguments that are whole numbers from 1 on."""
+"""Arguments that are integers of at least 1."""
 
 _MOMENTUM = 0.9
-"""Of the moving statistics, which must follow the weights: there are about thirty steps in an epoch."""
+"""Of the moving statistics: low, because they must follow the weights and an epoch has about thirty steps."""
 
 
 @keras.saving.register_keras_serializable("serzoo")
 class DenseTCN(SERModel):
     """A stem of strided convolutions over time and bands, densely connected dilated blocks, attentive pooling.
 
-    The stem sees a speaker's harmonics and formants wherever they lie, and leaves a quarter of the frames. Each block
-    takes all the blocks before it, so that the representation holds scales from three of the stem's frames to dozens.
-    In training every clip is changed as another speaker or channel would have (:class:`SpectrogramAugment`).
+    The stem detects harmonics and formants at any band and keeps a quarter of the frames. Each block takes the outputs
+    of all blocks before it, so the representation has time scales from three of the stem's frames to dozens. In
+    training every clip is augmented, as if by another speaker or channel (:class:`SpectrogramAugment`).
 
-    Several members are as many such networks side by side, whose logits are averaged. Each hears changes of its own and
-    is trained by a loss of its own (:class:`LogitsAverage`).
+    Members are networks side by side whose logits are averaged. Each has its own augmentation and its own loss
+    (:class:`LogitsAverage`).
 
-    Takes log-mel frames, (batch, n_frames, n_features, n_channels), of which it hears the first channel: differences
-    over time are left to the convolutions. Returns class probabilities, (batch, n_classes).
+    Takes log-mel frames, (batch, n_frames, n_features, n_channels), and uses the first channel only: the convolutions
+    learn differences over time. Returns class probabilities, (batch, n_classes).
 
     Args:
         n_classes: outputs, at least 2.
         n_features: mel bands.
-        n_channels: log-mels, and what else the features hold.
+        n_channels: values per mel band: the log-mel and any others.
         n_frames: frames per clip; None takes any number.
         n_blocks: dilated blocks; block j has dilation rate 2^(j-1).
         filters: channels of every block.
@@ -54,9 +54,9 @@ class DenseTCN(SERModel):
         heads: attentive means over time.
         dropout: share of a block's channels zeroed in training, in [0, 1); half of it after the stem, twice as much,
             but at most 0.9, before the classifier.
-        augment: how strongly to change clips in training, at least 0: 1 where other speakers are to be understood, less
-            where the same ones are, 0 not at all.
-        members: networks that answer together; each has as many weights as one alone.
+        augment: strength of the augmentation in training, at least 0: 1 for unseen speakers, less for seen ones, 0 for
+            none.
+        members: number of networks whose logits are averaged; each has as many weights as a single network.
         classifier_activation: ``"softmax"``, or None for logits.
         class_names: names of the outputs in order.
         feature_spec: the features the model takes.
@@ -71,7 +71,7 @@ class DenseTCN(SERModel):
     """
 
     min_frames = 5
-    """Of which the stem leaves two, so that there is something to attend to."""
+    """The stem leaves two of five frames, the fewest over which attention and deviation make sense."""
 
     def __init__(
         self,
@@ -116,10 +116,10 @@ class DenseTCN(SERModel):
 
 
 def _pooled(bands: Any, arguments: Mapping[str, Any], prefix: str) -> Any:
-    """Return what a member makes of clips, (batch, width), for bands of (batch, frames, bands).
+    """Return a member's pooled representation, (batch, width).
 
     Args:
-        bands: symbolic.
+        bands: symbolic log-mels, (batch, frames, bands).
         arguments: the model's arguments.
         prefix: of the names of the member's layers.
     """
@@ -134,9 +134,9 @@ def _pooled(bands: Any, arguments: Mapping[str, Any], prefix: str) -> Any:
 
 
 def _stem(bands: Any, filters: int, dropout: float, prefix: str) -> Any:
-    """Return (batch, a quarter of the frames, channels of an eighth of the bands) for (batch, frames, bands)."""
+    """Return the stem's output, (batch, frames / 4, channels x bands / 8), for (batch, frames, bands)."""
     layers = keras.layers
-    normalize = layers.BatchNormalization(momentum=_MOMENTUM, name=f"{prefix}band_norm")  # each band by its own
+    normalize = layers.BatchNormalization(momentum=_MOMENTUM, name=f"{prefix}band_norm")  # per band
     hidden = keras.ops.expand_dims(normalize(bands), -1)
     for number, (kernel, strides) in enumerate(_STEM, 1):
         convolve = layers.Conv2D(
@@ -148,7 +148,7 @@ def _stem(bands: Any, filters: int, dropout: float, prefix: str) -> Any:
 
 
 def _blocks(hidden: Any, n_blocks: int, filters: int, kernel_size: int, dropout: float, prefix: str) -> Any:
-    """Return the outputs of all blocks beside each other, (batch, time, n_blocks x filters)."""
+    """Return the concatenated outputs of all blocks, (batch, time, n_blocks x filters)."""
     layers, states = keras.layers, [hidden]
     for number in range(1, n_blocks + 1):
         name = f"{prefix}block_{number}"

@@ -13,7 +13,7 @@ from serzoo.layers.normalization import FrameNormalization
 from serzoo.models.base import EMBEDDING, SERModel, check_common, with_gender_columns
 
 HALVINGS = 3
-"""Hidden layers, each half as wide as what it takes."""
+"""Hidden layers, each half as wide as its input."""
 
 MOMENTUM, EPSILON = 0.9, 1e-5
 """Of the batch normalisation: the defaults of PyTorch, which the paper used."""
@@ -21,11 +21,11 @@ MOMENTUM, EPSILON = 0.9, 1e-5
 
 @keras.saving.register_keras_serializable("serzoo")
 class EmbeddingDNN(SERModel):
-    """Three layers, each half as wide as the one before, and a fourth that classifies.
+    """Three hidden layers, each half as wide as the one before, and the classifier.
 
     The frames are averaged over time; an embedding is one frame. Each hidden layer is linear, followed by batch
     normalisation, ReLU and dropout. Widths are rounded down, and at least 1: 39 values become 19, 9 and 4.
-    The last hidden layer may be narrower than the number of classes, as it is there for 8 of them.
+    The last hidden layer may have fewer units than there are classes: 4 for 8 classes in this example.
 
     Takes (batch, n_frames, n_features) and returns class probabilities, (batch, n_classes). Padding counts as
     frames in the average.
@@ -34,12 +34,12 @@ class EmbeddingDNN(SERModel):
         n_classes: outputs, at least 2.
         n_features: values per frame, the width of the embedding; 192 are those of TitaNet and ECAPA-TDNN.
         n_frames: frames per clip; None takes any number.
-        dropout: share of a hidden layer's values zeroed in training, in [0, 1); the paper does not say how many.
+        dropout: share of a hidden layer's values zeroed in training, in [0, 1); the paper does not state it.
         normalization: ``"real-frames"`` brings each value to zero mean and unit deviation by the statistics of the
-            training part; None takes the features as they are, since the paper speaks of no scaling.
-        gender_columns: values for the speaker's gender beside the embedding: 0, 1 (the probability that the speaker is
-            male) or 2 (of female and of male). With them the inputs are a dictionary of ``features`` and ``gender``,
-            (batch, 1).
+            training part; None takes the features as they are: the paper mentions no scaling.
+        gender_columns: values for the speaker's gender appended to the embedding: 0, 1 (the probability that the
+            speaker is male) or 2 (of female and of male). With them the inputs are a dictionary of ``features`` and
+            ``gender``, (batch, 1).
         classifier_activation: ``"softmax"``, or None for logits.
         class_names: names of the outputs in order.
         feature_spec: the features the model takes.

@@ -1,4 +1,4 @@
-"""Quaternion VGG16 behind the embedding of RH-Emo (Guizzo et al., 2023)."""
+"""Quaternion VGG16 on the embedding of RH-Emo (Guizzo et al., 2023)."""
 
 from __future__ import annotations
 
@@ -17,34 +17,33 @@ from serzoo.models.rh_emo import POOLED_BINS, POOLED_FRAMES, RHEmoEncoder
 from serzoo.models.vgg16 import CONVOLUTIONS, POOLED, check_vgg, connect, convolve, make_picture
 
 RH_EMO = "rh_emo"
-"""The embedding by that model's encoder."""
+"""Name of the embedding by that model's encoder."""
 
 
 @keras.saving.register_keras_serializable("serzoo")
 class QVGG16(SERModel):
-    """VGG16 with quaternions in all layers but the last, which takes RH-Emo's four axes of emotion as one.
+    """VGG16 with quaternions in all layers but the last, on RH-Emo's four axes of emotion as one quaternion.
 
-    Takes magnitude spectra, (batch, n_frames, n_features, n_channels), not normalised: the first layer does
-    it, by the statistics that the training has stored in it. Frames of zeros bring each clip to
-    ``n_frames_padded``. Returns class probabilities, (batch, n_classes). Its feature layers are the quaternion
-    convolutions 1 to 13.
+    Takes magnitude spectra, (batch, n_frames, n_features, n_channels). The first layer normalises them by the
+    training part's statistics. Frames of zeros pad each clip to ``n_frames_padded``. Returns class
+    probabilities, (batch, n_classes). Its feature layers are the quaternion convolutions 1 to 13.
 
     Args:
         n_classes: outputs, at least 2.
         n_features: frequency bins, a multiple of 32; of 64 with the embedding.
         n_channels: values per bin: 1 with the embedding; without, a multiple of 4, blocks [r | i | j | k].
         n_frames: frames per clip, at most ``n_frames_padded``; None takes any such number.
-        n_frames_padded: frames that the network sees, a multiple of 32; of 256 with the embedding.
+        n_frames_padded: frames after padding, a multiple of 32; of 256 with the embedding.
         embedding: ``"rh_emo"`` puts RH-Emo's encoder before the first convolution: four channels with an eighth of
-            the frames and half the bins. Its weights start afresh; ``get_layer("encoder").set_weights`` takes those
-            of the layer of the same name in a trained RH-Emo. None takes quaternions as features.
-        train_embedding: False freezes the encoder, whose batch normalisation then takes its stored statistics
-            in training, too.
+            the frames and half the bins. It starts untrained; ``get_layer("encoder").set_weights`` takes the weights
+            of the same layer in a trained RH-Emo. None takes quaternions as features.
+        train_embedding: False freezes the encoder. Its batch normalisation then uses its stored statistics in
+            training, too.
         width: factor of all channels and of both hidden dense layers; a multiple of 1/16, so that the numbers of
             channels stay divisible by 4.
-        dropout: share of values zeroed in training after each hidden dense layer, in [0, 1); of single values, not
-            of whole quaternions.
-        normalization: ``"maximum"`` (0..1, as RH-Emo needs it), ``"global"`` (mean 0 and variance 1 over all
+        dropout: share of values zeroed in training after each hidden dense layer, in [0, 1): single values, not
+            whole quaternions.
+        normalization: ``"maximum"`` (0..1, required by RH-Emo), ``"global"`` (mean 0 and variance 1 over all
             values), or None for normalised features.
         classifier_activation: ``"softmax"``, or None for logits.
         class_names: names of the outputs in order.
@@ -56,10 +55,9 @@ class QVGG16(SERModel):
         DataError: the class names do not fit ``n_classes``.
 
     Source: Guizzo, Weyde, Tarroni and Comminiello, "Quaternion Anti-Transfer Learning for Speech Emotion
-    Recognition", WASPAA 2023, section 3.1, whose 1e7 parameters are those without the encoder's 256. Activations and
-    poolings look at each component on its own, as in the program. Unlike there, where convolutions start by Glorot's
-    criterion, all quaternion kernels start by He's: without batch normalisation, the signal halves with every
-    convolution otherwise.
+    Recognition", WASPAA 2023, section 3.1; its 1e7 parameters do not count the encoder's 256. Activations and poolings
+    treat each component separately, as in the program. All quaternion kernels start by He's criterion, not by Glorot's
+    as the program's convolutions: without batch normalisation, the signal would halve with every convolution.
     """
 
     def __init__(
@@ -99,7 +97,7 @@ class QVGG16(SERModel):
 
 
 def _check_arguments(arguments: Mapping[str, Any]) -> None:
-    """Raise ConfigError unless the arguments, by their names, are of the right types and in range."""
+    """Raise ConfigError if an argument is of the wrong type or out of range."""
     check_choice("embedding", arguments["embedding"], (RH_EMO, None))
     check_flag("train_embedding", arguments["train_embedding"])
     if arguments["embedding"] is None:

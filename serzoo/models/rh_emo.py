@@ -18,13 +18,13 @@ from serzoo.layers.quaternion import QuaternionBatchNormalization, QuaternionCon
 from serzoo.models.base import EMBEDDING, FEATURES, SERModel, check_common, check_frames
 
 ENCODER = "encoder"
-"""Name of the layer that makes the embedding."""
+"""Name of the layer that computes the embedding."""
 
 POOLED_FRAMES, POOLED_BINS = 8, 2
-"""Frames and bins of a spectrogram that the encoder makes one of."""
+"""Frames and bins of a spectrogram per frame and bin of the embedding."""
 
 SPECTROGRAM, RECONSTRUCTION = "spectrogram", "reconstruction"
-"""Outputs of the training network beside the class and the three dimensions, the embedding's channels in this order."""
+"""Outputs of the training network besides the class and the three dimensions."""
 
 MOMENTUM, EPSILON = 0.9, 1e-5
 """Of every batch normalisation: PyTorch's defaults in Keras terms."""
@@ -32,22 +32,22 @@ MOMENTUM, EPSILON = 0.9, 1e-5
 
 @keras.saving.register_keras_serializable("serzoo")
 class RHEmo(SERModel):
-    """An encoder to four channels, of which the first one is classified.
+    """An encoder of spectrograms to four channels; the first is classified.
 
-    Takes magnitude spectra, (batch, n_frames, n_features, 1), not normalised: the first layer scales them to
-    0..1, by the maximum that the training has stored in it. Frames of zeros bring each clip to
-    ``n_frames_padded``. Returns class probabilities, (batch, n_classes), by the head on the embedding's first
-    channel. :meth:`training_network` has what the embedding is trained with beside.
+    Takes magnitude spectra, (batch, n_frames, n_features, 1). The first layer scales them to 0..1 by the training
+    part's maximum. Frames of zeros pad each clip to ``n_frames_padded``. Returns class probabilities,
+    (batch, n_classes), from the head on the embedding's first channel. :meth:`training_network` adds the decoder and
+    the heads that train the other channels.
 
-    The layer ``"encoder"`` gives the embedding, (batch, n_frames_padded / 8, n_features / 2, 4), whose channels
-    are trained to tell discrete emotion, valence, arousal and dominance.
+    The layer ``"encoder"`` returns the embedding, (batch, n_frames_padded / 8, n_features / 2, 4). Its channels are
+    trained to predict discrete emotion, valence, arousal and dominance, in this order.
 
     Args:
         n_classes: outputs, at least 2.
         n_features: frequency bins, a multiple of 2.
         n_channels: values per bin: 1.
         n_frames: frames per clip, at most ``n_frames_padded``; None takes any such number.
-        n_frames_padded: frames that the encoder sees, a multiple of 8.
+        n_frames_padded: frames after padding, a multiple of 8.
         head_width: size of both hidden dense layers of every head.
         dropout: share of values zeroed in training after each hidden dense layer, in [0, 1).
         normalization: ``"maximum"``, or None for features in 0..1.
@@ -93,11 +93,11 @@ class RHEmo(SERModel):
         self.max_frames = n_frames_padded
 
     def training_network(self) -> keras.Model:
-        """Return a model that shares the weights, with a fresh decoder and fresh heads for the other axes.
+        """Return a model that shares the weights, with a new decoder and new heads for the other axes.
 
-        Its outputs are a dictionary: ``"spectrogram"``, the clip as the encoder takes it, and
-        ``"reconstruction"``, both (batch, n_frames_padded, n_features, 1); ``"emotion"``, what this model gives;
-        ``"valence"``, ``"arousal"`` and ``"dominance"``, probabilities of a high one, (batch, 1).
+        Its outputs are a dictionary: ``"spectrogram"``, the encoder's input, and ``"reconstruction"``, both
+        (batch, n_frames_padded, n_features, 1); ``"emotion"``, this model's output; ``"valence"``, ``"arousal"``
+        and ``"dominance"``, probabilities of a high value, (batch, 1).
         """
         embedding = self.get_layer(ENCODER).output
         outputs = {
@@ -116,10 +116,10 @@ class RHEmo(SERModel):
 
 @keras.saving.register_keras_serializable("serzoo")
 class RHEmoEncoder(keras.layers.Layer):
-    """Three real convolutions, each with ReLU and pooling behind it, and batch normalisation between them.
+    """Three real convolutions, each followed by ReLU and pooling, with batch normalisation in between.
 
     Takes spectrograms in 0..1, (batch, frames, bins, 1), and returns their embedding, (batch, frames / 8,
-    bins / 2, 4), not negative. A layer that is not trainable normalises by its stored statistics in training, too.
+    bins / 2, 4), not negative. A frozen layer normalises by its stored statistics in training, too.
 
     Args:
         name: Keras name of the layer.
@@ -170,8 +170,8 @@ def reconstruction_loss(outputs: Mapping[str, Any]) -> Any:
     """Return the binary cross-entropy of a batch's reconstruction, a mean over all bins.
 
     Args:
-        outputs: of the training network. The target is the spectrogram itself, cut at 1: clips that are louder than
-            the training part's would have no minimum.
+        outputs: of the training network. The target is the spectrogram itself, clipped at 1: above 1 the
+            cross-entropy has no minimum, and clips may be louder than the training part.
 
     Source: the program of Guizzo et al. (2023).
     """
@@ -195,8 +195,7 @@ def dimension_loss(targets: Mapping[str, Any], outputs: Mapping[str, Any]) -> An
     Each is a mean over the clips whose target is known, 0 if there is none.
 
     Args:
-        targets: ``"valence"``, ``"arousal"`` and ``"dominance"``, (batch, 1): 1 where high, 0 where not, NaN where
-            unknown.
+        targets: ``"valence"``, ``"arousal"`` and ``"dominance"``, (batch, 1): 1 for high, 0 for low, NaN for unknown.
         outputs: of the training network.
     """
     return sum(_known_crossentropy(targets[name], outputs[name]) for name in DIMENSIONS)
@@ -211,7 +210,7 @@ def _known_crossentropy(target: Any, output: Any) -> Any:
 
 
 def _decode(embedding: Any) -> Any:
-    """Return the spectrogram made of its embedding, the mean of the last quaternions' four parts."""
+    """Return the reconstructed spectrogram, the mean of the last quaternion's four parts."""
     maps = embedding
     for number in (1, 2):
         maps = _grow(strides=(2, 1), activation="relu", name=f"decoder_conv_{number}")(maps)
@@ -221,10 +220,10 @@ def _decode(embedding: Any) -> Any:
 
 
 _grow = partial(QuaternionConv2DTranspose, 4, 3, padding="same")
-"""One quaternion's map to a larger one."""
+"""A layer from a map of one quaternion to a larger one."""
 
 _dense = partial(keras.layers.Dense, kernel_initializer="glorot_normal")
-"""A dense layer that starts as in the program."""
+"""A dense layer with the program's initializer."""
 
 
 def _hidden_layers(channel: Any, width: int, dropout: float, names: tuple[str, str]) -> Any:
@@ -237,7 +236,7 @@ def _hidden_layers(channel: Any, width: int, dropout: float, names: tuple[str, s
 
 
 def _check_arguments(arguments: Mapping[str, Any]) -> None:
-    """Raise ConfigError unless the arguments, by their names, are of the right types and in range."""
+    """Raise ConfigError if an argument is of the wrong type or out of range."""
     check_common(arguments)
     check_multiple("n_features", arguments["n_features"], POOLED_BINS)
     check_choice("n_channels", arguments["n_channels"], (1,))

@@ -21,24 +21,24 @@ PYTORCH_UNIFORM = {
     "class_name": "VarianceScaling",
     "config": {"scale": 1 / 3, "mode": "fan_in", "distribution": "uniform"},
 }
-"""PyTorch's default for kernels, U(-b, b) with b = 1 / sqrt(fan_in); as data, so that every layer seeds its own."""
+"""PyTorch's default for kernels, U(-b, b) with b = 1 / sqrt(fan_in); as data, so that each layer makes its own seed."""
 
 
 @keras.saving.register_keras_serializable("serzoo")
 class TBDMNet(SERModel):
     """Two densely connected stacks of temporal-aware blocks, over the frames and over the frames reversed.
 
-    A block's output is joined to its input, so that the channels double with every block. The sum
-    of both directions' outputs gives one scale each: a 1x1 convolution brings it to ``filters``
-    channels, then the mean over time is taken. The scales are fused by learned weights and classified.
+    A block's output is concatenated with its input, so the channels double with every block. The sum of
+    both directions' outputs is one time scale per block: a 1x1 convolution brings it to ``filters``
+    channels, and the mean over time follows. The scales are fused by learned weights and classified.
 
-    Takes MFCC frames as they are, not normalised, (batch, n_frames, n_features), and returns
-    class probabilities, (batch, n_classes). Padding counts as frames, in the mean and in the reversal.
-    The T x T linear layers that the published program declares and never uses are left out.
+    Takes MFCC frames without normalisation, (batch, n_frames, n_features), and returns class
+    probabilities, (batch, n_classes). Padding counts as frames, in the mean and in the reversal.
+    The T x T linear layers that the published program declares but does not use are left out.
 
     Args:
         n_classes: outputs, at least 2.
-        n_features: values per frame; with the gender columns, what the channels of every block are a multiple of.
+        n_features: values per frame; the channels of every block are a multiple of n_features + gender_columns.
         n_frames: frames per clip; None takes any number.
         n_blocks: blocks per direction; block j has dilation rate 2^(j-1).
         filters: channels of every scale.
@@ -47,7 +47,7 @@ class TBDMNet(SERModel):
         dropout_axis: ``"frames"`` (as the published program does) or ``"channels"``.
         activation: ``"gelu"`` (exact, erf) or ``"relu"``, in the blocks.
         backward: False leaves out the reversed direction.
-        multi_scale: False keeps only the last scale, which then needs no fusion.
+        multi_scale: False keeps only the last scale, without fusion.
         dynamic_fusion: False averages the scales.
         gender_columns: columns for the speaker's gender, appended to the features of every frame: 0, 1 (the probability
             that the speaker is male) or 2 (of female and of male). With them the inputs are a dictionary of
@@ -62,7 +62,7 @@ class TBDMNet(SERModel):
         DataError: the class names do not fit ``n_classes``.
 
     Source: Striletchi, Striletchi and Stan, "TBDM-Net: Bidirectional Dense Networks with Gender Information
-    for Speech Emotion Recognition", 2024; what the published program computes where the paper is silent.
+    for Speech Emotion Recognition", 2024; where the paper is silent, the published program.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ def _dense_stack(
 
 
 def _scale(state: Any, filters: int, name: str) -> Any:
-    """Return the mean over time of the state brought to ``filters`` channels, (batch, filters)."""
+    """Reduce a state to ``filters`` channels and return the mean over time, (batch, filters)."""
     reduce = keras.layers.Conv1D(filters, 1, use_bias=False, kernel_initializer=PYTORCH_UNIFORM, name=f"{name}_conv")
     normalize = keras.layers.BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, name=f"{name}_norm")
     return keras.ops.mean(keras.ops.relu(normalize(reduce(state))), axis=1)

@@ -15,7 +15,7 @@ from serzoo.layers.temporal import DilatedConvBlock, TemporalAwareBlock, blocks_
 from serzoo.models.base import EMBEDDING, SERModel, check_dilated_network, dilated_blocks, with_gender_columns
 
 BLOCKS = {"tab": TemporalAwareBlock, "tcn": DilatedConvBlock}
-"""The blocks a direction can be made of; ``"tcn"`` is the paper's first ablation."""
+"""Kinds of blocks; ``"tcn"`` is the paper's first ablation."""
 
 
 @keras.saving.register_keras_serializable("serzoo")
@@ -23,10 +23,10 @@ class TIMNet(SERModel):
     """Two stacks of temporal-aware blocks, over the frames and over the frames reversed in time.
 
     Each pair of blocks gives one time scale: the mean over time of the sum of both outputs. The
-    scales are fused by learned weights into the utterance's representation, which is classified.
+    scales are fused by learned weights into the utterance's representation for the classifier.
 
-    Takes MFCC frames as they are, not normalised, (batch, n_frames, n_features), and returns
-    class probabilities, (batch, n_classes). Padding counts as frames, in the mean and in the reversal.
+    Takes MFCC frames without normalisation, (batch, n_frames, n_features), and returns class
+    probabilities, (batch, n_classes). Padding counts as frames, in the mean and in the reversal.
 
     Args:
         n_classes: outputs, at least 2.
@@ -38,7 +38,7 @@ class TIMNet(SERModel):
         dropout: share of channels zeroed in training, in [0, 1).
         activation: ``"relu"`` or ``"gelu"``, in the blocks.
         backward: False leaves out the reversed direction.
-        multi_scale: False keeps only the last scale, which then needs no fusion.
+        multi_scale: False keeps only the last scale, without fusion.
         dynamic_fusion: False averages the scales.
         block: ``"tab"``, or ``"tcn"`` for plain dilated convolutions without the gate.
         gender_columns: columns for the speaker's gender, appended to the features of every frame: 0, 1 (the probability
@@ -54,7 +54,7 @@ class TIMNet(SERModel):
         DataError: the class names do not fit ``n_classes``.
 
     Source: Ye et al., "Temporal Modeling Matters: A Novel Temporal Emotional Modeling Approach for
-    Speech Emotion Recognition", ICASSP 2023; what the published program computes where the paper is silent.
+    Speech Emotion Recognition", ICASSP 2023; where the paper is silent, the published program.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class TIMNet(SERModel):
         self.feature_layers = dilated_blocks(self.arguments)
 
     def make_train_function(self, force: bool = False) -> Any:
-        """Make what trains on a batch, of blocks that know whether XLA compiles it."""
+        """Make the training step, with the blocks' fast way if XLA compiles it."""
         for layer in blocks_among(self.layers):
             layer.compiled = bool(self.jit_compile)
         return super().make_train_function(force)

@@ -1,4 +1,4 @@
-"""VGG16 on magnitude spectrograms (Simonyan and Zisserman, 2015), as Guizzo et al. (2023) train it."""
+"""VGG16 (Simonyan and Zisserman, 2015) on magnitude spectrograms, as trained by Guizzo et al. (2023)."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 """Channels and number of each block's convolutions, before its pooling: configuration D."""
 
 CONVOLUTIONS = tuple(f"conv_{number}" for number in range(1, 14))
-"""Names of the convolutions, whose outputs are behind their ReLU."""
+"""Names of the convolutions; their outputs include the ReLU."""
 
 HIDDEN_UNITS = 4096
-"""Of both hidden dense layers."""
+"""Width of both hidden dense layers."""
 
 POOLED = 2 ** len(BLOCKS)
-"""Frames and bins that the poolings together make one of."""
+"""Frames and bins per output of all poolings together."""
 
 NORMALIZATIONS: dict[str | None, type[Normalization]] = {"global": GlobalNormalization, "maximum": MaximumNormalization}
 """Mean 0 and variance 1 over all values; or magnitudes in 0..1."""
@@ -33,24 +33,23 @@ NORMALIZATIONS: dict[str | None, type[Normalization]] = {"global": GlobalNormali
 
 @keras.saving.register_keras_serializable("serzoo")
 class VGG16(SERModel):
-    """Thirteen convolutions of 3x3 in five blocks, each with a pooling behind it, and three dense layers.
+    """Thirteen convolutions of 3x3 in five blocks, each followed by pooling, and three dense layers.
 
-    Takes magnitude spectra, (batch, n_frames, n_features, n_channels), not normalised: the first layer does
-    it, by the statistics that the training has stored in it. Frames of zeros bring each clip to
-    ``n_frames_padded``. Returns class probabilities, (batch, n_classes). Its feature layers are the
-    convolutions 1 to 13.
+    Takes magnitude spectra, (batch, n_frames, n_features, n_channels). The first layer normalises them by the
+    training part's statistics. Frames of zeros pad each clip to ``n_frames_padded``. Returns class
+    probabilities, (batch, n_classes). Its feature layers are the convolutions 1 to 13.
 
     Args:
         n_classes: outputs, at least 2.
         n_features: frequency bins, a multiple of 32.
         n_channels: values per bin.
         n_frames: frames per clip, at most ``n_frames_padded``; None takes any such number.
-        n_frames_padded: frames that the convolutions see, a multiple of 32.
+        n_frames_padded: frames after padding, a multiple of 32.
         width: factor of all channels and of both hidden dense layers; a multiple of 1/16, so that the numbers of
             channels stay divisible by 4.
         dropout: share of values zeroed in training after each hidden dense layer, in [0, 1).
-        normalization: ``"global"`` (mean 0 and variance 1 over all values, as the paper's real networks have
-            it), ``"maximum"`` (0..1), or None for normalised features.
+        normalization: ``"global"`` (mean 0 and variance 1 over all values, as for the paper's real networks),
+            ``"maximum"`` (0..1), or None for normalised features.
         classifier_activation: ``"softmax"``, or None for logits.
         class_names: names of the outputs in order.
         feature_spec: the features the model takes.
@@ -62,10 +61,10 @@ class VGG16(SERModel):
 
     Source: Guizzo, Weyde, Tarroni and Comminiello, "Quaternion Anti-Transfer Learning for Speech Emotion
     Recognition", WASPAA 2023, section 3.1; configuration D of Simonyan and Zisserman, "Very Deep Convolutional
-    Networks for Large-Scale Image Recognition", 2015. The paper names torchvision's network, but its 1.6e8 parameters
-    are those without the adaptive pooling before the dense layers, so there is none here. All kernels before a ReLU
-    start as He et al. (2015) have it: without batch normalisation, smaller ones let the signal die on its way through
-    thirteen convolutions.
+    Networks for Large-Scale Image Recognition", 2015. The paper names torchvision's network, but states 1.6e8
+    parameters, the number without the adaptive pooling before the dense layers; this model has no such pooling. All
+    kernels before a ReLU start as in He et al. (2015): without batch normalisation, smaller ones let the signal vanish
+    over thirteen convolutions.
     """
 
     def __init__(
@@ -102,14 +101,14 @@ class VGG16(SERModel):
 
 
 def make_picture(features: Any, normalization: str | None, n_frames: int) -> Any:
-    """Return the normalised features with ``n_frames`` frames, zeros behind the clip's own."""
+    """Return the normalised features, padded with zeros to ``n_frames`` frames."""
     if normalization is not None:
         features = NORMALIZATIONS[normalization](name="normalization")(features)
     return PadFrames(n_frames, name="padding")(features)
 
 
 def convolve(picture: Any, width: float, convolution: Callable[..., keras.layers.Layer]) -> Any:
-    """Return the maps behind the last pooling, (batch, rows / 32, columns / 32, 512 width).
+    """Return the maps after the last pooling, (batch, rows / 32, columns / 32, 512 width).
 
     Args:
         picture: (batch, rows, columns, channels).
@@ -125,7 +124,7 @@ def convolve(picture: Any, width: float, convolution: Callable[..., keras.layers
 
 
 def connect(flat: Any, width: float, dropout: float, dense: Callable[..., keras.layers.Layer]) -> Any:
-    """Return what the classifier takes, (batch, 4096 width).
+    """Return the classifier's input, (batch, 4096 width).
 
     Args:
         flat: (batch, values).
@@ -141,12 +140,12 @@ def connect(flat: Any, width: float, dropout: float, dense: Callable[..., keras.
 
 
 def check_vgg(arguments: Mapping[str, Any], pooled_frames: int = POOLED, pooled_bins: int = POOLED) -> None:
-    """Check the arguments that real and quaternion VGG16 have in common, by their names.
+    """Check the arguments that real and quaternion VGG16 have in common.
 
     Args:
-        arguments: of the model.
-        pooled_frames: frames that become one before the dense layers.
-        pooled_bins: bins that become one.
+        arguments: of the model, by name.
+        pooled_frames: frames per output frame before the dense layers.
+        pooled_bins: bins per output bin.
 
     Raises:
         ConfigError: one is of the wrong type or out of range.

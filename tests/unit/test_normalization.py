@@ -184,7 +184,7 @@ def test_other_frames_are_refused(kind, shape):
 @pytest.mark.parametrize("features", [np.zeros((3, 5, 4)), np.ones((0, 5, 4)), np.ones((3, 0, 4))])
 @every_kind
 def test_features_without_a_frame_are_refused(kind, features):
-    with pytest.raises(DataError, match="no frame but padding"):
+    with pytest.raises(DataError, match="the features hold only padding; give recordings that hold sound"):
         kind().adapt(features)
 
 

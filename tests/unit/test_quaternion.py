@@ -673,13 +673,13 @@ def test_phm_has_about_one_nth_of_the_weights():
 @pytest.mark.parametrize(
     ("layer", "shape", "message"),
     [
-        (QuaternionDense(6, name="fc"), (2, 8), "fc makes 6 channels of 8; both must be multiples of 4, "),
-        (QuaternionDense(8, name="fc"), (2, 7), "fc makes 8 channels of 7; both must be multiples of 4, "),
-        (QuaternionConv1D(8, 3, name="conv"), (2, 9, 2), "conv makes 8 channels of 2; "),
-        (QuaternionConv2D(8, 3, name="conv"), (2, 8, 8, 1), "conv makes 8 channels of 1; "),
-        (QuaternionConv2DTranspose(5, 3, name="up"), (2, 8, 8, 4), "up makes 5 channels of 4; "),
-        (QuaternionBatchNormalization(name="norm"), (2, 6), "norm makes 6 channels of 6; "),
-        (PHMDense(6, n=3, name="phm"), (2, 8), "phm makes 6 channels of 8; both must be multiples of 3, "),
+        (QuaternionDense(6, name="fc"), (2, 8), "fc has 8 channels in and 6 out; both must be multiples of 4, "),
+        (QuaternionDense(8, name="fc"), (2, 7), "fc has 7 channels in and 8 out; both must be multiples of 4, "),
+        (QuaternionConv1D(8, 3, name="conv"), (2, 9, 2), "conv has 2 channels in and 8 out; "),
+        (QuaternionConv2D(8, 3, name="conv"), (2, 8, 8, 1), "conv has 1 channels in and 8 out; "),
+        (QuaternionConv2DTranspose(5, 3, name="up"), (2, 8, 8, 4), "up has 4 channels in and 5 out; "),
+        (QuaternionBatchNormalization(name="norm"), (2, 6), "norm has 6 channels in and 6 out; "),
+        (PHMDense(6, n=3, name="phm"), (2, 8), "phm has 8 channels in and 6 out; both must be multiples of 3, "),
     ],
 )
 def test_channels_that_make_no_blocks_are_refused(layer, shape, message):
