@@ -13,7 +13,6 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from scipy.special import softmax
 
 from serzoo.checks import COUNT, FLAG, NOT_NEGATIVE, POSITIVE, Allowed, ListOf, Number, OneOf, check
 from serzoo.errors import MissingExtraError, unknown_name
@@ -140,6 +139,8 @@ def class_probabilities(name: str, arguments: Mapping[str, Any], estimator: Any,
         estimator: trained, of :func:`make_estimator`.
         vectors: one per recording, (N, width).
     """
+    from scipy.special import softmax
+
     if arguments["calibrate"] or not CLASSICAL_CLASSIFIERS.get(name).by_margin:
         return np.asarray(estimator.predict_proba(vectors), np.float64)
     margins = np.asarray(estimator.decision_function(vectors), np.float64)
