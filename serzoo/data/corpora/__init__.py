@@ -8,6 +8,7 @@ from serzoo.data.corpora import (
     fsdd,  # noqa: F401
     iemocap,  # noqa: F401
     librispeech,  # noqa: F401
+    nemo,  # noqa: F401
     ravdess,  # noqa: F401
     savee,  # noqa: F401
     tess,  # noqa: F401
