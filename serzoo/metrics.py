@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -11,12 +12,34 @@ from serzoo.errors import DataError
 from serzoo.labels import check_class_names
 
 HEADLINE = ("uar", "war", "weighted_f1")
-"""The three numbers printed everywhere, in this order."""
+"""The three scores of every table, in this order."""
+
+
+def headline_scores(hits: np.ndarray, support: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
+    """Return UAR, WAR and weighted F1, 0..1, by their names in :data:`HEADLINE`, each of shape (...,).
+
+    This is the only place that defines them; counts may be fractions, as of clips that share a weight.
+
+    Args:
+        hits: correct predictions of each class, (..., K).
+        support: recordings of each true class, (..., K); their sum is above 0.
+        predicted: recordings of each predicted class, (..., K).
+    """
+    occurs = support > 0
+    recall = np.divide(hits, support, out=np.zeros(hits.shape), where=occurs)
+    either = support + predicted
+    f1 = np.divide(2 * hits, either, out=np.zeros(hits.shape), where=either > 0)
+    n = support.sum(axis=-1)
+    return {
+        "uar": recall.sum(axis=-1) / occurs.sum(axis=-1),
+        "war": hits.sum(axis=-1) / n,
+        "weighted_f1": (support * f1).sum(axis=-1) / n,
+    }
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What a confusion matrix says about a classifier.
+    """The scores of a classifier, from its confusion matrix.
 
     Args:
         confusion: recordings counted by true class (rows) and predicted class (columns), shape (K, K).
@@ -69,7 +92,7 @@ class Scores:
 
     @property
     def recall(self) -> dict[str, float | None]:
-        """Recall of each class, 0..1, or None for a class that no recording belongs to."""
+        """Recall of each class, 0..1; None for a class without recordings."""
         hits, support = np.diagonal(self.confusion), np.sum(self.confusion, axis=1)
         return {
             name: float(hit / count) if count else None
@@ -80,23 +103,26 @@ class Scores:
     def uar(self) -> float:
         """Unweighted average recall, 0..1: the mean of the recalls of the classes that occur in the targets.
 
-        A class without recordings has no recall, so it is left out rather than counted as 0: EMO-DB's
-        speaker 08 never speaks with disgust, and that fold's UAR is the mean over the other six classes.
+        A class without recordings has no recall, so it is left out rather than counted as 0: EMO-DB has no recording
+        of speaker 08 with disgust, and the UAR of that fold is the mean over the other six classes.
         """
-        return float(np.mean([value for value in self.recall.values() if value is not None]))
+        return self._headline["uar"]
 
     @property
     def war(self) -> float:
         """Weighted average recall, 0..1, which is the accuracy."""
-        return float(np.trace(np.asarray(self.confusion)) / self.n)
+        return self._headline["war"]
 
     @property
     def weighted_f1(self) -> float:
         """Mean of the classes' F1 scores, weighted by their number of recordings, 0..1."""
+        return self._headline["weighted_f1"]
+
+    @cached_property
+    def _headline(self) -> dict[str, float]:
         matrix = np.asarray(self.confusion)
-        support, predicted = matrix.sum(axis=1), matrix.sum(axis=0)
-        f1 = 2 * np.diagonal(matrix) / np.maximum(support + predicted, 1)
-        return float(np.average(f1, weights=support))
+        scores = headline_scores(np.diagonal(matrix), matrix.sum(axis=1), matrix.sum(axis=0))
+        return {name: float(score) for name, score in scores.items()}
 
     def to_dict(self) -> dict[str, object]:
         """Return all scores as plain data for JSON; :meth:`from_dict` reads it back."""
@@ -110,10 +136,10 @@ class Scores:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, object]) -> Scores:
-        """Rebuild the scores from what :meth:`to_dict` gave.
+        """Rebuild the scores from the dictionary of :meth:`to_dict`.
 
         Raises:
-            DataError: ``confusion`` or ``class_names`` is missing or makes no sense.
+            DataError: ``confusion`` or ``class_names`` is missing or malformed.
         """
         missing = [key for key in ("confusion", "class_names") if key not in values]
         if missing:
@@ -130,8 +156,7 @@ class Summary:
 
     Args:
         folds: for each fold the scores of its runs, one per seed.
-        pooled: the scores of all runs' predictions taken together, in which no class is absent
-            just because one fold lacks it.
+        pooled: the scores of all runs' predictions together; a class that one fold lacks is in it.
         mean: ``uar``, ``war`` and ``weighted_f1``, averaged over the runs of a fold, then over folds, 0..1.
         std: the standard deviation of the folds' averages, of the population (divided by the number of folds).
     """

@@ -1,26 +1,25 @@
-"""How far a score would move with other speakers, and whether two runs differ by more than that.
+"""Intervals over test speakers, and tests of the difference between two runs.
 
-Clips of one speaker resemble each other, so clips are no independent draws and an interval that takes them for such is
-too narrow. What is drawn here is the speaker, with all test clips: the bootstrap over clusters (Efron and Tibshirani,
-"An Introduction to the Bootstrap", 1993, chapter 13, for percentiles; Davison and Hinkley, "Bootstrap Methods and their
-Application", 1997, section 3.8, and Field and Welsh, "Bootstrapping clustered data", JRSS B 69, 2007, for clusters).
+Clips of one speaker are alike, so clips are not independent and an interval over clips is too narrow. The bootstrap
+here resamples speakers, each with all test clips (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993,
+chapter 13, for percentiles; Davison and Hinkley, "Bootstrap Methods and their Application", 1997, section 3.8, and
+Field and Welsh, "Bootstrapping clustered data", JRSS B 69, 2007, for clusters).
 
-**Few speakers.** The percentiles are those that make the interval of a mean of S speakers as wide as Student's:
+**Few speakers.** The percentiles make the interval of a mean of S speakers as wide as Student's:
 ``Phi(t(S - 1) * sqrt(S / (S - 1)))`` instead of 2.5 % (Hesterberg, "What teachers should know about the bootstrap", The
-American Statistician 69, 2015). Plain ones are too narrow, of 24 speakers by 7 % and of six by 30 %. What is left is
-skew, which no width mends, and that no interval is wider than from the worst speaker to the best, who may be the only
-two: :data:`COVERAGE` says how often the true score was in it. Five to thirty clusters count as few (Cameron, Gelbach
-and Miller, "Bootstrap-based improvements for inference with clustered errors", Review of Economics and Statistics 90,
-2008). The test of a difference holds its level with any number of speakers; with few it seldom finds one.
+American Statistician 69, 2015). The usual percentiles are too narrow: by 7 % with 24 speakers, by 30 % with six. Two
+errors remain: skew, and the bound that no interval exceeds the range from the worst to the best speaker.
+:data:`COVERAGE` has the resulting coverage. Five to thirty clusters count as few (Cameron, Gelbach and Miller,
+"Bootstrap-based improvements for inference with clustered errors", Review of Economics and Statistics 90, 2008). The
+test of a difference keeps its level with any number of speakers; with few it has little power.
 
-**Pooled.** Scores are those of all folds' test clips taken together, each of which counts once: the folds of a
-speaker-independent protocol hold a few speakers each, or one, and a fold cannot be drawn without its speakers. A mean
-over folds differs from the pooled score a little; for WAR and folds of one size they are the same. A clip that several
-seeds answered counts the share of them that gave each answer. So UAR and WAR are the mean over seeds, and F1 is that
-of the averaged confusion matrix.
+**Pooled.** Scores are of all folds' test clips together, each counted once: a fold of a speaker-independent protocol has
+few speakers, or one, so folds cannot be resampled apart from speakers. The mean over folds differs a little from the
+pooled score; for WAR and folds of one size they are equal. Of several seeds' predictions of a clip each counts its
+share. So UAR and WAR are means over seeds, and F1 is of the averaged confusion matrix.
 
-**Not covered** is whatever was not drawn again: another seed, another split, another training part, another sentence,
-another corpus. A single seed of a small network may move as much as the interval is wide.
+**Not covered** are other seeds, splits, training parts, sentences and corpora. The scores of two seeds of a small
+network may differ by as much as the interval's width.
 """
 
 from __future__ import annotations
@@ -34,20 +33,20 @@ import numpy as np
 
 from serzoo.checks import Number, check
 from serzoo.errors import DataError
-from serzoo.metrics import HEADLINE
+from serzoo.metrics import HEADLINE, headline_scores
 
 N_RESAMPLES = 10_000
-"""How many draws: bootstrap samples, and sign flips where all of them would be more."""
+"""Number of bootstrap samples, and the largest number of sign flips."""
 
 FEW_SPEAKERS = 30
-"""Below so many speakers intervals are marked as too narrow."""
+"""Intervals over fewer speakers are marked as too narrow."""
 
 COVERAGE: Mapping[int, int] = MappingProxyType({24: 93, 12: 92, 6: 89, 4: 86, 2: 50})
-"""By the number of speakers, how many of a hundred 95 % intervals hold a true score of 90 %, as the tests simulate it;
-of scores further from 100 % as many or some more do."""
+"""By the number of speakers, how many of a hundred 95 % intervals contain a true score of 90 %, from the simulation in
+the tests; of lower scores as many or more do."""
 
 COMPARED = ("uar", "war")
-"""The scores whose differences are tested; a speaker's share in them can be told from the other speakers'."""
+"""The scores whose differences are tested: those that are a sum of the speakers' contributions."""
 
 _ROUNDING = 1e-9
 """Sums of the same shares in another order differ by less."""
@@ -57,14 +56,15 @@ def percent(score: float, sign: str = "") -> str:
     """Return a score, or a difference of two, in percent with two digits, the same on every machine.
 
     Args:
-        score: 0..1, of a difference -1..1; its last digits depend on the order in which a machine adds.
-        sign: ``"+"`` to show that of positive ones too.
+        score: 0..1, of a difference -1..1.
+        sign: ``"+"`` to show the sign of positive numbers too.
     """
-    return f"{round(100 * score, 6) + 0.0:{sign}.2f}"  # the sum makes 0 of -0
+    # rounded first, as the last digits depend on the order in which a machine adds; + 0.0 turns -0 into 0
+    return f"{round(100 * score, 6) + 0.0:{sign}.2f}"
 
 
 def marked(n_speakers: int) -> str:
-    """Return a number of speakers, with a dagger if it is below :data:`FEW_SPEAKERS`."""
+    """Return a number of speakers, with a dagger below :data:`FEW_SPEAKERS`."""
     return f"{n_speakers} †" if n_speakers < FEW_SPEAKERS else str(n_speakers)
 
 
@@ -73,7 +73,7 @@ class Interval:
     """A score or a difference of two, with its interval.
 
     Args:
-        value: of the recordings there are, 0..1; of a difference -1..1.
+        value: of the test clips, 0..1; of a difference -1..1.
         low: lower end of the interval.
         high: upper end.
     """
@@ -95,7 +95,7 @@ class Difference(Interval):
     """The second score minus the first.
 
     Args:
-        p: how often speakers whose two sets of answers were exchanged at random differ as much, 0..1, two-sided.
+        p: of the two-sided permutation test, 0..1.
     """
 
     p: float
@@ -115,10 +115,10 @@ class Comparison:
 
     Args:
         differences: of each of :data:`COMPARED`, the second run's score minus the first's.
-        n_speakers: how many speakers the clips are by.
-        n_clips: how many clips.
-        exact: whether p counts all ways to exchange speakers' answers, instead of :data:`N_RESAMPLES` drawn ones.
-        smallest_p: what p is where each speaker's answers are better in the same run; it cannot be less.
+        n_speakers: number of speakers of the clips.
+        n_clips: number of clips.
+        exact: whether p is from all permutations, instead of :data:`N_RESAMPLES` random ones.
+        smallest_p: the smallest possible p: every speaker's score is higher in the same run.
     """
 
     differences: Mapping[str, Difference]
@@ -140,19 +140,19 @@ class Comparison:
 
 @dataclass(frozen=True, eq=False)
 class SpeakerCounts:
-    """What the scores of any choice of speakers can be computed from.
+    """Counts by speaker, from which the scores of any sample of speakers follow.
 
     Args:
         speakers: S names, ascending, so that no result depends on the order of the clips.
-        hits: right answers by speaker and class, (S, K).
+        hits: correct predictions by speaker and class, (S, K).
         support: clips by speaker and true class, (S, K).
-        answers: clips by speaker and answered class, (S, K).
+        predicted: clips by speaker and predicted class, (S, K).
     """
 
     speakers: tuple[str, ...]
     hits: np.ndarray
     support: np.ndarray
-    answers: np.ndarray
+    predicted: np.ndarray
 
     @classmethod
     def from_predictions(
@@ -166,40 +166,40 @@ class SpeakerCounts:
         """Count the predictions of each speaker's clips.
 
         Args:
-            speakers: who is heard in each of N clips.
+            speakers: the speaker of each of N clips.
             targets: true class indices, (N,), each in ``0..n_classes - 1``.
             predictions: predicted class indices, the same.
-            n_classes: how many classes there are, K.
-            weights: how much each prediction counts, (N,), above 0: one of three seeds' a third. None for 1 each.
+            n_classes: the number of classes, K.
+            weights: of the predictions, (N,), above 0, such as 1/3 with three seeds; None for 1 each.
 
         Raises:
             DataError: nothing to count, an unknown speaker, lengths that differ or an index out of range.
         """
         names = np.asarray(speakers, dtype=str)
-        true, predicted = (np.asarray(values, dtype=np.int64) for values in (targets, predictions))
+        true, guessed = (np.asarray(values, dtype=np.int64) for values in (targets, predictions))
         share = np.ones(len(names)) if weights is None else np.asarray(weights, dtype=float)
-        lengths = [len(names), len(true), len(predicted), len(share)]
+        lengths = [len(names), len(true), len(guessed), len(share)]
         if len(set(lengths)) > 1 or not len(names):
-            raise DataError(f"{lengths} speakers, targets, predictions and weights; give as many of each, at least 1.")
+            raise DataError(f"{lengths} speakers, targets, predictions and weights; give equally many, at least 1.")
         if (names == "").any():
             raise DataError(
                 f"{(names == '').sum()} of {len(names)} clips have no known speaker; statistics over speakers need all."
             )
-        for indices in (true, predicted):
+        for indices in (true, guessed):
             if indices.min() < 0 or indices.max() >= n_classes:
                 raise DataError(
                     f"Class indices go from {indices.min()} to {indices.max()}; with {n_classes} classes they must be "
                     f"0 to {n_classes - 1}."
                 )
         known, rows = np.unique(names, return_inverse=True)
-        right = true == predicted
+        right = true == guessed
 
         def count(classes: np.ndarray, which: np.ndarray | slice = slice(None)) -> np.ndarray:
             cells = rows[which] * n_classes + classes[which]
             counts = np.bincount(cells, share[which], minlength=len(known) * n_classes)
             return counts.reshape(len(known), n_classes)
 
-        return cls(tuple(known.tolist()), count(true, right), count(true), count(predicted))
+        return cls(tuple(known.tolist()), count(true, right), count(true), count(guessed))
 
     @property
     def n_clips(self) -> int:
@@ -210,23 +210,13 @@ class SpeakerCounts:
         """Return UAR, WAR and weighted F1, 0..1, as :class:`serzoo.metrics.Scores` defines them.
 
         Args:
-            draws: how often each speaker was drawn, (B, S); None for all of them once.
+            draws: the number of times each speaker was drawn, (B, S); None for all of them once.
 
         Returns:
             By the names of :data:`serzoo.metrics.HEADLINE`, a score for each row of ``draws``, (B,).
         """
         times = np.ones((1, len(self.speakers))) if draws is None else draws.astype(float)
-        hits, support, answers = (times @ counts for counts in (self.hits, self.support, self.answers))
-        occurs = support > 0
-        recall = np.divide(hits, support, out=np.zeros_like(hits), where=occurs)
-        either = support + answers
-        f1 = np.divide(2 * hits, either, out=np.zeros_like(hits), where=either > 0)
-        n = support.sum(axis=1)
-        return {
-            "uar": recall.sum(axis=1) / occurs.sum(axis=1),
-            "war": hits.sum(axis=1) / n,
-            "weighted_f1": (support * f1).sum(axis=1) / n,
-        }
+        return headline_scores(*(times @ counts for counts in (self.hits, self.support, self.predicted)))
 
 
 def intervals(
@@ -237,11 +227,11 @@ def intervals(
     Args:
         counts: of the run; see :func:`SpeakerCounts.from_predictions`.
         confidence: of the intervals, between 0 and 1, both excluded.
-        n_resamples: how many sets of speakers are drawn, with replacement.
+        n_resamples: the number of samples of speakers, drawn with replacement.
         seed: of the draws.
 
     Returns:
-        By the names of :data:`serzoo.metrics.HEADLINE`. The module's docstring says what the intervals do not cover.
+        By the names of :data:`serzoo.metrics.HEADLINE`. The module's docstring lists the sources of variation left out.
 
     Raises:
         DataError: there are fewer than two speakers, or the confidence or number of resamples is out of range.
@@ -262,27 +252,26 @@ def compare(
 ) -> Comparison:
     """Compare two runs on the same clips.
 
-    The interval of a difference is a paired bootstrap over speakers: both runs are scored on each set that is drawn.
-    The test asks how often the difference would be as large, either way, if for each speaker a coin had decided which
-    run's answers are whose: flipping the sign of the speaker's share in the difference (Fisher, "The Design of
-    Experiments", 1935, section 21; Good, "Permutation, Parametric and Bootstrap Tests of Hypotheses", 2005). All ways
-    are counted where there are no more than ``n_resamples``; drawn ones count the observed one among them, so that p is
-    never 0 (Phipson and Smyth, "Permutation p-values should never be zero", 2010). With S speakers p cannot be below
-    2 ** (1 - S).
+    The interval of a difference is a paired bootstrap over speakers: both runs are scored on each sample. The test is a
+    two-sided permutation test that swaps the two runs' predictions speaker by speaker, so flips the sign of the
+    speaker's contribution to the difference (Fisher, "The Design of Experiments", 1935, section 21; Good, "Permutation,
+    Parametric and Bootstrap Tests of Hypotheses", 2005). It counts all permutations if there are at most
+    ``n_resamples``. Of random ones the observed one is counted too, so that p is never 0 (Phipson and Smyth,
+    "Permutation p-values should never be zero", 2010). With S speakers p is at least 2 ** (1 - S).
 
     Args:
         first: counts of the one run.
         second: of the other.
         confidence: of the intervals, between 0 and 1, both excluded.
-        n_resamples: how many sets of speakers, and of signs, are drawn.
+        n_resamples: the number of samples of speakers, and of random permutations.
         seed: of the draws.
 
     Raises:
-        DataError: the runs differ in speakers, or in how many clips of each class these have; or as :func:`intervals`.
+        DataError: the runs differ in speakers or in their clips of each class; or as :func:`intervals`.
     """
     same = first.speakers == second.speakers and first.support.shape == second.support.shape
     if not same or not np.allclose(first.support, second.support):
-        raise DataError("The two runs were tested on other speakers or clips; compare runs on the same test parts.")
+        raise DataError("The two runs have different test speakers or clips; compare runs on the same test parts.")
     n_speakers = len(first.speakers)
     draws = _draws(n_speakers, n_resamples, seed)
     observed, drawn = _gains(first, second), _gains(first, second, draws)
@@ -301,7 +290,7 @@ def compare(
 
 
 def _draws(n_speakers: int, n_resamples: int, seed: int) -> np.ndarray:
-    """Return how often each of S speakers is drawn in each of B sets of S, (B, S)."""
+    """Return the number of times each of S speakers is drawn in each of B samples of S, (B, S)."""
     if n_speakers < 2:
         raise DataError(f"{n_speakers} test speaker; an interval over speakers needs at least 2.")
     if n_resamples < 1:
@@ -312,7 +301,7 @@ def _draws(n_speakers: int, n_resamples: int, seed: int) -> np.ndarray:
 
 
 def _ends(values: np.ndarray, n_speakers: int, confidence: float) -> tuple[float, float]:
-    """Return the ends of the interval over S speakers, percentiles of the scores of B sets of them, (B,)."""
+    """Return the ends of the interval over S speakers, percentiles of the scores of B samples, (B,)."""
     from scipy.special import ndtr, stdtrit
 
     check("confidence", confidence, Number(above=0, below=1), DataError)
@@ -323,13 +312,13 @@ def _ends(values: np.ndarray, n_speakers: int, confidence: float) -> tuple[float
 
 
 def _gains(first: SpeakerCounts, second: SpeakerCounts, draws: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """Return by how much the second run's scores are above the first's, for each row of ``draws``, (B,)."""
+    """Return the second run's scores minus the first's, for each row of ``draws``, (B,)."""
     scores = first.scores(draws), second.scores(draws)
     return {name: scores[1][name] - scores[0][name] for name in COMPARED}
 
 
 def _shares(first: SpeakerCounts, second: SpeakerCounts) -> dict[str, np.ndarray]:
-    """Return what each speaker contributes to the gains, (S,); their sum is the gain over all speakers."""
+    """Return each speaker's contribution to the difference, (S,); their sum is the difference."""
     clips = first.support.sum(axis=0)
     occurs = clips > 0
     gained = (second.hits - first.hits)[:, occurs]
@@ -337,13 +326,13 @@ def _shares(first: SpeakerCounts, second: SpeakerCounts) -> dict[str, np.ndarray
 
 
 def _signs(n_speakers: int, n_draws: int, seed: int) -> tuple[np.ndarray, bool]:
-    """Return signs for each speaker, (B, S), and whether they are all there are."""
+    """Return signs for each speaker, (B, S), and whether these are all combinations."""
     if n_speakers < 63 and 2**n_speakers <= n_draws:
         return np.array(list(product((-1, 1), repeat=n_speakers))), True
     return np.random.default_rng(seed).choice((-1, 1), size=(n_draws, n_speakers)), False
 
 
 def _two_sided(shares: np.ndarray, signs: np.ndarray, exact: bool) -> float:
-    """Return the share of sign flips, the observed signs among them, whose sum is as far from 0 as the observed one."""
+    """Return p: the share of sign flips, the observed signs included, with a sum at least as far from 0."""
     as_far = int((np.abs(signs @ shares) >= abs(shares.sum()) - _ROUNDING).sum())
     return as_far / len(signs) if exact else (1 + as_far) / (1 + len(signs))

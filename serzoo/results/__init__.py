@@ -1,1 +1,1 @@
-"""The ledger of results: what was reproduced, computed anew from the predictions that are kept."""
+"""The ledger of reproduced results, each recomputed from its stored predictions."""

@@ -1,4 +1,4 @@
-"""The check that a ledger, its run folders and its page say the same."""
+"""Checking that a ledger, its run folders and its page agree."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _NOT_CHECKED_IN_KEPT = ("data", "environments", "histories", "system")
 
 
 def page_of(folder: Path) -> Path:
-    """Return where the page of a folder of results belongs: beside it, ``docs/results.md`` for ``docs/results``."""
+    """Return the path of a results folder's page: ``docs/results.md`` for ``docs/results``."""
     named = with_name(folder)
     return named.with_name(f"{named.name}.md")
 
 
 def problems(folder: Path, page: Path | None = None) -> list[str]:
-    """Return a line for everything in a folder of results that does not follow from the predictions in it.
+    """Return a line for everything in a results folder that does not follow from its predictions.
 
     Args:
-        folder: run folders and the ledger that names them.
-        page: the page to compare with; None for that beside the folder.
+        folder: the ledger and its run folders.
+        page: the page to check; None for :func:`page_of` the folder.
 
     Returns:
-        Scores of a report that are not its predictions', missing predictions, run folders that no row names, rows
-        whose run folder is not there; and if there is none of that, lines of the page that would be written otherwise.
+        Scores that the predictions do not give, missing predictions, run folders without a row and rows without a run
+        folder. If there are none, the lines of the page that are not those of a new page.
 
     Raises:
         ConfigError: the ledger cannot be read.
@@ -51,23 +51,23 @@ def not_checked(folder: Path) -> list[str]:
 
 
 def _of_folders(folder: Path) -> Iterator[str]:
-    """Yield lines about run folders without a row, with two, and rows without a run folder."""
+    """Yield a line for each run folder without a row or with two, and for each row without a run folder."""
     ledger = read_ledger(folder / LEDGER)
     runs = {path.relative_to(folder) for path in run_folders(folder)}
     named = [entry.folder for entry in ledger.entries]
     rows = {name: {run for run in runs if run.is_relative_to(name)} for name in named}
     for name in (name for name, own in rows.items() if not own):
-        yield f"{name}: a row names it, but there is no run folder"
+        yield f"{name}: has a row, but no run folder"
     for run in sorted(runs):
         names = [name for name, own in rows.items() if run in own]
         if not names:
-            yield f"{run.as_posix()}: no row of {LEDGER} names this run folder"
+            yield f"{run.as_posix()}: has no row in {LEDGER}"
         if len(names) > 1:
-            yield f"{run.as_posix()}: two rows name this run folder, {names[0]} and {names[1]}"
+            yield f"{run.as_posix()}: has two rows, {names[0]} and {names[1]}"
 
 
 def _of_runs(folder: Path, open_run: Opener) -> Iterator[str]:
-    """Yield lines about scores that are not the predictions'."""
+    """Yield a line for each contradiction within a run."""
     for path in run_folders(folder):
         name = path.relative_to(folder).as_posix()
         try:
@@ -77,7 +77,7 @@ def _of_runs(folder: Path, open_run: Opener) -> Iterator[str]:
 
 
 def _of_page(folder: Path, page: Path, open_run: Opener) -> Iterator[str]:
-    """Yield the lines of the page that are not those it would have."""
+    """Yield the lines of the page that differ from those of a new page."""
     try:
         new = make_page(folder, open_run)
         old = page.read_bytes().decode()
@@ -85,7 +85,7 @@ def _of_page(folder: Path, page: Path, open_run: Opener) -> Iterator[str]:
         yield f"{page}: {error}"
         return
     _, _, *lines = list(unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=0)) or ["---", "+++"]
-    for line in lines:  # without the two names of files, by their place: a line of the page may begin as they do
+    for line in lines:  # the first two lines are file names; skipped by position, as lines of the page may begin alike
         if not line.startswith("@@"):
             yield f"{page.name}: {'it has' if line[0] == '-' else 'it should have'} {line[1:]}"
     if old != new and old.splitlines() == new.splitlines():

@@ -1,4 +1,4 @@
-"""What a ledger says of each run that its folder does not hold: strict YAML, read into dataclasses."""
+"""The ledger: title, command, machine and notes of each run; strict YAML, read into dataclasses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from serzoo.experiments.published_figures import PUBLISHED
 from serzoo.strict_data import Place, build
 
 LEDGER = "ledger.yaml"
-"""A ledger's name, in the folder that holds the run folders it speaks of."""
+"""A ledger's file name; its run folders are in the same folder."""
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,14 @@ class Row:
     """One run folder.
 
     Args:
-        title: what the tables call it.
+        title: its name in the tables.
         run: the run folder, relative to the ledger's.
-        command: what makes it.
-        hardware: what it was made on, and in what time.
-        published: a name of :data:`serzoo.experiments.published_figures.PUBLISHED`, what it is held against; None for nothing.
-        gap: the reason for what lies between both, in a sentence or two; needed where something is published.
-        more: Markdown that leads on, such as a link.
+        command: the command that makes it.
+        hardware: the machine, and the time it took.
+        published: the result to compare with, a name in
+            :data:`serzoo.experiments.published_figures.PUBLISHED`; None for none.
+        gap: the reason for the difference, in a sentence or two; needed with ``published``.
+        more: a note or a link, in Markdown.
     """
 
     title: str
@@ -44,23 +45,22 @@ class Row:
 
     @property
     def folder(self) -> str:
-        """The folder below which its runs are."""
+        """The folder of its runs."""
         return self.run
 
 
 @dataclass(frozen=True)
 class StudyEntry:
-    """A folder of run folders that one command made.
+    """A folder of run folders, made by one command.
 
     Args:
-        title: of its tables.
+        title: the heading of its tables.
         folder: relative to the ledger's.
-        command: what makes it.
-        hardware: what it was made on, and in what time.
-        published: for some of its run folders, relative to ``folder``, what they are held against; these come first, in
-            this order.
-        gap: the reason for what lies between both; needed where something is published.
-        more: Markdown that leads on, such as a link.
+        command: as in :class:`Row`, and so are hardware, gap and more.
+        hardware: the machine, and the time it took.
+        published: results to compare with, by run folder relative to ``folder``; these come first, in this order.
+        gap: the reason for the differences.
+        more: a note or a link.
     """
 
     title: str
@@ -81,10 +81,10 @@ class Pair:
     """Two run folders to compare on their test clips.
 
     Args:
-        question: what the comparison is to tell.
+        question: the question that the comparison is about.
         first: a run folder, relative to the ledger's.
-        second: another, whose score minus the first's is the difference.
-        shared_folds: compare on those folds that both have done, instead of refusing runs of different folds.
+        second: another; the difference is its score minus the first's.
+        shared_folds: compare on the folds that both have done, instead of refusing runs of different folds.
     """
 
     question: str
@@ -99,14 +99,14 @@ class Pair:
 
 @dataclass(frozen=True)
 class NotRun:
-    """What was not run.
+    """A run that was not made.
 
     Args:
-        title: what it would be.
-        command: what would make it.
-        cost: an estimate of the time it takes, and where.
-        published: a name of :data:`serzoo.experiments.published_figures.PUBLISHED`, what it would be held against.
-        reason: why it was not run, or what it needs.
+        title: its name in the table.
+        command: the command that would make it.
+        cost: an estimate of the time it takes, and on which machine.
+        published: the result it would be compared with, as in :class:`Row`.
+        reason: why it was not run, or its requirements.
     """
 
     title: str
@@ -127,7 +127,7 @@ class Ledger:
         rows: single runs.
         studies: runs that belong together.
         pairs: comparisons.
-        not_run: what is missing.
+        not_run: runs that were not made.
     """
 
     rows: tuple[Row, ...] = ()
@@ -137,18 +137,18 @@ class Ledger:
 
     @property
     def entries(self) -> tuple[Row | StudyEntry, ...]:
-        """What names run folders: rows, then studies."""
+        """The entries with run folders: rows, then studies."""
         return (*self.rows, *self.studies)
 
     def __post_init__(self) -> None:
         folders = [entry.folder for entry in self.entries]
         twice = {folder for folder in folders if folders.count(folder) > 1}
         if twice:
-            raise ConfigError(f"{min(twice)} is named by two rows; keep one.")
+            raise ConfigError(f"{min(twice)} has two rows; keep one.")
         commands = {entry.command for entry in self.entries}
         for missing in self.not_run:
             if missing.command in commands:
-                raise ConfigError(f"{missing.title} is not_run, but a row has its command; take one out.")
+                raise ConfigError(f"{missing.title} is in not_run, but a row has its command; remove one.")
 
 
 def read_ledger(path: Path) -> Ledger:
@@ -156,22 +156,22 @@ def read_ledger(path: Path) -> Ledger:
 
     Raises:
         UnknownNameError: an unknown key or published figure, with the nearest match.
-        ConfigError: there is no such file, it cannot be read or is not strict YAML, or an entry lacks something or has
-            it in a wrong form.
+        ConfigError: the file is missing, cannot be read or is not strict YAML, or an entry has a missing or malformed
+            value.
     """
     if not path.exists():
-        what = f"has no {path.name}" if path.parent.is_dir() else "is no folder"
+        problem = f"has no {path.name}" if path.parent.is_dir() else "is no folder"
         raise ConfigError(
-            f"{path.parent} {what}; give a folder of run folders with its {LEDGER}, such as docs/results."
+            f"{path.parent} {problem}; give a folder with {LEDGER} and run folders, such as docs/results."
         )
     return build(Ledger, strict_yaml.read(path), Place(str(path)))
 
 
 def _check_folder(folder: str) -> None:
-    """Raise unless a folder's name stays below the ledger's folder."""
+    """Raise ConfigError unless a path stays below the ledger's folder."""
     path = PurePosixPath(folder)
     if path.is_absolute() or ".." in path.parts or not path.parts:
-        raise ConfigError(f"{folder!r} is no run folder beside the ledger; give its name.")
+        raise ConfigError(f"{folder!r} is no folder below the ledger's; give a relative path.")
 
 
 def _check_published(names: list[str], gap: str) -> None:
@@ -179,4 +179,4 @@ def _check_published(names: list[str], gap: str) -> None:
         if name not in PUBLISHED:
             raise unknown_name("published result", name, PUBLISHED)
     if names and not gap:
-        raise ConfigError("published is set and gap is not; say in a sentence what lies between both.")
+        raise ConfigError("published needs a gap; give the reason for the difference in a sentence.")

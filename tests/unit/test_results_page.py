@@ -266,9 +266,9 @@ def test_run_folders_and_rows_belong_together(results):
         ledger.write("# more\n")
     change(results / "ledger.yaml", "studies:\n", "  - {title: x, run: study/a, command: c, hardware: h}\nstudies:\n")
     assert problems(results) == [
-        "second: a row names it, but there is no run folder",
-        "stray: no row of ledger.yaml names this run folder",
-        "study/a: two rows name this run folder, study/a and study",
+        "second: has a row, but no run folder",
+        "stray: has no row in ledger.yaml",
+        "study/a: has two rows, study/a and study",
     ]
 
 
@@ -479,13 +479,13 @@ def test_the_folder_may_be_the_current_one(results, monkeypatch):
     ("old", "new", "place", "message"),
     [
         ("published: timnet-300/", "published: timnet-30/", " line 3, rows.1: ", "Did you mean 'timnet-300/ravdess'"),
-        ("    gap: Made up.\n", "", " line 3, rows.1: ", "published is set and gap is not"),
+        ("    gap: Made up.\n", "", " line 3, rows.1: ", "published needs a gap"),
         ("rows:", "row:", " line 2, row: ", "Unknown key 'row'. Did you mean 'rows'"),
         ("    run: first\n", "    runs: first\n", " line 4, rows.1.runs: ", "Did you mean 'run'"),
         ("    run: first\n", "", " line 3, rows.1: ", "the key 'run' is missing"),
-        ("run: second", "run: first", ": ", "first is named by two rows"),
-        ("run: second", "run: /second", " line 10, rows.2: ", "no run folder beside the ledger"),
-        ("run: second", "run: ../second", " line 10, rows.2: ", "no run folder beside the ledger"),
+        ("run: second", "run: first", ": ", "first has two rows"),
+        ("run: second", "run: /second", " line 10, rows.2: ", "no folder below the ledger's"),
+        ("run: second", "run: ../second", " line 10, rows.2: ", "no folder below the ledger's"),
         (
             "run: second",
             "run: 2",
@@ -509,7 +509,7 @@ def test_the_folder_may_be_the_current_one(results, monkeypatch):
             "pairs.1.shared_folds is 1; it must be",
         ),
         ("pairs:\n", "pairs: 3\nother:\n", " line 19, other: ", "Unknown key 'other'"),
-        ("command: serzoo cv tbdm-ravdess,", "command: serzoo cv other,", ": ", "A large one is not_run, but a row"),
+        ("command: serzoo cv tbdm-ravdess,", "command: serzoo cv other,", ": ", "A large one is in not_run, but a row"),
     ],
 )
 def test_a_wrong_ledger_is_one_line(results, old, new, place, message):
@@ -843,11 +843,11 @@ def test_report_writes_prints_and_checks(run, results):
     assert run("report", results, "--check")[0] == 0
     code, _, err = run("report", results / "first")
     assert code == 2
-    assert "first has no ledger.yaml; give a folder of run folders with its ledger.yaml" in err
+    assert "first has no ledger.yaml; give a folder with ledger.yaml and run folders" in err
     for options in ([], ["--check"]):
         code, _, err = run("report", results / "nowhere", *options)
         assert code == 2
-        assert "nowhere is no folder; give a folder of run folders" in err
+        assert "nowhere is no folder; give a folder with" in err
 
 
 def test_compare_prints_and_refuses(run, results):

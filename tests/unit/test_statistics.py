@@ -78,7 +78,7 @@ def test_seeds_that_agree_count_once(data, n_seeds):
     alone = SpeakerCounts.from_predictions(*data, 3)
     assert shared.n_clips == alone.n_clips
     np.testing.assert_allclose(shared.hits, alone.hits, atol=1e-9)
-    np.testing.assert_allclose(shared.answers, alone.answers, atol=1e-9)
+    np.testing.assert_allclose(shared.predicted, alone.predicted, atol=1e-9)
 
 
 def test_seeds_are_averaged():
@@ -207,9 +207,9 @@ def test_bad_input_is_one_line():
         intervals(counts, confidence=1.0)
     with pytest.raises(DataError, match="0 resamples"):
         intervals(counts, n_resamples=0)
-    with pytest.raises(DataError, match="other speakers or clips"):
+    with pytest.raises(DataError, match="different test speakers or clips"):
         compare(counts, one_class(np.ones((3, 4), int)))
-    with pytest.raises(DataError, match="other speakers or clips"):
+    with pytest.raises(DataError, match="different test speakers or clips"):
         compare(counts, one_class(np.ones((4, 2), int)))
     with pytest.raises(DataError, match="1 of 2 clips have no known speaker"):
         SpeakerCounts.from_predictions(["a", ""], [0, 0], [0, 0], 2)
