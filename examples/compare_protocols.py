@@ -1,9 +1,9 @@
-"""What a protocol is worth: the same model on known and on unknown speakers.
+"""The effect of the protocol: the same model on seen and on unseen speakers.
 
     python examples/compare_protocols.py [FOLDER]
 
 Trains TIM-Net on the built-in synthetic corpus twice. With random folds every test speaker is in
-training too; with leave-one-speaker-out none is. The difference is not the model's.
+training too; with leave-one-speaker-out none is. The difference is that of the protocols, not of models.
 """
 
 import sys
@@ -26,8 +26,8 @@ def main(folder: Path, epochs: int = 40) -> None:
     ]
     for report in reports:
         print(f"{report}\n")
-    known, unknown = (report.summary.mean["uar"] for report in reports)
-    print(f"UAR on known speakers {known:.1%}, on unknown ones {unknown:.1%}.")
+    seen, unseen = (report.summary.mean["uar"] for report in reports)
+    print(f"UAR on seen speakers {seen:.1%}, on unseen speakers {unseen:.1%}.")
 
 
 if __name__ == "__main__":

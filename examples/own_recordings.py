@@ -1,10 +1,10 @@
-"""Train on recordings of your own: a folder per class, any file names.
+"""Train on your own recordings: a folder per class, any file names.
 
     python examples/own_recordings.py CLIPS [RUN]
 
 CLIPS holds a folder per class, for example CLIPS/angry/1.wav. Every clip is centred in three seconds.
-Folders know no speakers, so the score is for speakers that are in training too; use a CSV table with a
-column ``speaker`` and the protocol ``loso-v1`` for an honest score.
+Folders have no speaker names, so the score includes speakers of the training part. For a score on unseen
+speakers use a CSV table with a column ``speaker`` and the protocol ``loso-v1``.
 """
 
 import sys

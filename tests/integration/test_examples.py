@@ -1,4 +1,4 @@
-"""The examples run; each in little time, with few epochs."""
+"""The examples run, with few epochs."""
 
 import importlib.util
 import json
@@ -69,11 +69,11 @@ def test_compare_protocols(tmp_path, capsys):
     example("compare_protocols").main(tmp_path, epochs=1)
     out = capsys.readouterr().out
     assert "speaker-DEPENDENT" in out
-    assert "on unknown ones" in out
+    assert "on unseen speakers" in out
 
 
 def shorten(monkeypatch):
-    """Make the next cross-validation train two epochs."""
+    """Limit cross-validations to two epochs."""
     cross_validate = serzoo.cross_validate
     monkeypatch.setattr(
         serzoo,

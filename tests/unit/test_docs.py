@@ -71,6 +71,14 @@ def test_code_runs(document: str, checkout: Path) -> None:
     follow(document, checkout)
 
 
+def test_readme_shows_the_output_of_its_prediction() -> None:
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    arguments = re.search(r"^\.venv/bin/serzoo (predict .*)", text, re.MULTILINE)[1].split()
+    code = f"from serzoo.cli import main; import sys; sys.argv = ['serzoo', *{arguments}]; main()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert f"```\n{done.stderr}{done.stdout}```" in text
+
+
 def test_protocols_and_selection_rules_are_explained() -> None:
     text = (REPOSITORY / "docs" / "protocols.md").read_text(encoding="utf-8")
     assert [name for name in [*protocol_names(), *SELECTION_RULES] if f"| `{name}` |" not in text] == []
