@@ -1,7 +1,7 @@
-"""One vector per recording: signal features averaged over time, and what pretrained networks make of a waveform.
+"""One vector per recording: signal features averaged over time, and hidden states of pretrained networks.
 
-The networks are frozen: nothing is trained. Each is loaded once per process, and the one that was used last is kept;
-it hears one recording at a time, on the CPU, so that a vector depends on nothing but its recording.
+The networks are frozen. A process keeps the network that it used last and runs it on one recording at a time, on the
+CPU, so that a vector depends on its recording alone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from serzoo.features.reference import mfcc, one_channel
 from serzoo.features.spec import EmbeddingSpec, MFCCSpec
 
 NEMO_SAMPLE_RATE = 16_000
-"""In Hz; what NeMo's speaker networks hear."""
+"""Sample rate of NeMo's speaker networks, in Hz."""
 
 _NEMO_WINDOW, _NEMO_HOP, _NEMO_FFT = 400, 160, 512
 _NEMO_PREEMPHASIS = 0.97
@@ -30,18 +30,18 @@ _NEMO_GUARD = 2.0**-24  # added to a band's power before the logarithm
 _NEMO_EPSILON = 1e-5  # added to a band's standard deviation
 _NEMO_MULTIPLE = 16  # frames are padded to a multiple of this
 
-_TRAINING_ONLY = "masked_spec_embed"  # stands for masked frames in pretraining; released checkpoints lack it
+_TRAINING_ONLY = "masked_spec_embed"  # replaces masked frames in pretraining; released checkpoints lack it
 _LENGTH_TYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
-_HEARING = threading.Lock()
+_COMPUTING = threading.Lock()
 
 
 class Network(Protocol):
-    """What a loaded network does: a waveform, (n_samples,), to a vector."""
+    """A loaded network: a function from a waveform, (n_samples,), to a vector."""
 
     @property
     def sample_rate(self) -> int | None:
-        """In Hz, or None where the network's file does not say it."""
+        """In Hz, or None where the network's file does not state it."""
         ...
 
     def __call__(self, waveform: np.ndarray, spec: EmbeddingSpec) -> np.ndarray:
@@ -54,48 +54,40 @@ def embed(waveform: np.ndarray, spec: EmbeddingSpec) -> np.ndarray:
 
     Args:
         waveform: (n_samples,) float32 at ``spec.sample_rate``, full scale at -1 and 1.
-        spec: which vector.
+        spec: the source, and the layer of a network.
 
     Returns:
         (spec.width,) float32, finite.
 
     Raises:
         FeatureError: the waveform is not one channel or too short, the vector holds NaN, or the source is a table
-            of vectors, which knows no new recording.
-        ConfigError: width, sample rate or layer are not the network's.
-        WeightsError: the network is missing, or cannot be loaded.
+            of vectors, which has none for new recordings.
+        ConfigError: width, sample rate or layer differ from the network's.
+        WeightsError: the network is missing or cannot be loaded.
         MissingExtraError: the package that runs the network is not installed.
     """
     vector = _EMBEDDERS[spec.source_kind](one_channel(waveform, spec), spec)
     check_width(vector.shape[-1], spec)
     if not np.isfinite(vector).all():
         raise FeatureError(
-            f"the embedding by {spec.source} holds NaN or infinite values; check that recording, and the network."
+            f"the embedding by {spec.source} holds NaN or infinite values; check the recording and the network."
         )
     return vector.astype(np.float32)
 
 
 def check_width(width: int, spec: EmbeddingSpec) -> None:
-    """Raise ConfigError unless vectors of the source are as wide as the spec says.
-
-    Args:
-        width: values of the vectors.
-        spec: what they should be.
-    """
+    """Raise ConfigError unless vectors of ``width`` values match the spec."""
     if width != spec.width:
-        raise ConfigError(f"width is {spec.width}, but {spec.source} gives {width} values; set width: {width}.")
+        raise ConfigError(f"width is {spec.width}, but {spec.source} returns {width} values; set width: {width}.")
 
 
 def measure_network(source: str, sample_rate: int | None = None, layer: int | None = None) -> tuple[int, int]:
-    """Load a network and let it hear a second of noise.
+    """Return the width of a network's vectors and its sample rate, by running it on a second of noise.
 
     Args:
         source: ``hf:NAME`` or ``onnx:FILE``.
-        sample_rate: in Hz; None for what the network says, or 16,000 if it says nothing.
-        layer: of ``hf:`` networks.
-
-    Returns:
-        The width of its vectors, and the sample rate.
+        sample_rate: in Hz; None for the rate that the network's file states, or 16,000 if it states none.
+        layer: hidden state of an ``hf:`` network; None for its output.
 
     Raises:
         SerzooError: as :func:`embed` raises.
@@ -144,24 +136,24 @@ def mfcc_mean(waveform: np.ndarray, spec: EmbeddingSpec) -> np.ndarray:
 
 
 def nemo_log_mels(waveform: np.ndarray, n_mels: int) -> tuple[np.ndarray, int]:
-    """Compute what NeMo's speaker networks take.
+    """Compute the log-mel frames that NeMo's speaker networks take.
 
     Preemphasis of 0.97, symmetric Hann windows of 25 ms, 10 ms apart, centred with zeros beyond both ends, power
-    spectra of 512 samples, Slaney mel bands, and the natural logarithm of the power plus 2^-24. Each band is brought
-    to zero mean and unit deviation (unbiased) over the frames that count, of which there is one per 160 samples; the
-    frames behind them are zeros, up to a multiple of 16.
+    spectra of 512 samples, Slaney mel bands, and the natural logarithm of the power plus 2^-24. Each band is
+    standardised (unbiased deviation) over the valid frames, one per 160 samples; zero frames pad them to a multiple
+    of 16.
 
     Args:
         waveform: (n_samples,) at 16,000 Hz.
         n_mels: mel bands.
 
     Returns:
-        The frames, (n_mels, n_frames) float32, and how many of them count.
+        The frames, (n_mels, n_frames) float32, and the number of valid ones.
 
     Raises:
-        FeatureError: the waveform is shorter than two frames, which have no deviation.
+        FeatureError: the waveform is shorter than two frames, the least that have a deviation.
 
-    Source: the configuration of NVIDIA NeMo's speaker recognition models, without their dither, which is for training.
+    Source: the configuration of NVIDIA NeMo's speaker recognition models, without dither (a training augmentation).
     """
     import librosa
 
@@ -182,30 +174,30 @@ def nemo_log_mels(waveform: np.ndarray, n_mels: int) -> tuple[np.ndarray, int]:
 
 
 class _HuggingFaceNetwork:
-    """A network of Hugging Face transformers that hears waveforms: wav2vec 2.0, HuBERT, WavLM and their kin."""
+    """A network of Hugging Face transformers that takes waveforms: wav2vec 2.0, HuBERT, WavLM and the like."""
 
     def __init__(self, source: str) -> None:
-        require_extra("huggingface", "transformers", "torch")
+        require_extra("hf", "transformers", "torch")
         self.source = source
         folder, _ = model_folder(source.partition(":")[2])
         if not any(folder.glob("*.safetensors")):
             raise WeightsError(
-                f"{source}: {folder} holds no .safetensors weights, and pickled ones (.bin) are not read; save "
+                f"{source}: {folder} has no .safetensors weights, and pickled ones (.bin) are not read; save "
                 "the model with save_pretrained of transformers and give that folder."
             )
         self.extractor, self.network, missing = _load_pretrained(source, folder)
         self.config = self.network.config
-        if not self._hears_waveforms():
+        if not self._takes_waveforms():
             raise WeightsError(
-                f"{source} is a network of the kind {self.config.model_type}; "
-                "give one that hears waveforms: wav2vec 2.0, HuBERT or WavLM."
+                f"{source} is a {self.config.model_type} network; "
+                "give one that takes waveforms: wav2vec 2.0, HuBERT or WavLM."
             )
         self.sample_rate: int | None = self.extractor.sampling_rate
         absent = sorted(name for name in missing if not name.endswith(_TRAINING_ONLY))
         if absent:
             raise WeightsError(
-                f"{source} lacks {len(absent)} weights of a {self.config.model_type} network, {absent[0]} first, "
-                "which would be random; give a complete checkpoint."
+                f"{source} lacks {len(absent)} weights of a {self.config.model_type} network ({absent[0]}, ...); "
+                "give a complete checkpoint."
             )
 
     def __call__(self, waveform: np.ndarray, spec: EmbeddingSpec) -> np.ndarray:
@@ -220,9 +212,10 @@ class _HuggingFaceNetwork:
         states = outputs.last_hidden_state if spec.layer is None else outputs.hidden_states[spec.layer]
         return states[0].numpy().mean(axis=0, dtype=np.float64)
 
-    def _hears_waveforms(self) -> bool:
-        """Return whether the network is a transformer behind convolutions over samples, without a decoder."""
-        needed = ("num_hidden_layers", "conv_kernel", "conv_stride")  # of the kin of wav2vec 2.0, not of codecs
+    def _takes_waveforms(self) -> bool:
+        """Return whether the network is a transformer after convolutions over samples, without a decoder."""
+        # Codecs and spectrogram networks call their input input_values too, but lack one of these settings.
+        needed = ("num_hidden_layers", "conv_kernel", "conv_stride")
         return (
             self.network.main_input_name == "input_values"
             and not self.config.is_encoder_decoder
@@ -237,7 +230,7 @@ class _HuggingFaceNetwork:
             )
 
     def _shortest(self) -> int:
-        """Return how many samples the convolutions make one frame of."""
+        """Return the number of samples from which the convolutions compute one frame."""
         length = 1
         for kernel, stride in zip(reversed(self.config.conv_kernel), reversed(self.config.conv_stride), strict=True):
             length = (length - 1) * stride + kernel
@@ -245,7 +238,7 @@ class _HuggingFaceNetwork:
 
 
 def _load_pretrained(source: str, folder: Path) -> tuple[Any, Any, set[str]]:
-    """Return feature extractor and network of a folder, and the names of the weights it lacks; no code of it runs."""
+    """Return feature extractor and network of a folder, and the names of missing weights; none of its code runs."""
     from transformers import AutoFeatureExtractor, AutoModel
 
     try:
@@ -254,15 +247,15 @@ def _load_pretrained(source: str, folder: Path) -> tuple[Any, Any, set[str]]:
             network, report = AutoModel.from_pretrained(
                 folder, trust_remote_code=False, local_files_only=True, use_safetensors=True, output_loading_info=True
             )
-    except Exception as error:  # files of others fail in many ways
+    except Exception as error:  # foreign files fail in many ways
         raise _unloadable(source, "transformers", error) from None
-    # half precision is for other devices; no dropout; without gradients nothing is kept for them
+    # float32, since the CPU computes half precision slowly; without gradients no activations are kept for them
     return extractor, network.float().train(False).requires_grad_(False), set(report["missing_keys"])
 
 
 @contextmanager
 def _transformers_silent() -> Iterator[None]:
-    """Keep transformers from drawing a bar and from reporting on a file; what matters of that is said by an error."""
+    """Suppress progress bars and load reports of transformers; missing weights are reported by an error instead."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -277,7 +270,7 @@ def _transformers_silent() -> Iterator[None]:
 
 
 class _OnnxNetwork:
-    """An exported network: of waveforms, or one of NeMo's speaker networks, which take log-mel frames."""
+    """An ONNX graph that takes waveforms, or the log-mel frames of NeMo's speaker networks."""
 
     def __init__(self, source: str) -> None:
         require_extra("onnx", "onnxruntime")
@@ -286,10 +279,10 @@ class _OnnxNetwork:
         path = source_file(source)
         self.source = source
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # what goes wrong is said once, by the exception
+        options.log_severity_level = 4  # the exception reports errors; the log would repeat them
         try:
             self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # files of others fail in many ways
+        except Exception as error:  # foreign files fail in many ways
             raise _unloadable(source, "onnxruntime", error) from None
         self.inputs = self.session.get_inputs()
         self.n_mels = self._frames_or_waveform()
@@ -316,7 +309,7 @@ class _OnnxNetwork:
         return vectors if vectors.ndim == 1 else vectors.reshape(-1, vectors.shape[-1]).mean(axis=0)
 
     def _frames_or_waveform(self) -> int | None:
-        """Return the mel bands of the frames that the network takes, or None if it takes waveforms."""
+        """Return the number of mel bands if the network takes frames, or None if it takes waveforms."""
         lengths = all(len(other.shape) == 1 and other.type in _LENGTH_TYPES for other in self.inputs[1:])
         if len(self.inputs) in (1, 2) and self.inputs[0].type == "tensor(float)" and lengths:
             signal = self.inputs[0]
@@ -327,7 +320,7 @@ class _OnnxNetwork:
         given = ", ".join(f"{each.name} {each.type} {list(each.shape)}" for each in self.inputs) or "no input"
         raise WeightsError(
             f"{self.source} takes {given}; export a network of float32 waveforms (batch, samples), or one of NeMo's "
-            "with audio_signal (batch, mel bands, time), and at most their whole-number lengths beside."
+            "with audio_signal (batch, mel bands, time); a second input may be the integer lengths."
         )
 
     def _choose_output(self) -> str:
@@ -337,7 +330,7 @@ class _OnnxNetwork:
         if (len(outputs) > 1 and name != "embs") or len(outputs[name].shape) not in (2, 3):
             given = ", ".join(f"{each.name} {list(each.shape)}" for each in outputs.values())
             raise WeightsError(
-                f"{self.source} gives {given}; export a network whose output embs, or whose only output, "
+                f"{self.source} returns {given}; export a network whose output embs, or whose only output, "
                 "is (batch, width) or (batch, time, width)."
             )
         return name
@@ -348,20 +341,20 @@ _NETWORKS: Mapping[str, Callable[[str], Network]] = {"hf": _HuggingFaceNetwork, 
 
 def _by_network(waveform: np.ndarray, spec: EmbeddingSpec) -> np.ndarray:
     content = source_fingerprint(spec.source)
-    with _HEARING:  # both libraries use all cores by themselves
+    with _COMPUTING:  # one at a time: either library uses all cores for one recording
         return _network(spec.source, content)(waveform, spec)
 
 
 @lru_cache(maxsize=1)
 def _network(source: str, content: str) -> Network:
-    """Return the network of a source in the state that its fingerprint stands for."""
+    """Return the network of a source; a changed fingerprint loads it again."""
     del content
     return _NETWORKS[source.partition(":")[0]](source)
 
 
 def _by_name(waveform: np.ndarray, spec: EmbeddingSpec) -> np.ndarray:
     raise FeatureError(
-        f"{spec.source} holds vectors of recordings by name, so that a new recording has none; "
+        f"{spec.source} is a table of vectors and has none for a new recording; "
         "train on a source that computes vectors: hf:, onnx:, mel or mfcc."
     )
 
@@ -378,20 +371,20 @@ _EMBEDDERS: Mapping[str, Callable[[np.ndarray, EmbeddingSpec], np.ndarray]] = {
 def _check_rate(rate: int, spec: EmbeddingSpec) -> None:
     if rate != spec.sample_rate:
         raise ConfigError(
-            f"sample_rate is {spec.sample_rate}, but {spec.source} hears {rate} Hz; set sample_rate: {rate}."
+            f"sample_rate is {spec.sample_rate}, but {spec.source} takes {rate} Hz; set sample_rate: {rate}."
         )
 
 
 def _too_short(n_samples: int, shortest: int, sample_rate: int) -> str:
     return (
-        f"{n_samples} samples are less than the network hears, which is {shortest} at {sample_rate} Hz; "
+        f"the recording has {n_samples} samples, but the network needs {shortest} at {sample_rate} Hz; "
         "use a longer recording."
     )
 
 
 def _unloadable(source: str, library: str, error: Exception) -> WeightsError:
     return WeightsError(
-        f"{source} cannot be loaded by {library} ({_first_line(error)}); check that the model is whole and of its kind."
+        f"{source} cannot be loaded by {library} ({_first_line(error)}); give a complete model of that library."
     )
 
 

@@ -1,4 +1,4 @@
-"""The files behind embeddings: where a source's network or table lies, and a hash of its content."""
+"""The files of an embedding source, a pretrained network or a table of vectors, and a hash of their content."""
 
 from __future__ import annotations
 
@@ -6,36 +6,38 @@ import hashlib
 import queue
 import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from serzoo.errors import MissingExtraError, WeightsError
 from serzoo.files import local_path
 
 _HUB_ID = r"\w[\w.-]*(/[\w.-]+)?"
 
-_HUB_PATIENCE = 5.0  # seconds within which the Hub must say that it has a model
+_HUB_TIMEOUT = 5.0  # seconds
 
 _MODEL_FILES = ("*.json", "*.safetensors")
 
-_WEIGHT_FILE = rb"\n\x08location\x12([\x80-\xff]?[\x00-\x7f])"  # in a graph: a key, and its value's length
+_EXTRAS = {"hf": "huggingface", "onnx": "onnx"}
+"""The extra of serzoo that installs what a kind of source needs."""
 
-_READING = threading.Lock()
+_READING = threading.Lock()  # threads that read recordings would download or hash the same files
 
 
 def source_fingerprint(source: str) -> str:
-    """Return what tells the model behind a source from others: a hash of its files, or the commit of a hub id.
+    """Return a content hash of the source's files, or the commit of a hub id.
 
-    A file is read again only when its size or time has changed.
+    A file is hashed again only when its size or modification time has changed.
 
     Args:
-        source: as in :class:`~serzoo.features.spec.EmbeddingSpec`; those without a file have an empty fingerprint.
+        source: as in :class:`~serzoo.features.spec.EmbeddingSpec`; the fingerprint of a source without files is empty.
 
     Raises:
-        WeightsError: the model or table is not there, or a hub id cannot be had.
-        MissingExtraError: a hub id is asked for, and the package that knows the Hub is not installed.
+        WeightsError: the model or table does not exist, or a hub id cannot be downloaded.
+        MissingExtraError: a package that reads the source is not installed.
     """
     kind, _, name = source.partition(":")
     if kind == "hf":
@@ -49,7 +51,7 @@ def source_fingerprint(source: str) -> str:
 
 
 def source_file(source: str) -> Path:
-    """Return the file that a source names.
+    """Return the file of a source.
 
     Args:
         source: ``onnx:FILE`` or ``vectors:FILE``.
@@ -59,28 +61,28 @@ def source_file(source: str) -> Path:
     """
     path = local_path(source.partition(":")[2])
     if not path.is_file():
-        raise WeightsError(f"{source}: there is no file {path}; correct the path in source.")
+        raise WeightsError(f"{source}: file {path} does not exist; correct the path in source.")
     return path
 
 
 def model_folder(name: str) -> tuple[Path, str]:
-    """Return the folder of a Hugging Face model and, for a hub id, its commit (empty for a folder of one's own).
+    """Return the folder of a Hugging Face model and, for a hub id, its commit (empty for a local folder).
 
-    A model that is in the Hub's cache is taken from there, without asking whether there is a newer one; otherwise
-    its ``.json`` and ``.safetensors`` files are downloaded.
+    A model in the Hub's cache is used without looking for a newer version; otherwise its ``.json`` and
+    ``.safetensors`` files are downloaded.
 
     Args:
         name: a folder, or a hub id such as ``facebook/hubert-base-ls960``.
 
     Raises:
-        WeightsError: no such folder, and not to be had from the Hub.
-        MissingExtraError: the package that knows the Hub is not installed.
+        WeightsError: no such folder, and no such model that can be downloaded from the Hub.
+        MissingExtraError: the packages of the extra ``huggingface`` are not installed.
     """
     folder = local_path(name)
     if folder.is_dir():
         return folder, ""
     if re.fullmatch(_HUB_ID, name) is None:
-        raise WeightsError(f"hf:{name}: there is no folder {folder}; give a folder, or a hub id such as user/model.")
+        raise WeightsError(f"hf:{name}: folder {folder} does not exist; give a folder, or a hub id such as user/model.")
     with _READING:
         snapshot = _snapshot(name)
     return snapshot, snapshot.name
@@ -89,94 +91,106 @@ def model_folder(name: str) -> tuple[Path, str]:
 @lru_cache(maxsize=8)
 def _snapshot(hub_id: str) -> Path:
     """Return the folder of a hub id's files in the Hub's cache; its name is the commit."""
-    require_extra("huggingface", "transformers", "torch")
+    require_extra("hf", "transformers", "torch")
     from huggingface_hub import snapshot_download
 
     try:
         kept = Path(snapshot_download(hub_id, allow_patterns=list(_MODEL_FILES), local_files_only=True))
-    except Exception:  # not in the cache; networks fail with the exceptions of several libraries
+    except Exception:  # not in the cache; several libraries raise errors of their own
         kept = None
     if kept is not None and any(kept.glob("*.safetensors")):
         return kept
     try:
-        _ask_hub(hub_id)
+        _check_hub(hub_id)
         return Path(snapshot_download(hub_id, allow_patterns=list(_MODEL_FILES)))
     except Exception as error:
         raise WeightsError(
-            f"hf:{hub_id} is no folder, and cannot be had from the Hugging Face Hub ({type(error).__name__}); check "
-            "the name and the network, or download the model elsewhere and give its folder."
+            f"hf:{hub_id} is no folder, and downloading it from the Hugging Face Hub failed ({type(error).__name__}); "
+            "check the name and the connection, or download the model elsewhere and give its folder."
         ) from None
 
 
-def _ask_hub(hub_id: str) -> None:
-    """Raise whatever is wrong unless the Hub says in time that it has a model.
+def _check_hub(hub_id: str) -> None:
+    """Raise an error unless the Hub confirms within :data:`_HUB_TIMEOUT` that the model exists.
 
-    ``snapshot_download`` waits for that without limit, and so does the look-up of a host's name.
+    The request runs in a thread of its own: ``snapshot_download`` has no time limit, and neither has the look-up of a
+    host name.
     """
     from huggingface_hub import HfApi
 
-    answers: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+    outcome: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
 
-    def ask() -> None:
+    def request() -> None:
         try:
-            HfApi().model_info(hub_id, timeout=_HUB_PATIENCE)
+            HfApi().model_info(hub_id, timeout=_HUB_TIMEOUT)
+            outcome.put(None)
         except Exception as error:
-            answers.put(error)
-        else:
-            answers.put(None)
+            outcome.put(error)
 
-    threading.Thread(target=ask, daemon=True).start()
+    threading.Thread(target=request, daemon=True).start()
     try:
-        error = answers.get(timeout=_HUB_PATIENCE)
+        error = outcome.get(timeout=_HUB_TIMEOUT)
     except queue.Empty:
         raise TimeoutError from None
     if error is not None:
         raise error
 
 
-def require_extra(extra: str, *packages: str) -> None:
-    """Raise MissingExtraError unless the packages of an extra are installed."""
+def require_extra(kind: str, *packages: str) -> None:
+    """Raise MissingExtraError unless the packages that a kind of source, ``hf`` or ``onnx``, needs are installed."""
     for package in packages:
         if find_spec(package) is None:
-            raise MissingExtraError(f"{package} is not installed, which runs this network: pip install serzoo[{extra}]")
+            raise MissingExtraError(f"{kind}: embeddings need {package}; run: pip install 'serzoo[{_EXTRAS[kind]}]'")
 
 
 def _graph_files(path: Path) -> list[Path]:
-    """Return a graph's file and those beside it that hold its weights, as those of a large graph do."""
+    """Return the file of an ONNX graph and the files of its weights, separate in large graphs."""
+    require_extra("onnx", "onnx")
     with _READING:
-        named = {path.parent / name for name in _weight_files(path, *_state(path))}
+        named = [path.parent / name for name in _external_data(path, *_state(path))]
     return [*named, *(file for file in path.parent.iterdir() if file.name.startswith(path.name))]
 
 
 @lru_cache(maxsize=16)
-def _weight_files(path: Path, size: int, time: int) -> tuple[str, ...]:
-    """Return what a graph calls its files of weights; text that only looks so names no file, as a rule."""
+def _external_data(path: Path, size: int, time: int) -> frozenset[str]:
+    """Return the names of the files that a graph stores tensors in; none for a file that is no graph."""
     del size, time
-    content = path.read_bytes()
-    names: set[str] = set()
-    for found in re.finditer(_WEIGHT_FILE, content):
-        low, *high = found[1]
-        length = low if not high else (low & 0x7F) + 128 * high[0]
-        names.add(content[found.end() : found.end() + length].decode(errors="replace"))
-    return tuple(names)
+    import onnx
+    from google.protobuf.message import DecodeError
+    from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+    try:
+        graph = onnx.load(str(path), load_external_data=False).graph
+    except DecodeError:  # damaged, or a format of onnxruntime's own; loading the network decides
+        return frozenset()
+    return frozenset(ExternalDataInfo(tensor).location for tensor in _tensors(graph) if uses_external_data(tensor))
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    """Yield the stored tensors of an ONNX graph, those of its subgraphs (branches, loops) included."""
+    yield from graph.initializer
+    for attribute in (attribute for node in graph.node for attribute in node.attribute):
+        yield from (attribute.t, *attribute.tensors)
+        for subgraph in (attribute.g, *attribute.graphs):
+            yield from _tensors(subgraph)
 
 
 def _hash_files(paths: Iterable[Path]) -> str:
-    """Return one hash of files, their names included."""
+    """Return one hash of the names and contents of files."""
     with _READING:
         hashes = [(path.name, _hash_file(path, *_state(path))) for path in sorted(set(paths)) if path.is_file()]
     return hashlib.sha256(repr(hashes).encode()).hexdigest()
 
 
 def _state(path: Path) -> tuple[int, int]:
-    """Return size and time of a file, which change with its content."""
+    """Return size and modification time of a file, the keys of everything cached about its content."""
     found = path.stat()
     return found.st_size, found.st_mtime_ns
 
 
 @lru_cache(maxsize=256)
 def _hash_file(path: Path, size: int, time: int) -> str:
-    """Return the hash of a file in the state that its size and time stand for."""
+    """Return the hash of a file; size and time are there for the cache alone."""
     del size, time
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -46,7 +46,7 @@ class OperationCount:
         return sum(4 * batch * m * n * times for (batch, m, _, n), times in self.products.items())
 
     def largest(self, number: int) -> list[Shape]:
-        """Return up to ``number`` products that each take a twentieth of the operations or more, in decreasing order."""
+        """Return up to ``number`` products of a twentieth of the operations or more, in decreasing order."""
         flops = {shape: _flops(shape) * times for shape, times in self.products.items()}
         large = [shape for shape in flops if 20 * flops[shape] >= self.flops]
         return sorted(large, key=lambda shape: -flops[shape])[:number]

@@ -1,4 +1,4 @@
-"""Vectors of recordings: signal features, networks of Hugging Face and ONNX, and tables computed elsewhere."""
+"""Embeddings: signal features, networks of Hugging Face and ONNX, and tables computed elsewhere."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from serzoo.data.corpora.corpus import Recording, build_manifest
 from serzoo.data.examples import load_examples
 from serzoo.data.vectors import embedding_spec
 from serzoo.errors import AudioError, ConfigError, FeatureError, MissingExtraError, UnknownNameError, WeightsError
-from serzoo.features import embeddings
+from serzoo.features import embeddings, model_files
 from serzoo.features.embeddings import embed, nemo_log_mels
 from serzoo.features.extract import extract
 from serzoo.features.model_files import source_fingerprint
@@ -301,9 +301,9 @@ def test_files_are_read_once_for_the_digest(hubert, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"width": 8}, "width is 8, but {source} gives 16 values; set width: 16."),
+        ({"width": 8}, "width is 8, but {source} returns 16 values; set width: 16."),
         ({"layer": 3}, "layer is 3, but {source} has 2; use 0 to 2, or null for the output."),
-        ({"sample_rate": 8_000}, "sample_rate is 8000, but {source} hears 16000 Hz; set sample_rate: 16000."),
+        ({"sample_rate": 8_000}, "sample_rate is 8000, but {source} takes 16000 Hz; set sample_rate: 16000."),
     ],
 )
 def test_a_spec_that_does_not_fit_the_network(hubert, tmp_path, changes, message):
@@ -317,7 +317,7 @@ def test_a_spec_that_does_not_fit_the_network(hubert, tmp_path, changes, message
 def test_a_recording_too_short_for_the_convolutions(hubert, tmp_path):
     embed(noise(SHORTEST), hubert.spec)
     message = (
-        f"{SHORTEST - 1} samples are less than the network hears, which is 25 at 16000 Hz; use a longer recording."
+        f"the recording has {SHORTEST - 1} samples, but the network needs 25 at 16000 Hz; use a longer recording."
     )
     assert error_of(embed, noise(SHORTEST - 1), hubert.spec) == (FeatureError, message)
     path = written(tmp_path / "a.wav", noise(SHORTEST - 1))
@@ -328,7 +328,7 @@ def test_a_nan_embedding_names_the_recording(hubert, tmp_path, monkeypatch):
     monkeypatch.setattr(embeddings._HuggingFaceNetwork, "__call__", lambda *_: np.full(16, np.nan))
     path = written(tmp_path / "a.wav", noise(2_000))
     message = (
-        f"the embedding by {hubert.spec.source} holds NaN or infinite values; check that recording, and the network."
+        f"the embedding by {hubert.spec.source} holds NaN or infinite values; check the recording and the network."
     )
     assert error_of(FeatureCache(tmp_path).clip, path, hubert.spec) == (AudioError, f"{path}: {message}")
 
@@ -337,7 +337,7 @@ def test_a_nan_embedding_names_the_recording(hubert, tmp_path, monkeypatch):
 def test_missing_extra_for_transformers(hubert, monkeypatch, package):
     embeddings._network.cache_clear()
     monkeypatch.setitem(sys.modules, package, None)
-    message = f"{package} is not installed, which runs this network: pip install serzoo[huggingface]"
+    message = f"hf: embeddings need {package}; run: pip install 'serzoo[huggingface]'"
     assert error_of(embed, noise(800), hubert.spec) == (MissingExtraError, message)
     hub = EmbeddingSpec(source="hf:some/model", width=16)
     assert error_of(source_fingerprint, hub.source) == (MissingExtraError, message)
@@ -352,7 +352,7 @@ def test_what_is_cached_needs_no_extra(hubert, tmp_path, monkeypatch):
 
 def test_missing_folder(tmp_path):
     name = f"{tmp_path}/nothing"
-    message = f"hf:{name}: there is no folder {name}; give a folder, or a hub id such as user/model."
+    message = f"hf:{name}: folder {name} does not exist; give a folder, or a hub id such as user/model."
     assert error_of(embed, noise(800), EmbeddingSpec(source=f"hf:{name}", width=16)) == (WeightsError, message)
 
 
@@ -364,7 +364,7 @@ def test_pickled_weights_are_not_read(copy):
     (copy / "model.safetensors").unlink()
     (copy / "pytorch_model.bin").write_bytes(pickle.dumps(Hostile()))
     message = (
-        f"hf:{copy}: {copy} holds no .safetensors weights, and pickled ones (.bin) are not read; save the model "
+        f"hf:{copy}: {copy} has no .safetensors weights, and pickled ones (.bin) are not read; save the model "
         "with save_pretrained of transformers and give that folder."
     )
     assert error_of(embed, noise(800), EmbeddingSpec(source=f"hf:{copy}", width=16)) == (WeightsError, message)
@@ -387,10 +387,10 @@ def test_damaged_weights(copy):
     kind, message = error_of(embed, noise(800), EmbeddingSpec(source=f"hf:{copy}", width=16))
     assert kind is WeightsError
     assert message.startswith(f"hf:{copy} cannot be loaded by transformers (")
-    assert message.endswith("); check that the model is whole and of its kind.")
+    assert message.endswith("); give a complete model of that library.")
 
 
-def test_transformers_says_nothing_beside_and_speaks_again(copy, capfd):
+def test_transformers_prints_nothing_while_loading_and_its_logging_is_restored(copy, capfd):
     from safetensors.torch import load_file, save_file
     from transformers.utils import logging
 
@@ -406,7 +406,7 @@ def test_transformers_says_nothing_beside_and_speaks_again(copy, capfd):
     assert logging.get_verbosity() == logging.WARNING
 
 
-def test_a_checkpoint_with_gaps_is_not_filled_with_random_numbers(copy):
+def test_an_incomplete_checkpoint_raises(copy):
     from safetensors.torch import load_file, save_file
 
     weights = load_file(copy / "model.safetensors")
@@ -414,13 +414,12 @@ def test_a_checkpoint_with_gaps_is_not_filled_with_random_numbers(copy):
     del weights[name]
     save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
     message = (
-        f"hf:{copy} lacks 1 weights of a hubert network, {name} first, which would be random; "
-        "give a complete checkpoint."
+        f"hf:{copy} lacks 1 weights of a hubert network ({name}, ...); give a complete checkpoint."
     )
     assert error_of(embed, noise(800), EmbeddingSpec(source=f"hf:{copy}", width=16)) == (WeightsError, message)
 
 
-def test_weights_that_only_pretraining_needs_may_lack(hubert, copy):
+def test_weights_for_pretraining_only_may_be_missing(hubert, copy):
     from safetensors.torch import load_file, save_file
 
     weights = load_file(copy / "model.safetensors")
@@ -430,7 +429,7 @@ def test_weights_that_only_pretraining_needs_may_lack(hubert, copy):
     np.testing.assert_allclose(vector, hubert.direct(noise(800)), atol=1e-5)
 
 
-def test_a_network_that_does_not_hear_waveforms(tmp_path):
+def test_a_network_that_takes_no_waveforms_raises(tmp_path):
     from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
 
     config = WhisperConfig(
@@ -441,12 +440,12 @@ def test_a_network_that_does_not_hear_waveforms(tmp_path):
     WhisperModel(config).save_pretrained(tmp_path)
     WhisperFeatureExtractor().save_pretrained(tmp_path)
     message = (
-        f"hf:{tmp_path} is a network of the kind whisper; give one that hears waveforms: wav2vec 2.0, HuBERT or WavLM."
+        f"hf:{tmp_path} is a whisper network; give one that takes waveforms: wav2vec 2.0, HuBERT or WavLM."
     )
     assert error_of(embed, noise(800), EmbeddingSpec(source=f"hf:{tmp_path}", width=4)) == (WeightsError, message)
 
 
-def test_networks_that_hear_samples_in_another_way(tmp_path):
+def test_other_networks_with_input_values_raise(tmp_path):
     """A codec and a network of spectrograms name their input as wav2vec 2.0 does."""
     from transformers import (
         ASTConfig,
@@ -471,13 +470,13 @@ def test_networks_that_hear_samples_in_another_way(tmp_path):
         extractor.save_pretrained(tmp_path / kind)
         source = f"hf:{tmp_path / kind}"
         message = (
-            f"{source} is a network of the kind {kind}; give one that hears waveforms: wav2vec 2.0, HuBERT or WavLM."
+            f"{source} is a {kind} network; give one that takes waveforms: wav2vec 2.0, HuBERT or WavLM."
         )
         assert error_of(embed, noise(800), EmbeddingSpec(source=source, width=4)) == (WeightsError, message)
 
 
-def test_weights_under_the_names_of_earlier_versions_are_whole(hubert, copy):
-    """Checkpoints of before 2024, as most on the Hub are, call the halves of a weight norm g and v."""
+def test_weights_under_the_names_of_earlier_versions_load(hubert, copy):
+    """Checkpoints from before 2024, the majority on the Hub, name the halves of a weight norm g and v."""
     from safetensors.torch import load_file, save_file
 
     weights = load_file(copy / "model.safetensors")
@@ -498,25 +497,25 @@ def hub(tmp_path, monkeypatch):
     """The Hub's cache, empty, and no network."""
     from huggingface_hub import constants
 
-    embeddings._snapshot.cache_clear()
+    model_files._snapshot.cache_clear()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     yield tmp_path / "hub"
-    embeddings._snapshot.cache_clear()
+    model_files._snapshot.cache_clear()
 
 
 def test_a_hub_id_without_network(hub):
     spec = EmbeddingSpec(source="hf:some/model", width=16)
     message = (
-        "hf:some/model is no folder, and cannot be had from the Hugging Face Hub (OfflineModeIsEnabled); check the "
-        "name and the network, or download the model elsewhere and give its folder."
+        "hf:some/model is no folder, and downloading it from the Hugging Face Hub failed (OfflineModeIsEnabled); "
+        "check the name and the connection, or download the model elsewhere and give its folder."
     )
     assert error_of(embed, noise(800), spec) == (WeightsError, message)
     assert error_of(spec.digest) == (WeightsError, message)
 
 
-def test_a_network_that_swallows_questions_is_not_waited_for(hub, manifest, monkeypatch):
-    """Neither the look-up of a host's name nor huggingface_hub's first question has a limit of its own."""
+def test_a_hub_that_does_not_reply_times_out(hub, manifest, monkeypatch):
+    """Neither the look-up of a host name nor the first request of huggingface_hub has a time limit."""
     import huggingface_hub
 
     released, asked = threading.Event(), []
@@ -526,19 +525,19 @@ def test_a_network_that_swallows_questions_is_not_waited_for(hub, manifest, monk
         released.wait(20)
 
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", swallow)
-    monkeypatch.setattr(embeddings, "_HUB_PATIENCE", 0.05)
+    monkeypatch.setattr(model_files, "_HUB_TIMEOUT", 0.05)
     message = (
-        "hf:some/model is no folder, and cannot be had from the Hugging Face Hub (TimeoutError); check the "
-        "name and the network, or download the model elsewhere and give its folder."
+        "hf:some/model is no folder, and downloading it from the Hugging Face Hub failed (TimeoutError); "
+        "check the name and the connection, or download the model elsewhere and give its folder."
     )
     assert error_of(source_fingerprint, "hf:some/model") == (WeightsError, message)
     assert asked == [("some/model", 0.05)]
     assert error_of(load_examples, manifest, EmbeddingSpec(source="hf:some/model", width=16))[1] == message
-    assert len(asked) == 2  # not once for each thread that reads recordings
+    assert len(asked) == 2  # once, not in each thread that reads recordings
     released.set()
 
 
-def test_what_the_hub_has_is_downloaded(hub, hubert, monkeypatch):
+def test_a_model_on_the_hub_is_downloaded(hub, hubert, monkeypatch):
     import huggingface_hub
 
     asked = []
@@ -562,7 +561,7 @@ def test_a_hub_id_in_the_cache_is_its_commit(hub, hubert):
     repository = hub / "models--some--model"
     digests = []
     for commit in commits:
-        embeddings._snapshot.cache_clear()
+        model_files._snapshot.cache_clear()
         shutil.copytree(hubert.folder, repository / "snapshots" / commit)
         (repository / "refs").mkdir(exist_ok=True)
         (repository / "refs" / "main").write_text(commit)
@@ -695,11 +694,11 @@ def test_nemos_networks_get_frames_and_their_number(nemo_graph):
     assert vector[8:].min() > 0.1
 
 
-def test_nemos_networks_hear_16_khz_and_two_frames(nemo_graph):
+def test_nemo_networks_take_16_khz_and_at_least_two_frames(nemo_graph):
     spec = onnx_spec(nemo_graph, 16, sample_rate=22_050)
-    message = f"sample_rate is 22050, but {spec.source} hears 16000 Hz; set sample_rate: 16000."
+    message = f"sample_rate is 22050, but {spec.source} takes 16000 Hz; set sample_rate: 16000."
     assert error_of(embed, noise(5_000), spec) == (ConfigError, message)
-    message = "319 samples are less than the network hears, which is 320 at 16000 Hz; use a longer recording."
+    message = "the recording has 319 samples, but the network needs 320 at 16000 Hz; use a longer recording."
     assert error_of(embed, noise(319), onnx_spec(nemo_graph, 16)) == (FeatureError, message)
     assert np.isfinite(embed(noise(320), onnx_spec(nemo_graph, 16))).all()
 
@@ -714,11 +713,11 @@ def test_too_short_for_a_graph(waveform_graph):
 
 def test_width_of_a_graph(waveform_graph):
     spec = onnx_spec(waveform_graph, 192)
-    message = f"width is 192, but {spec.source} gives 3 values; set width: 3."
+    message = f"width is 192, but {spec.source} returns 3 values; set width: 3."
     assert error_of(embed, noise(800), spec) == (ConfigError, message)
 
 
-def test_digest_is_of_the_graph_and_the_weights_beside_it(waveform_graph, tmp_path):
+def test_digest_depends_on_the_graph_and_its_weight_files(waveform_graph, tmp_path):
     path = shutil.copy(waveform_graph, tmp_path / "wave.onnx")
     spec = onnx_spec(path, 3)
     before = spec.digest()
@@ -730,7 +729,7 @@ def test_digest_is_of_the_graph_and_the_weights_beside_it(waveform_graph, tmp_pa
 
 
 @pytest.mark.parametrize("file", ["weights.bin", "w" * 150])
-def test_digest_is_of_weights_under_any_name(waveform_graph, tmp_path, file):
+def test_digest_depends_on_weight_files_of_any_name(waveform_graph, tmp_path, file):
     import onnx
 
     path = tmp_path / "wave.onnx"
@@ -744,7 +743,7 @@ def test_digest_is_of_weights_under_any_name(waveform_graph, tmp_path, file):
     assert not np.array_equal(embed(noise(800), spec), vector)
 
 
-def test_graphs_of_other_kinds_are_refused(tmp_path):
+def test_graphs_with_other_inputs_or_outputs_raise(tmp_path):
     import onnx
 
     features = save_graph(
@@ -755,15 +754,15 @@ def test_graphs_of_other_kinds_are_refused(tmp_path):
     )
     message = (
         f"onnx:{features} takes feats tensor(float) ['n', 't', 80]; export a network of float32 waveforms (batch, "
-        "samples), or one of NeMo's with audio_signal (batch, mel bands, time), and at most their whole-number "
-        "lengths beside."
+        "samples), or one of NeMo's with audio_signal (batch, mel bands, time); a second input may be the integer "
+        "lengths."
     )
     assert error_of(embed, noise(800), onnx_spec(features, 80)) == (WeightsError, message)
     wave = [("wave", [1, "n"])]
     nodes = [node("Neg", ["wave"], ["a"]), node("Abs", ["wave"], ["b"])]
     two = save_graph(tmp_path / "two.onnx", nodes, wave, [("a", [1, "n"]), ("b", [1, "n"])])
     message = (
-        f"onnx:{two} gives a [1, 'n'], b [1, 'n']; export a network whose output embs, or whose only output, "
+        f"onnx:{two} returns a [1, 'n'], b [1, 'n']; export a network whose output embs, or whose only output, "
         "is (batch, width) or (batch, time, width)."
     )
     assert error_of(embed, noise(800), onnx_spec(two, 80)) == (WeightsError, message)
@@ -786,7 +785,7 @@ def test_graphs_of_other_kinds_are_refused(tmp_path):
 
 def test_missing_and_damaged_graphs(tmp_path):
     path = tmp_path / "none.onnx"
-    message = f"onnx:{path}: there is no file {path}; correct the path in source."
+    message = f"onnx:{path}: file {path} does not exist; correct the path in source."
     assert error_of(embed, noise(800), onnx_spec(path, 3)) == (WeightsError, message)
     path.write_bytes(b"no graph")
     kind, message = error_of(embed, noise(800), onnx_spec(path, 3))
@@ -794,10 +793,11 @@ def test_missing_and_damaged_graphs(tmp_path):
     assert message.startswith(f"onnx:{path} cannot be loaded by onnxruntime (")
 
 
-def test_missing_extra_for_onnx(waveform_graph, monkeypatch):
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
+def test_missing_extra_for_onnx(waveform_graph, monkeypatch, package):
     embeddings._network.cache_clear()
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    message = "onnxruntime is not installed, which runs this network: pip install serzoo[onnx]"
+    monkeypatch.setitem(sys.modules, package, None)
+    message = f"onnx: embeddings need {package}; run: pip install 'serzoo[onnx]'"
     assert error_of(embed, noise(800), onnx_spec(waveform_graph, 3)) == (MissingExtraError, message)
 
 
@@ -857,7 +857,7 @@ def test_tables_with_mistakes(manifest, tmp_path, file):
     message = f"{path}: vectors hold NaN or infinite values (c.wav); compute them again."
     assert error_of(load_examples, manifest, spec) == (FeatureError, message)
     write_table(path, names)
-    message = f"width is 5, but vectors:{path} gives 3 values; set width: 3."
+    message = f"width is 5, but vectors:{path} returns 3 values; set width: 3."
     assert error_of(load_examples, manifest, replace(spec, width=5)) == (ConfigError, message)
 
 
@@ -944,7 +944,7 @@ def test_missing_table_and_unknown_ending(manifest, tmp_path):
 def test_a_new_recording_has_no_vector(manifest, tmp_path):
     spec = write_table(tmp_path / "v.npz", manifest.names)
     message = (
-        f"{spec.source} holds vectors of recordings by name, so that a new recording has none; "
+        f"{spec.source} is a table of vectors and has none for a new recording; "
         "train on a source that computes vectors: hf:, onnx:, mel or mfcc."
     )
     assert error_of(embed, noise(800), spec) == (FeatureError, message)
@@ -1001,7 +1001,7 @@ def test_sources_know_their_width_and_rate(hubert, waveform_graph, nemo_graph, m
 
 def test_rates_and_layers_that_a_source_does_not_have(hubert, tmp_path):
     for settings, message in (
-        ({"sample_rate": 8_000}, "sample_rate is 8000, but .* hears 16000 Hz; set sample_rate: 16000"),
+        ({"sample_rate": 8_000}, "sample_rate is 8000, but .* takes 16000 Hz; set sample_rate: 16000"),
         ({"sample_rate": 0}, "sample_rate is 0; it must be an integer of at least 1"),
         ({"layer": 3}, "layer is 3, but .* has 2; use 0 to 2"),
     ):
