@@ -136,7 +136,7 @@ def extract_with_librosa(path: Path) -> np.ndarray:
 def largest_difference(paths: Sequence[Path]) -> float:
     """Return how far serzoo's coefficients are from librosa's, which are -850 to 200, at most."""
     return max(
-        float(np.abs(reference.extract(audio.read(path, 22_050)[0], SPEC) - extract_with_librosa(path)).max())
+        float(np.abs(extract(audio.read(path, 22_050)[0], SPEC) - extract_with_librosa(path)).max())
         for path in paths
     )
 
@@ -154,13 +154,13 @@ def time_parts(paths: Sequence[Path], scratch: Path, repeats: int) -> dict[str, 
     buffers = [np.empty((audio.probe(path).n_samples, audio.probe(path).channels), np.int16) for path in paths]
     contents = [path.read_bytes() for path in paths]
     entry = io.BytesIO()
-    np.save(entry, reference.extract(at_target[0], SPEC))
+    np.save(entry, extract(at_target[0], SPEC))
     kept, target = entry.getvalue(), scratch / "written"
 
     steps: dict[str, list[Callable[[], object]]] = {
         "read header, decode": [partial(audio.read, path) for path in paths],
         "resample": [partial(audio.resample, sound, rate, SPEC.sample_rate) for sound, rate in sounds],
-        "MFCC": [partial(reference.extract, clip, SPEC) for clip in at_target],
+        "MFCC": [partial(extract, clip, SPEC) for clip in at_target],
         "from an empty cache": [store.clear, *(partial(store.clip, path, SPEC) for path in paths)],
         "from a full cache": [partial(store.clip, path, SPEC) for path in paths],
         "librosa.load": [partial(load_with_librosa, path) for path in paths],

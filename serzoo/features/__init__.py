@@ -1,1 +1,1 @@
-"""What models hear: the spec, the reference that defines it, and the front-end layer."""
+"""Features: their specs, the reference implementation, and the same as Keras layers."""

@@ -1,4 +1,4 @@
-"""Compute the features that a spec describes, whatever their kind."""
+"""Compute features of any kind from a spec."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from serzoo.features.spec import EmbeddingSpec, FeatureSpec, LogMelSpec, MFCCSpe
 
 
 def embedding(waveform: np.ndarray, spec: EmbeddingSpec) -> np.ndarray:
-    """Compute a recording's vector, see :func:`serzoo.features.embeddings.embed`, as its only frame.
+    """Compute the vector of a recording, as its only frame; see :func:`serzoo.features.embeddings.embed`.
 
     Args:
         waveform: (n,) float32 at ``spec.sample_rate``, full scale at -1 and 1.
@@ -33,11 +33,11 @@ EXTRACTORS: dict[str, Callable[..., np.ndarray]] = {
     STFTSpec.kind: magnitude_stft,
     EmbeddingSpec.kind: embedding,
 }
-"""The function that defines each kind of feature."""
+"""The reference function of each kind of feature."""
 
 
 def extract(waveform: np.ndarray, spec: FeatureSpec) -> np.ndarray:
-    """Compute the features that ``spec`` describes.
+    """Compute the features of ``spec``.
 
     Args:
         waveform: (n,) float32 at ``spec.sample_rate``, full scale at -1 and 1.

@@ -18,7 +18,7 @@ _POWER_FLOOR = 1e-10  # librosa.power_to_db's amin
 
 
 class FrontEnd(keras.layers.Layer):
-    """Waveforms to features, equal to those of :func:`serzoo.features.reference.extract`.
+    """Waveforms to features, equal to those of :func:`serzoo.features.extract.extract`.
 
     A clip's features do not depend on the other clips of its batch. The layer has no weights and computes in
     float32 whatever the dtype policy.
@@ -28,8 +28,8 @@ class FrontEnd(keras.layers.Layer):
         name: Keras name of the layer.
 
     Attributes:
-        fft_of_powers_of_two_only: where the graph is to run on something that has no other; Fourier transforms of
-            other lengths are then matrix products. Not part of the config.
+        fft_of_powers_of_two_only: set for runtimes without other Fourier transforms (LiteRT); other lengths are then
+            computed by matrix products. Not part of the config.
 
     Input: (batch, n_samples) floats at ``spec.sample_rate``, full scale at -1 and 1, any number of samples.
     Output: (batch, n_frames, *spec.frame_shape) float32, all frames of each clip.
@@ -63,14 +63,14 @@ class FrontEnd(keras.layers.Layer):
 class MFCC(FrontEnd):
     """Waveforms to mel-frequency cepstral coefficients, equal to :func:`serzoo.features.reference.mfcc`.
 
-    Unlike ``keras.layers.MelSpectrogram`` it computes librosa's numbers. Arguments, input and output are those of
+    Unlike ``keras.layers.MelSpectrogram`` it equals librosa. Arguments, input and output are those of
     :class:`FrontEnd`.
     """
 
     spec: MFCCSpec
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Make the window, the mel bands and the DCT; ``input_shape`` is (batch, n_samples)."""
+        """Compute the window, the mel bands and the DCT; ``input_shape`` is (batch, n_samples)."""
         del input_shape
         import librosa
 
@@ -81,7 +81,7 @@ class MFCC(FrontEnd):
         self._dct_of_one = np.array([math.sqrt(spec.n_mels)] + [0.0] * (spec.n_mfcc - 1), np.float32)
 
     def call(self, waveforms: Any) -> Any:
-        """Return the coefficients of ``waveforms``, with frames centred on the multiples of the hop."""
+        """Return the coefficients of ``waveforms``; frames are centred on the multiples of the hop."""
         n_fft = self.spec.n_fft
         padded = ops.pad(fit_length(waveforms, self.spec.n_samples), ((0, 0), (n_fft // 2, n_fft // 2)))
         frames = _cut_frames(padded, n_fft, self.spec.hop_length)
@@ -89,7 +89,8 @@ class MFCC(FrontEnd):
         decibels = (10 / math.log(10)) * ops.log(ops.maximum(powers, _POWER_FLOOR))
         floor = ops.max(decibels, axis=(1, 2), keepdims=True) - self.spec.top_db
         decibels = ops.maximum(decibels, floor)
-        # Each frame's mean is transformed apart, exactly: summing 128 values around -75 dB costs 1e-3 in float32.
+        # The mean of a frame is transformed separately and exactly: a float32 sum over 128 values near -75 dB has an
+        # error of 1e-3.
         level = ops.mean(decibels, axis=-1, keepdims=True)
         return ops.matmul(decibels - level, self._dct) + level * self._dct_of_one
 
@@ -98,27 +99,27 @@ class MFCC(FrontEnd):
 class LogMel(FrontEnd):
     """Waveforms to log-mel bands and their differences, equal to :func:`serzoo.features.reference.log_mel`.
 
-    Unlike that function it takes clips shorter than a frame and pads them with zeros. Arguments, input and output
-    are those of :class:`FrontEnd`.
+    Unlike that function it takes clips shorter than a frame, padded with zeros. Arguments, input and output are those
+    of :class:`FrontEnd`.
     """
 
     spec: LogMelSpec
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Make the window and the mel bands; ``input_shape`` is (batch, n_samples)."""
+        """Compute the window and the mel bands; ``input_shape`` is (batch, n_samples)."""
         del input_shape
         self._window = frame_window(self.spec).astype(np.float32)
         self._mel_bands = (mel_triangles(self.spec).T / self.spec.n_fft).astype(np.float32)
 
     def call(self, waveforms: Any) -> Any:
-        """Return bands, differences and their differences of ``waveforms``."""
+        """Return bands, first and second differences of ``waveforms``."""
         spec = self.spec
         samples = fit_length(waveforms, spec.n_samples)
         samples = _standardized(samples) if spec.standardize_waveform else FULL_SCALE * samples
         if spec.preemphasis:
             changes = samples[:, 1:] - spec.preemphasis * samples[:, :-1]
             samples = ops.concatenate([samples[:, :1], changes], axis=1)
-        lacking = spec.window_length - ops.shape(samples)[1]  # of the first frame; below 0 where there are more
+        lacking = spec.window_length - ops.shape(samples)[1]  # in the first frame; negative for longer clips
         padded = ops.pad(samples, ((0, 0), (0, _larger(lacking, lacking % spec.hop_length))))
         frames = _cut_frames(padded, spec.window_length, spec.hop_length)
         powers = ops.matmul(self._powers(frames * self._window, spec.n_fft), self._mel_bands)
@@ -137,7 +138,7 @@ class MagnitudeSTFT(FrontEnd):
     spec: STFTSpec
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Make the window, divided by its sum; ``input_shape`` is (batch, n_samples)."""
+        """Compute the window, divided by its sum; ``input_shape`` is (batch, n_samples)."""
         del input_shape
         import librosa
 
@@ -145,15 +146,15 @@ class MagnitudeSTFT(FrontEnd):
         self._window = (window / window.sum()).astype(np.float32)
 
     def call(self, waveforms: Any) -> Any:
-        """Return the magnitudes of ``waveforms``, with frames centred on the multiples of the hop."""
+        """Return the magnitudes of ``waveforms``; frames are centred on the multiples of the hop."""
         spec = self.spec
         samples = fit_length(waveforms, spec.n_samples)
         beyond = spec.window_length // 2
-        lacking = (spec.window_length % 2 - ops.shape(samples)[1]) % spec.hop_length  # of the last frame
+        lacking = (spec.window_length % 2 - ops.shape(samples)[1]) % spec.hop_length  # in the last frame
         padded = ops.pad(samples, ((0, 0), (beyond, beyond + lacking)))
         frames = _cut_frames(padded, spec.window_length, spec.hop_length)
         powers = self._powers(frames * self._window, spec.window_length)[:, :, : spec.n_bins]
-        # The floor comes before the root, whose slope at 0 is infinite.
+        # The floor comes before the square root, because the gradient of the root is infinite at 0.
         return ops.expand_dims(ops.sqrt(ops.maximum(powers, MAGNITUDE_FLOOR**2)), -1)
 
 
@@ -169,18 +170,18 @@ def front_end(spec: FeatureSpec) -> FrontEnd:
     """
     if spec.kind not in FRONT_ENDS:
         raise FeatureError(
-            f"No layer computes {spec.kind} features, only {', '.join(FRONT_ENDS)}; "
-            "such a model cannot be exported, use it with serzoo.load."
+            f"{spec.kind} features have no Keras layer, only {', '.join(FRONT_ENDS)} have; "
+            "the model cannot be exported, use it with serzoo.load."
         )
     return FRONT_ENDS[spec.kind](spec)
 
 
 def fit_length(waveforms: Any, n_samples: int | None) -> Any:
-    """Centre waveforms in a fixed length, cutting longer ones, with the rounding of ``reference.fit_length``.
+    """Pad or cut waveforms to a fixed length at both ends, with the rounding of ``reference.fit_length``.
 
     Args:
         waveforms: (batch, n), n static or dynamic.
-        n_samples: the wanted length; None leaves them as they are.
+        n_samples: the target length; None keeps theirs.
 
     Returns:
         (batch, n_samples), or (batch, n).
@@ -191,7 +192,7 @@ def fit_length(waveforms: Any, n_samples: int | None) -> Any:
     missing, excess = _larger(difference, 0), _larger(-difference, 0)
     central = waveforms[:, excess // 2 : excess // 2 + n_samples]
     centred = ops.pad(central, ((0, 0), (missing // 2, missing - missing // 2)))
-    return ops.reshape(centred, (-1, n_samples))  # tells a graph the static length
+    return ops.reshape(centred, (-1, n_samples))  # sets the static length in a graph
 
 
 def _larger(count: Any, other: Any) -> Any:
@@ -199,8 +200,8 @@ def _larger(count: Any, other: Any) -> Any:
 
 
 def _standardized(waveforms: Any) -> Any:
-    """Bring each waveform to zero mean and unit variance, or to zero if its samples are all the same."""
-    centred = waveforms - waveforms[:, :1]  # exactly 0 where nothing varies, whatever rounding makes of the mean
+    """Scale each waveform to zero mean and unit variance, or to zero if all its samples are equal."""
+    centred = waveforms - waveforms[:, :1]  # exactly 0 for constant waveforms, whose mean may be rounded
     centred = centred - ops.mean(centred, axis=1, keepdims=True)
     variance = ops.mean(ops.square(centred), axis=1, keepdims=True)
     return centred * ops.rsqrt(ops.where(variance > 0, variance, 1.0))
@@ -209,8 +210,8 @@ def _standardized(waveforms: Any) -> Any:
 def _cut_frames(waveforms: Any, length: int, hop_length: int) -> Any:
     """Cut (batch, n) into the (batch, n_frames, length) that lie within it.
 
-    ``ops.extract_sequences`` does the same, but takes 20 ms a clip on JAX. Gathering blocks of the
-    largest size that divides window and hop takes 0.4 ms on either backend.
+    Gathering blocks of the largest size that divides window and hop takes 0.4 ms a clip on either backend;
+    ``ops.extract_sequences`` takes 20 ms on JAX.
     """
     n_samples = ops.shape(waveforms)[1]
     n_frames = 1 + (n_samples - length) // hop_length
@@ -223,7 +224,7 @@ def _cut_frames(waveforms: Any, length: int, hop_length: int) -> Any:
 
 
 def _products_with_waves(frames: Any, n_fft: int) -> tuple[Any, Any]:
-    """Return real and imaginary part of the spectra, as ``ops.rfft`` does, by matrix products."""
+    """Return real and imaginary parts of the spectra, as ``ops.rfft`` does, by products with cosines and sines."""
     steps = np.outer(np.arange(frames.shape[-1]), np.arange(n_fft // 2 + 1)) % n_fft  # exact, unlike large angles
     angles = steps * (2 * np.pi / n_fft)
     cosines, sines = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)

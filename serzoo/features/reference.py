@@ -1,4 +1,4 @@
-"""What a feature is worth: the numbers that every faster route is tested against."""
+"""Reference implementation of the features; faster ones are tested against it."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from serzoo.errors import FeatureError
 from serzoo.features.spec import FeatureSpec, LogMelSpec, MFCCSpec, STFTSpec
 
 LOG_MEL_FLOOR = float(np.finfo(float).eps)
-"""The least power of a log-mel band, so that a band without any is worth -36.04."""
+"""Least power of a log-mel band; an empty band has the value -36.04."""
 
 MAGNITUDE_FLOOR = 1e-10
-"""The least magnitude of a Fourier transform: far below what any recording resolves, but not zero.
+"""Least magnitude of a Fourier transform: far below the resolution of any recording, but not zero.
 
-A frame of zeros is padding to the models. With the floor, digital silence stays sound.
+Models treat frames of zeros as padding; with the floor, digital silence is not mistaken for it.
 """
 
 FULL_SCALE = 32_768
-"""The unit of a waveform in -1..1 that is not standardised is that of 16-bit samples."""
+"""Factor from a waveform in -1..1 to 16-bit samples, for waveforms that are not standardised."""
 
-_FRAMES_AT_ONCE = 64  # windowed frames, spectra and powers of so many stay in a core's cache
+_FRAMES_AT_ONCE = 64  # windowed frames, spectra and powers of this many fit into a core's cache
 _BANDS_AT_ONCE = 16
 
 
 def fit_length(waveform: np.ndarray, n_samples: int) -> np.ndarray:
-    """Centre a waveform in a fixed length, as the programs of TIM-Net and TBDM-Net do.
+    """Pad or cut a waveform to a fixed length at both ends, as the programs of TIM-Net and TBDM-Net do.
 
-    A shorter one, ``missing`` samples short, gets ``missing // 2`` zeros before it and the rest after it.
-    Of a longer one, ``excess // 2`` samples are cut off before the central part and the rest after it.
+    Of the ``missing`` samples of a shorter one, ``missing // 2`` zeros come before it and the rest after it. Of the
+    ``excess`` samples of a longer one, ``excess // 2`` are cut off at its start and the rest at its end.
 
     Args:
         waveform: (n,) samples.
-        n_samples: the wanted length.
+        n_samples: the target length.
 
     Returns:
         (n_samples,) of the waveform's dtype.
@@ -46,10 +46,10 @@ def fit_length(waveform: np.ndarray, n_samples: int) -> np.ndarray:
 
 
 def mfcc(waveform: np.ndarray, spec: MFCCSpec) -> np.ndarray:
-    """Compute ``librosa.feature.mfcc`` of a waveform brought to ``spec.n_samples``.
+    """Compute ``librosa.feature.mfcc`` of a waveform padded or cut to ``spec.n_samples``.
 
-    The numbers are librosa's up to float32 rounding, in a third of its time. All that the spec does not name is
-    librosa's default: a periodic Hann window, frames centred on multiples of the hop with zeros beyond both ends,
+    The values equal librosa's up to float32 rounding, in a third of its time. Settings that are not in the spec have
+    librosa's defaults: a periodic Hann window, frames centred on multiples of the hop with zeros beyond both ends,
     power spectra, Slaney mel bands, decibels relative to 1, and an orthonormal DCT-II.
 
     Args:
@@ -68,20 +68,20 @@ def mfcc(waveform: np.ndarray, spec: MFCCSpec) -> np.ndarray:
     waveform = one_channel(waveform, spec)
     padded = np.pad(waveform.astype(np.float32, copy=False), spec.n_fft // 2)
     decibels = librosa.power_to_db(_mel_powers(padded, spec), top_db=spec.top_db)
-    # in float64, since a sum over 128 bands near -75 dB would lose digits
+    # In float64: a float32 sum over 128 bands near -75 dB loses digits.
     coefficients = scipy.fft.dct(decibels.astype(np.float64), norm="ortho")[:, : spec.n_mfcc]
     return np.ascontiguousarray(coefficients, np.float32)
 
 
 def _mel_powers(padded: np.ndarray, spec: MFCCSpec) -> np.ndarray:
-    """Return the mel powers of all windows that fit into ``padded``, (n_frames, n_mels) float32."""
+    """Return the mel powers of all windows within ``padded``, (n_frames, n_mels) float32."""
     import scipy.fft
 
     frames = np.lib.stride_tricks.sliding_window_view(padded, spec.n_fft)[:: spec.hop_length]
     window, groups = _mel_tables(spec)
     powers = np.zeros((len(frames), spec.n_mels), np.float32)
     sounding = _sounding(padded, spec)
-    # written over block after block: fresh memory for each costs as much as the transforms
+    # Reused for every block: allocating memory for each costs as much time as the transforms.
     windowed = np.empty((_FRAMES_AT_ONCE, spec.n_fft), np.float32)
     squares = np.empty((_FRAMES_AT_ONCE, spec.n_fft // 2 + 1), np.float32)
     for start in range(sounding.start, sounding.stop, _FRAMES_AT_ONCE):
@@ -97,7 +97,7 @@ def _mel_powers(padded: np.ndarray, spec: MFCCSpec) -> np.ndarray:
 
 
 def _sounding(padded: np.ndarray, spec: MFCCSpec) -> slice:
-    """Return the frames between the digital silence before and after a clip, of which nothing need be computed."""
+    """Return the frames with sound in them; those of digital silence before and after the clip need no computation."""
     sound = padded != 0
     first, behind = int(sound.argmax()), len(sound) - int(sound[::-1].argmax())
     if not sound[first]:
@@ -108,9 +108,9 @@ def _sounding(padded: np.ndarray, spec: MFCCSpec) -> slice:
 
 @lru_cache(maxsize=8)
 def _mel_tables(spec: MFCCSpec) -> tuple[np.ndarray, list[tuple[slice, slice, np.ndarray]]]:
-    """Return the window and the mel bands, neighbouring ones together: which bands, their bins, (bins, bands) weights.
+    """Return the window and groups of neighbouring mel bands: bands, their bins, and (bins, bands) weights.
 
-    A band is narrow, so that of the whole matrix two in a hundred weights are not zero; of the groups, one in five.
+    Bands are narrow: of the whole matrix 2 % of the weights are not zero, of the groups 20 %.
     """
     import librosa
 
@@ -128,16 +128,16 @@ def _mel_tables(spec: MFCCSpec) -> tuple[np.ndarray, list[tuple[slice, slice, np
 def log_mel(waveform: np.ndarray, spec: LogMelSpec) -> np.ndarray:
     """Compute python_speech_features' ``logfbank`` of a waveform and twice its ``delta``.
 
-    All that the spec does not name is that package's default, version 0.6: frames from the first sample on, the
-    last one zero-padded, periodograms (squared magnitudes by the FFT's length), and natural logarithms. The
-    differences look at the whole waveform and see its first and last frames repeated beyond its ends.
+    Settings that are not in the spec have the defaults of version 0.6: frames from the first sample on, the last one
+    zero-padded, periodograms (squared magnitudes divided by the FFT's length), and natural logarithms. For the
+    differences, the first and the last frame are repeated beyond the ends of the waveform.
 
     Args:
         waveform: (n,) float32 at ``spec.sample_rate``, full scale at -1 and 1, n >= ``spec.window_length``.
         spec: the features.
 
     Returns:
-        (n_frames, n_mels, 3) float32: bands from -36.04 to about 28, their differences, and those' differences.
+        (n_frames, n_mels, 3) float32: bands from -36.04 to about 28, their first and their second differences.
 
     Raises:
         FeatureError: the waveform is not one channel, or shorter than a frame.
@@ -158,7 +158,7 @@ def log_mel(waveform: np.ndarray, spec: LogMelSpec) -> np.ndarray:
 
 
 def frame_window(spec: LogMelSpec) -> np.ndarray:
-    """Return what a log-mel frame is weighted with, (window_length,): ones, or the symmetric Hamming window."""
+    """Return the window of a log-mel frame, (window_length,): ones, or the symmetric Hamming window."""
     return np.hamming(spec.window_length) if spec.window == "hamming" else np.ones(spec.window_length)
 
 
@@ -180,9 +180,9 @@ def mel_triangles(spec: LogMelSpec) -> np.ndarray:
 
 
 def magnitude_stft(waveform: np.ndarray, spec: STFTSpec) -> np.ndarray:
-    """Compute the magnitudes of ``scipy.signal.stft``, time forwards.
+    """Compute the magnitudes of ``scipy.signal.stft``, time first.
 
-    All that the spec does not name is that function's default: a periodic Hamming window, frames centred on
+    Settings that are not in the spec have that function's defaults: a periodic Hamming window, frames centred on
     multiples of the hop with zeros beyond both ends, the last one zero-padded, and division by the window's sum,
     so that a sine of full scale peaks at 0.5. Magnitudes below :data:`MAGNITUDE_FLOOR` are raised to it.
 
@@ -199,7 +199,7 @@ def magnitude_stft(waveform: np.ndarray, spec: STFTSpec) -> np.ndarray:
     import scipy.signal
 
     samples = one_channel(waveform, spec).astype(np.float64)
-    # scipy's own zeros beyond the ends are the same, but it narrows the window for clips shorter than one
+    # Padded here, because scipy shortens the window for clips shorter than one.
     *_, spectra = scipy.signal.stft(
         np.pad(samples, spec.window_length // 2),
         window="hamming",
@@ -212,27 +212,29 @@ def magnitude_stft(waveform: np.ndarray, spec: STFTSpec) -> np.ndarray:
 
 
 def one_channel(waveform: np.ndarray, spec: FeatureSpec) -> np.ndarray:
-    """Return the one channel that a waveform must be, brought to ``spec.n_samples`` if that is set.
+    """Return a waveform of one channel, padded or cut to ``spec.n_samples`` if that is set.
 
     Args:
         waveform: (n,), n >= ``spec.min_samples``.
-        spec: the features to be computed.
+        spec: the features.
 
     Raises:
         FeatureError: another shape, or too few samples.
     """
     if waveform.ndim != 1 or len(waveform) == 0:
-        raise FeatureError(f"Features need one channel with samples, (n_samples,); got the shape {waveform.shape}.")
+        raise FeatureError(
+            f"the waveform has shape {waveform.shape}; features need one channel with samples, (n_samples,)."
+        )
     if len(waveform) < spec.min_samples:
         raise FeatureError(
-            f"{len(waveform)} samples are less than one frame, which takes {spec.min_samples} "
+            f"the recording has {len(waveform)} samples, but one frame has {spec.min_samples} "
             f"at {spec.sample_rate} Hz; use a longer recording."
         )
     return waveform if spec.n_samples is None else fit_length(waveform, spec.n_samples)
 
 
 def _standardized(samples: np.ndarray) -> np.ndarray:
-    """Return ``samples`` with zero mean and unit variance, or zeros if they are all the same."""
+    """Return ``samples`` with zero mean and unit variance, or zeros if all are equal."""
     centred = samples - samples[0]  # exactly 0 where nothing varies, whatever rounding makes of the mean
     centred -= centred.mean()
     return centred / (centred.std() or 1)

@@ -19,15 +19,15 @@ def segment_starts(n_frames: int, length: int) -> np.ndarray:
         length: frames of a segment, at least 1.
 
     Returns:
-        (ceil(n_frames / length),) int64: 0, length, 2 length, ... and, where a remainder is left,
-        n_frames - length; 0 alone for a recording that is not longer than a segment.
+        (ceil(n_frames / length),) int64: 0, length, 2 length, ... and, for a remainder, n_frames - length; only 0 for
+        a recording that is no longer than a segment.
     """
     n_segments = -(-n_frames // length)
     return np.minimum(np.arange(n_segments) * length, max(n_frames - length, 0))
 
 
 def cut_segments(features: np.ndarray, length: int) -> np.ndarray:
-    """Cut a recording's features into segments, a short one padded with zeros behind its end.
+    """Cut a recording's features into segments; a recording shorter than a segment is padded with zeros at its end.
 
     Models treat a frame of zeros as padding and keep it zero when they normalise.
 
@@ -50,7 +50,7 @@ def pool_segments(posteriors: np.ndarray, counts: np.ndarray) -> np.ndarray:
     The scaling keeps the order of the classes, so the predicted class does not change.
 
     Args:
-        posteriors: (n_segments, n_classes), each row with a sum of 1; a recording's rows are neighbours.
+        posteriors: (n_segments, n_classes), each row with a sum of 1; the rows of a recording are consecutive.
         counts: segments of each recording, (n_recordings,), each at least 1.
 
     Returns:

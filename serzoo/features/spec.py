@@ -1,4 +1,4 @@
-"""What a feature is: every number that decides its value, in one frozen record."""
+"""Feature specs: frozen records of every number that determines the value of a feature."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ from serzoo.features.model_files import source_fingerprint
 from serzoo.strict_data import Checked, Choice, Place, build, placed
 
 FEATURE_VERSION = 1
-"""Raised whenever the code computes other values for the same spec; part of every cache key."""
+"""Increased whenever the code computes other values for the same spec; part of every cache key."""
 
 WINDOWS = ("hamming", "rectangular")
-"""What a log-mel frame may be weighted with."""
+"""Window functions of a log-mel frame."""
 
 SOURCES = ("hf", "mel", "mfcc", "onnx", "vectors")
-"""What makes embeddings: text before the colon in a source, or all of it."""
+"""Kinds of embedding sources: the text before the colon, or all of it."""
 
 SIGNAL_SOURCES = {"mel": (80, 22_050), "mfcc": (39, 22_050)}
-"""The sources that need no file: their width, and their sample rate in Hz."""
+"""The sources without a file: width, and sample rate in Hz."""
 
 
 @dataclass(frozen=True)
 class FeatureSpec(Checked, ABC):
-    """What every kind of feature is told, and what it tells about itself.
+    """Settings and shapes common to all kinds of features.
 
     Args:
-        sample_rate: in Hz; audio of another rate is resampled to it first.
+        sample_rate: in Hz; audio of another rate is resampled first.
     """
 
     sample_rate: Annotated[int, COUNT]
 
     kind: ClassVar[str]
-    """The name that a recipe uses."""
+    """Name of the kind in recipes."""
 
     @property
     def n_samples(self) -> int | None:
-        """Samples that a waveform is brought to; None keeps its length."""
+        """Samples to which a waveform is padded or cut; None keeps its length."""
         return None
 
     @property
     def segment_frames(self) -> int | None:
-        """Frames of the segments that a recording is cut into; None leaves it whole."""
+        """Frames of the segments of a recording; None does not cut it."""
         return None
 
     @property
@@ -62,7 +62,7 @@ class FeatureSpec(Checked, ABC):
 
     @abstractmethod
     def frames_in(self, n_samples: int) -> int:
-        """Return how many frames a waveform of ``n_samples`` is cut into, at its full length."""
+        """Return the number of frames of a waveform of ``n_samples``, before any segmenting."""
 
     @property
     @abstractmethod
@@ -71,7 +71,7 @@ class FeatureSpec(Checked, ABC):
 
     @property
     def min_samples(self) -> int:
-        """Samples of the shortest waveform that has features."""
+        """Least number of samples of a waveform."""
         return 1
 
     def to_dict(self) -> dict[str, object]:
@@ -79,29 +79,25 @@ class FeatureSpec(Checked, ABC):
         return {"kind": self.kind, **asdict(self)}
 
     def digest(self) -> str:
-        """Return a hash of what decides the extracted values and of the feature code's version.
-
-        16 hexadecimal digits.
-        """
-        values = {"version": FEATURE_VERSION, **self._deciding()}
+        """Return a hash of the settings that determine the values and of the code's version, 16 hexadecimal digits."""
+        values = {"version": FEATURE_VERSION, **self._key()}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
-    def _deciding(self) -> dict[str, object]:
-        """Return what of the spec decides the extracted values."""
+    def _key(self) -> dict[str, object]:
+        """Return the settings that determine the extracted values."""
         return self.to_dict()
 
 
 @dataclass(frozen=True)
 class FrameSpec(FeatureSpec):
-    """What every kind of feature is told that cuts a waveform into frames.
+    """Settings common to features of frames.
 
     Args:
         sample_rate: as in :class:`FeatureSpec`.
-        n_samples: the waveform is centred in this many samples, zero-padded or cut; None keeps its length.
-        segment_frames: a recording's frames are cut into segments of this many, the network hears one at a time,
-            and the recording's answer is the largest of its segments' probabilities, class by class; None gives
-            the network all frames at once.
-        hop_length: frame shift in samples; every kind has a default of its own.
+        n_samples: length to which the waveform is zero-padded or cut, at both ends; None keeps its length.
+        segment_frames: frames of a segment. The network predicts each segment of a recording, and the recording gets
+            the maximum over its segments, class by class. None gives the network all frames at once.
+        hop_length: frame shift in samples; the default depends on the kind.
     """
 
     n_samples: Annotated[int, COUNT] | None = None
@@ -113,7 +109,7 @@ class FrameSpec(FeatureSpec):
         if None not in (self.n_samples, self.segment_frames):
             raise ConfigError(
                 f"n_samples is {self.n_samples} and segment_frames is {self.segment_frames}; set one of them: "
-                "a recording is brought to one length, or cut into segments."
+                "a recording is padded or cut to one length, or divided into segments."
             )
 
     @property
@@ -123,8 +119,8 @@ class FrameSpec(FeatureSpec):
             return self.segment_frames
         return None if self.n_samples is None else self.frames_in(self.n_samples)
 
-    def _deciding(self) -> dict[str, object]:
-        """Return everything but ``segment_frames``, which cuts what was extracted."""
+    def _key(self) -> dict[str, object]:
+        """Return all settings but ``segment_frames``: segments are cut after the extraction."""
         return {name: value for name, value in self.to_dict().items() if name != "segment_frames"}
 
 
@@ -132,7 +128,7 @@ class FrameSpec(FeatureSpec):
 class MFCCSpec(FrameSpec):
     """Mel-frequency cepstral coefficients as ``librosa.feature.mfcc`` computes them.
 
-    The defaults are what the programs of TIM-Net and TBDM-Net run (not what their papers say).
+    The defaults are those of the programs of TIM-Net and TBDM-Net (their papers differ).
 
     Args:
         sample_rate: as in :class:`FeatureSpec`.
@@ -142,7 +138,7 @@ class MFCCSpec(FrameSpec):
         n_mfcc: coefficients per frame.
         n_fft: FFT and Hann window length in samples.
         n_mels: Slaney mel bands between 0 Hz and half the sample rate.
-        top_db: each clip's mel powers are floored this many dB below its own maximum.
+        top_db: dynamic range in dB; lower mel powers of a clip are raised to its maximum less ``top_db``.
 
     Raises:
         ConfigError: a value out of range.
@@ -168,7 +164,7 @@ class MFCCSpec(FrameSpec):
         return (self.n_mfcc,)
 
     def frames_in(self, n_samples: int) -> int:
-        """Return how many frames a waveform of ``n_samples`` is cut into, centred on the multiples of the hop."""
+        """Return the number of frames, centred on the multiples of the hop, of a waveform of ``n_samples``."""
         return 1 + (n_samples - self.n_fft % 2) // self.hop_length
 
 
@@ -176,8 +172,8 @@ class MFCCSpec(FrameSpec):
 class LogMelSpec(FrameSpec):
     """Logarithms of mel band powers with their first and second differences over time, as three channels.
 
-    The numbers are those of python_speech_features 0.6. The defaults are what the ACRNN papers say;
-    ``window="rectangular", preemphasis=0.97, standardize_waveform=False`` is what their program runs.
+    The values equal those of python_speech_features 0.6. The defaults are those of the ACRNN papers; their program uses
+    ``window="rectangular", preemphasis=0.97, standardize_waveform=False``.
 
     Args:
         sample_rate: as in :class:`FeatureSpec`.
@@ -188,9 +184,9 @@ class LogMelSpec(FrameSpec):
         window_length: samples of a frame.
         n_fft: FFT length; a frame is zero-padded to it.
         window: one of :data:`WINDOWS`.
-        preemphasis: this share of each sample is subtracted from the next one; 0 changes nothing.
-        standardize_waveform: bring each waveform to zero mean and unit variance; otherwise full scale is 32768.
-        delta_width: frames on either side that a difference looks at.
+        preemphasis: share of each sample subtracted from the next one; 0 for none.
+        standardize_waveform: scale each waveform to zero mean and unit variance; otherwise full scale is 32768.
+        delta_width: frames on either side that enter a difference.
 
     Raises:
         ConfigError: a value out of range.
@@ -216,7 +212,7 @@ class LogMelSpec(FrameSpec):
             raise ConfigError(f"window_length is {length} but n_fft is {self.n_fft}; use window_length <= n_fft.")
         if self.n_samples is not None and self.n_samples < length:
             raise ConfigError(
-                f"n_samples is {self.n_samples} but one frame takes {length}; use n_samples >= window_length."
+                f"n_samples is {self.n_samples} but one frame has {length}; use n_samples >= window_length."
             )
 
     @property
@@ -230,7 +226,7 @@ class LogMelSpec(FrameSpec):
         return (self.n_mels, 3)
 
     def frames_in(self, n_samples: int) -> int:
-        """Return how many frames cover a waveform of ``n_samples``, the last one zero-padded."""
+        """Return the number of frames that cover a waveform of ``n_samples``, the last one zero-padded."""
         beyond_the_first = max(n_samples - self.window_length, 0)
         return 1 + -(-beyond_the_first // self.hop_length)
 
@@ -239,8 +235,8 @@ class LogMelSpec(FrameSpec):
 class STFTSpec(FrameSpec):
     """Magnitudes of the short-time Fourier transform as ``scipy.signal.stft`` computes it.
 
-    The defaults are what the quaternion networks and RH-Emo take: 16 ms Hamming windows, half overlapping, at
-    16 kHz, without the highest of the 129 bins. The papers' 4 seconds are ``segment_frames=501``.
+    The defaults are those of the quaternion networks and RH-Emo: 16 ms Hamming windows with half overlap at 16 kHz,
+    without the highest of the 129 bins. ``segment_frames=501`` gives the papers' segments of 4 seconds.
 
     Args:
         sample_rate: as in :class:`FeatureSpec`.
@@ -273,16 +269,16 @@ class STFTSpec(FrameSpec):
             )
         if self.n_bins > length // 2 + 1:
             raise ConfigError(
-                f"n_bins is {self.n_bins} but a window of {length} samples has {length // 2 + 1}; use at most as many."
+                f"n_bins is {self.n_bins} but a window of {length} samples has {length // 2 + 1}; use at most those."
             )
 
     @property
     def frame_shape(self) -> tuple[int, ...]:
-        """(n_bins, 1): a picture with one channel."""
+        """(n_bins, 1): an image with one channel."""
         return (self.n_bins, 1)
 
     def frames_in(self, n_samples: int) -> int:
-        """Return how many frames, centred on the multiples of the hop, cover a waveform of ``n_samples``."""
+        """Return the number of frames, centred on the multiples of the hop, that cover a waveform of ``n_samples``."""
         return 1 + -(-(n_samples - self.window_length % 2) // self.hop_length)
 
 
@@ -291,16 +287,16 @@ class EmbeddingSpec(FeatureSpec):
     """One vector per recording, as a feature of one frame: see :mod:`serzoo.features.embeddings`.
 
     Args:
-        sample_rate: as in :class:`FeatureSpec`; what the network was trained at.
+        sample_rate: as in :class:`FeatureSpec`; that of the network's training data.
         source: ``"mel"`` (80 bands) or ``"mfcc"`` (39 coefficients), averaged over time, both at 22,050 Hz;
             ``"hf:NAME"``, a network of Hugging Face transformers by hub id or local folder; ``"onnx:FILE"``, an
             exported network; ``"vectors:FILE"``, vectors computed elsewhere, an ``.npz`` or CSV file.
         width: values of the vector.
-        layer: of ``hf:`` networks, the hidden state that is averaged over time: 0 is what the first transformer layer
-            takes, 1 what it gives, and so on; None is the network's output.
+        layer: hidden state of an ``hf:`` network to average over time: 0 for the input of the first transformer layer,
+            1 for its output, and so on; None for the network's output.
 
     Raises:
-        ConfigError: a value out of range, or settings that do not go together.
+        ConfigError: a value out of range, or settings that contradict each other.
         UnknownNameError: an unknown source.
 
     Source: Stanea et al., "An analysis of large speech models-based representations for speech emotion recognition",
@@ -322,9 +318,9 @@ class EmbeddingSpec(FeatureSpec):
         if self.source_kind in SIGNAL_SOURCES:
             self._check_signal()
         elif not self.source_name:
-            raise ConfigError(f"source is {self.source!r}; say which after a colon: {self.source_kind}:NAME.")
+            raise ConfigError(f"source is {self.source!r}; add its name after a colon: {self.source_kind}:NAME.")
         if self.layer is not None and self.source_kind != "hf":
-            raise ConfigError(f"layer is {self.layer!r}, but {self.source_kind} has no layers to choose; leave it out.")
+            raise ConfigError(f"layer is {self.layer!r}, but only hf: networks have layers to choose; leave it out.")
 
     @property
     def source_kind(self) -> str:
@@ -333,7 +329,7 @@ class EmbeddingSpec(FeatureSpec):
 
     @property
     def source_name(self) -> str:
-        """The file, folder or hub id behind the colon; empty for a source without one."""
+        """The file, folder or hub id after the colon; empty for a source without one."""
         return self.source.partition(":")[2]
 
     @property
@@ -347,15 +343,15 @@ class EmbeddingSpec(FeatureSpec):
         return 1
 
     def frames_in(self, n_samples: int) -> int:
-        """Return 1, however many samples there are."""
+        """Return 1, for any number of samples."""
         return 1
 
-    def _deciding(self) -> dict[str, object]:
-        """Return the spec with the model's content in place of its path."""
+    def _key(self) -> dict[str, object]:
+        """Return the spec with a hash of the source's content in place of its path."""
         return {**self.to_dict(), "source": [self.source_kind, source_fingerprint(self.source)]}
 
     def _check_signal(self) -> None:
-        """Raise unless nothing but the kind is said of a signal feature, and width and rate are its own."""
+        """Raise ConfigError unless the source is the kind alone, with that kind's width and sample rate."""
         kind = self.source_kind
         if self.source != kind:
             raise ConfigError(f"source is {self.source!r}; {kind} needs no file, write {kind}.")
@@ -368,24 +364,24 @@ class EmbeddingSpec(FeatureSpec):
 
 
 SPECS: dict[str, type[FeatureSpec]] = {spec.kind: spec for spec in (MFCCSpec, LogMelSpec, STFTSpec, EmbeddingSpec)}
-"""Feature kinds by the name a recipe uses."""
+"""The spec of each kind, by its name in recipes."""
 
 
 def spec_from_dict(values: Mapping[str, object]) -> FeatureSpec:
-    """Build the spec that ``values`` describes.
+    """Return the spec of plain data.
 
     Args:
-        values: ``kind`` (MFCCs if it is left out) and any of that kind's fields.
+        values: ``kind`` (default: MFCCs) and any of that kind's fields.
 
     Raises:
-        UnknownNameError: an unknown kind or field, with the nearest match.
-        ConfigError: a value out of range, or a field that is missing and has no default.
+        UnknownNameError: an unknown kind or field; the message names the nearest match.
+        ConfigError: a value out of range, or a missing field without default.
     """
     return build(FeatureSpec, values, Place(""), CHOOSE_SPEC)  # type: ignore[type-abstract]
 
 
 def _spec_class(values: Mapping[str, Any], place: Place) -> tuple[type, Mapping[str, Any]]:
-    """Return the class of features that ``kind`` names, and the values without it."""
+    """Return the class of a ``kind``, and the values without it."""
     given = dict(values)
     kind = given.pop("kind", MFCCSpec.kind)
     with placed(place.key(values, "kind")):
@@ -395,4 +391,4 @@ def _spec_class(values: Mapping[str, Any], place: Place) -> tuple[type, Mapping[
 
 
 CHOOSE_SPEC: Mapping[type, Choice] = {FeatureSpec: _spec_class}
-"""For :func:`serzoo.strict_data.build`: ``kind`` decides which spec a mapping describes."""
+"""For :func:`serzoo.strict_data.build`: ``kind`` selects the class of a spec."""

@@ -1,4 +1,4 @@
-"""One thread for BLAS while features are computed, however many compute them."""
+"""BLAS on one thread during feature extraction, by any number of threads."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 from threadpoolctl import ThreadpoolController
 
 _lock = threading.Lock()
-_held: list[Any] = []  # the limit, and as many references to it as there are users
+_held: list[Any] = []  # the limit, once for each user
 
 
 @contextmanager
 def single_threaded_blas() -> Iterator[None]:
-    """Keep BLAS to one thread: features are small products, which several threads slow down several times.
+    """Limit BLAS to one thread: the products of feature extraction are so small that more threads slow them down.
 
-    The limit is the process's. Users may overlap in any order: it lasts until the last of them is done, and what
-    held before the first holds again.
+    The limit holds for the whole process. Users may overlap in any order: it lasts until the last one is done; then the
+    limits before the first one hold again.
     """
     with _lock:
         _held.append(_held[0] if _held else _libraries().limit(limits=1, user_api="blas"))
@@ -34,7 +34,7 @@ def single_threaded_blas() -> Iterator[None]:
 
 @lru_cache(maxsize=1)
 def _libraries() -> ThreadpoolController:
-    """Return the BLAS libraries of the process. To look for them takes 4 ms, longer than a recording's features."""
-    import scipy.linalg  # noqa: F401  (loads SciPy's own BLAS, which is then limited too)
+    """Return the BLAS libraries of the process; cached, since the search takes longer (4 ms) than a clip's features."""
+    import scipy.linalg  # noqa: F401  (loads SciPy's own BLAS, so that it is limited too)
 
     return ThreadpoolController()

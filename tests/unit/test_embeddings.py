@@ -81,8 +81,8 @@ def test_spec_survives_plain_data_and_recipes(spec):
             ConfigError,
             r"source is 'hf:a\nb'; it must be a line of text, for example mel or hf:NAME.",
         ),
-        ({"source": "hf:"}, ConfigError, "source is 'hf:'; say which after a colon: hf:NAME."),
-        ({"source": "vectors"}, ConfigError, "source is 'vectors'; say which after a colon: vectors:NAME."),
+        ({"source": "hf:"}, ConfigError, "source is 'hf:'; add its name after a colon: hf:NAME."),
+        ({"source": "vectors"}, ConfigError, "source is 'vectors'; add its name after a colon: vectors:NAME."),
         ({"source": "mfcc:x"}, ConfigError, "source is 'mfcc:x'; mfcc needs no file, write mfcc."),
         (
             {"source": "mel"},
@@ -97,7 +97,7 @@ def test_spec_survives_plain_data_and_recipes(spec):
         (
             {"source": "onnx:x.onnx", "layer": 1},
             ConfigError,
-            "layer is 1, but onnx has no layers to choose; leave it out.",
+            "layer is 1, but only hf: networks have layers to choose; leave it out.",
         ),
         (
             {"n_samples": 5},
@@ -107,7 +107,7 @@ def test_spec_survives_plain_data_and_recipes(spec):
         ),
     ],
 )  # fmt: skip
-def test_settings_that_make_no_sense(values, error, message):
+def test_invalid_settings_raise(values, error, message):
     given = {"kind": "embedding", "source": "hf:a/b", "width": 4, **values}
     assert error_of(spec_from_dict, given) == (error, message)
 
@@ -146,14 +146,14 @@ def test_mfcc_is_librosas_averaged_over_time():
     np.testing.assert_allclose(embed(waveform, MFCC), frames.mean(axis=1), rtol=0, atol=1e-3)
 
 
-def test_extraction_gives_the_vector_as_one_frame():
+def test_extraction_returns_the_vector_as_one_frame():
     waveform = noise(5_000)
     np.testing.assert_array_equal(extract(waveform, MFCC), embed(waveform, MFCC)[np.newaxis])
 
 
 @pytest.mark.parametrize("waveform", [np.zeros((2, 5_000), np.float32), np.zeros(0, np.float32)])
 def test_a_vector_needs_one_channel(waveform):
-    with pytest.raises(FeatureError, match="Features need one channel with samples"):
+    with pytest.raises(FeatureError, match="features need one channel"):
         embed(waveform, MEL)
 
 
@@ -201,7 +201,7 @@ def saved(tmp_path_factory):
         "conv_dim": (8, 8), "conv_kernel": (10, 4), "conv_stride": (5, 4), "num_feat_extract_layers": 2,
         "num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2,
     }  # fmt: skip
-    by_layer = {**sizes, "feat_extract_norm": "layer"}  # which does not hide a constant in the waveform
+    by_layer = {**sizes, "feat_extract_norm": "layer"}  # layer norm does not remove a constant from the waveform
     kinds = {
         "wav2vec2": (Wav2Vec2Model, Wav2Vec2Config(**by_layer), True),
         "hubert": (HubertModel, HubertConfig(**sizes), True),
@@ -269,7 +269,7 @@ def test_a_network_is_loaded_once(hubert, monkeypatch):
     assert loaded == [hubert.spec.source]
 
 
-def test_digest_is_of_the_models_content(hubert, copy):
+def test_digest_depends_on_the_content_of_the_model(hubert, copy):
     spec = hubert.spec
     moved = replace(spec, source=f"hf:{copy}")
     assert moved.digest() == spec.digest()
@@ -316,9 +316,7 @@ def test_a_spec_that_does_not_fit_the_network(hubert, tmp_path, changes, message
 
 def test_a_recording_too_short_for_the_convolutions(hubert, tmp_path):
     embed(noise(SHORTEST), hubert.spec)
-    message = (
-        f"the recording has {SHORTEST - 1} samples, but the network needs 25 at 16000 Hz; use a longer recording."
-    )
+    message = f"the recording has {SHORTEST - 1} samples, but the network needs 25 at 16000 Hz; use a longer recording."
     assert error_of(embed, noise(SHORTEST - 1), hubert.spec) == (FeatureError, message)
     path = written(tmp_path / "a.wav", noise(SHORTEST - 1))
     assert error_of(FeatureCache(tmp_path).clip, path, hubert.spec) == (AudioError, f"{path}: {message}")
@@ -343,7 +341,7 @@ def test_missing_extra_for_transformers(hubert, monkeypatch, package):
     assert error_of(source_fingerprint, hub.source) == (MissingExtraError, message)
 
 
-def test_what_is_cached_needs_no_extra(hubert, tmp_path, monkeypatch):
+def test_cached_vectors_need_no_extra(hubert, tmp_path, monkeypatch):
     path = written(tmp_path / "a.wav", noise(2_000))
     vector = FeatureCache(tmp_path).clip(path, hubert.spec)
     monkeypatch.setitem(sys.modules, "transformers", None)
@@ -413,9 +411,7 @@ def test_an_incomplete_checkpoint_raises(copy):
     name = "feature_projection.projection.bias"
     del weights[name]
     save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
-    message = (
-        f"hf:{copy} lacks 1 weights of a hubert network ({name}, ...); give a complete checkpoint."
-    )
+    message = f"hf:{copy} lacks 1 weights of a hubert network ({name}, ...); give a complete checkpoint."
     assert error_of(embed, noise(800), EmbeddingSpec(source=f"hf:{copy}", width=16)) == (WeightsError, message)
 
 
@@ -439,9 +435,7 @@ def test_a_network_that_takes_no_waveforms_raises(tmp_path):
     )  # fmt: skip
     WhisperModel(config).save_pretrained(tmp_path)
     WhisperFeatureExtractor().save_pretrained(tmp_path)
-    message = (
-        f"hf:{tmp_path} is a whisper network; give one that takes waveforms: wav2vec 2.0, HuBERT or WavLM."
-    )
+    message = f"hf:{tmp_path} is a whisper network; give one that takes waveforms: wav2vec 2.0, HuBERT or WavLM."
     assert error_of(embed, noise(800), EmbeddingSpec(source=f"hf:{tmp_path}", width=4)) == (WeightsError, message)
 
 
@@ -469,9 +463,7 @@ def test_other_networks_with_input_values_raise(tmp_path):
         network.save_pretrained(tmp_path / kind)
         extractor.save_pretrained(tmp_path / kind)
         source = f"hf:{tmp_path / kind}"
-        message = (
-            f"{source} is a {kind} network; give one that takes waveforms: wav2vec 2.0, HuBERT or WavLM."
-        )
+        message = f"{source} is a {kind} network; give one that takes waveforms: wav2vec 2.0, HuBERT or WavLM."
         assert error_of(embed, noise(800), EmbeddingSpec(source=source, width=4)) == (WeightsError, message)
 
 
@@ -647,7 +639,7 @@ def test_output_with_a_time_axis_is_averaged(waveform_graph):
     np.testing.assert_allclose(vector, (frames @ CONVOLUTION[:, 0].T).mean(axis=0), rtol=0, atol=1e-5)
 
 
-def test_a_network_that_takes_the_length_is_told(tmp_path):
+def test_the_length_is_passed_to_a_network_that_takes_it(tmp_path):
     import onnx
 
     nodes = [
@@ -685,7 +677,7 @@ def test_log_mels_are_nemos(n_samples):
     assert not frames[:, n_real:].any()
 
 
-def test_nemos_networks_get_frames_and_their_number(nemo_graph):
+def test_nemo_networks_take_frames_and_their_number(nemo_graph):
     waveform = noise(5_000)
     frames, n_real = nemo_log_mels(waveform, 8)
     vector = embed(waveform, onnx_spec(nemo_graph, 16))
@@ -933,7 +925,7 @@ def test_csv_of_another_form(manifest, tmp_path, text, message):
 def test_missing_table_and_unknown_ending(manifest, tmp_path):
     path = tmp_path / "v.npz"
     spec = EmbeddingSpec(source=f"vectors:{path}", width=3)
-    message = f"vectors:{path}: there is no file {path}; correct the path in source."
+    message = f"vectors:{path}: file {path} does not exist; correct the path in source."
     assert error_of(load_examples, manifest, spec) == (WeightsError, message)
     (tmp_path / "v.npy").write_bytes(b"")
     message = "Unknown ending of a file of vectors '.npy'. Did you mean '.npz'? Known: .csv, .npz."
@@ -972,10 +964,10 @@ def test_digests_of_signal_features():
     assert MEL.digest() == replace(MEL).digest()
 
 
-# What a source says of itself -----------------------------------------------------------------------------------------
+# Width and sample rate of a source -----------------------------------------------------------------------------------
 
 
-def test_sources_know_their_width_and_rate(hubert, waveform_graph, nemo_graph, manifest, tmp_path):
+def test_width_and_rate_are_read_from_the_source(hubert, waveform_graph, nemo_graph, manifest, tmp_path):
     table = write_table(tmp_path / "table.npz", manifest.names)
     found = {
         name: (spec.width, spec.sample_rate)
@@ -999,7 +991,7 @@ def test_sources_know_their_width_and_rate(hubert, waveform_graph, nemo_graph, m
     assert embedding_spec(hubert.spec.source, layer=1).layer == 1
 
 
-def test_rates_and_layers_that_a_source_does_not_have(hubert, tmp_path):
+def test_rates_and_layers_that_a_source_does_not_have_raise(hubert, tmp_path):
     for settings, message in (
         ({"sample_rate": 8_000}, "sample_rate is 8000, but .* takes 16000 Hz; set sample_rate: 16000"),
         ({"sample_rate": 0}, "sample_rate is 0; it must be an integer of at least 1"),
@@ -1007,5 +999,5 @@ def test_rates_and_layers_that_a_source_does_not_have(hubert, tmp_path):
     ):
         with pytest.raises(ConfigError, match=message):
             embedding_spec(hubert.spec.source, **settings)
-    with pytest.raises(WeightsError, match="there is no file"):
+    with pytest.raises(WeightsError, match="does not exist"):
         embedding_spec(f"vectors:{tmp_path / 'none.npz'}")

@@ -20,12 +20,12 @@ def test_digests_of_cached_features(spec, digest):
 
 
 @pytest.mark.parametrize("spec", [MFCCSpec(), LogMelSpec(), STFTSpec()])
-def test_segments_are_cut_from_what_is_cached(spec):
+def test_segmenting_does_not_change_the_digest(spec):
     assert replace(spec, segment_frames=300).digest() == spec.digest()
 
 
 @pytest.mark.parametrize("kind", [MFCCSpec, LogMelSpec, STFTSpec])
-def test_a_recording_is_fitted_to_a_length_or_cut_into_segments(kind):
+def test_a_fixed_length_and_segments_exclude_each_other(kind):
     with pytest.raises(ConfigError, match="n_samples is 96000 and segment_frames is 300; set one of them"):
         kind(n_samples=96_000, segment_frames=300)
 
@@ -117,7 +117,7 @@ def test_counts_are_positive_integers(kind, name, value):
         ({"window_length": 0}, "window_length is 0; it must be an integer of at least 1."),
         ({"delta_width": 0}, "delta_width is 0; it must be an integer of at least 1."),
         ({"window_length": 513}, "window_length is 513 but n_fft is 512; use window_length <= n_fft."),
-        ({"n_samples": 399}, "n_samples is 399 but one frame takes 400; use n_samples >= window_length."),
+        ({"n_samples": 399}, "n_samples is 399 but one frame has 400; use n_samples >= window_length."),
         ({"window": "hann"}, "Unknown window 'hann'. Did you mean 'hamming'? Known: hamming, rectangular."),
         ({"window": None}, "window is None; it must be one of 'hamming', 'rectangular'."),
         ({"preemphasis": 1}, "preemphasis is 1; it must be a number of at least 0 and below 1."),
@@ -129,7 +129,7 @@ def test_counts_are_positive_integers(kind, name, value):
             {"kind": "stft", "hop_length": 257},
             "hop_length is 257 but window_length is 256; use hop_length <= window_length.",
         ),
-        ({"kind": "stft", "n_bins": 130}, "n_bins is 130 but a window of 256 samples has 129; use at most as many."),
+        ({"kind": "stft", "n_bins": 130}, "n_bins is 130 but a window of 256 samples has 129; use at most those."),
     ],
 )
 def test_values_out_of_range(values, message):
@@ -153,7 +153,7 @@ def test_stft_frames(n_samples, n_frames):
     assert STFTSpec().frames_in(n_samples) == n_frames
 
 
-def test_what_the_network_hears():
+def test_shapes_of_network_inputs():
     assert (MFCCSpec().frame_shape, MFCCSpec(n_mfcc=13).frame_shape) == ((39,), (13,))
     assert (LogMelSpec().frame_shape, LogMelSpec(n_mels=64).frame_shape) == ((40, 3), (64, 3))
     assert (STFTSpec().frame_shape, STFTSpec(n_bins=129).frame_shape) == ((128, 1), (129, 1))

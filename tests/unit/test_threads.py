@@ -17,7 +17,7 @@ def two_threads():
         yield
 
 
-def test_one_thread_within_and_as_many_as_before_behind():
+def test_the_limit_is_one_thread_and_is_lifted_afterwards():
     with single_threaded_blas():
         assert blas_threads() == {1}
     assert blas_threads() == {2}
@@ -33,7 +33,7 @@ def test_users_may_overlap_in_any_order():
     assert blas_threads() == {2}
 
 
-def test_an_error_ends_it():
+def test_an_error_lifts_the_limit():
     with pytest.raises(ValueError, match="no"), single_threaded_blas():
         raise ValueError("no")
     assert blas_threads() == {2}
