@@ -36,7 +36,8 @@ from measuring import machine, peak_memory, run_apart, timed
 
 from serzoo.data import audio
 from serzoo.data.cache import FeatureCache
-from serzoo.features import reference
+from serzoo.features.extract import extract
+from serzoo.features.reference import fit_length
 from serzoo.features.spec import MFCCSpec
 
 SPEC = MFCCSpec(n_samples=110_000)
@@ -130,7 +131,7 @@ def extract_with_librosa(path: Path) -> np.ndarray:
     import librosa
 
     waveform, rate = librosa.load(path, sr=22_050)
-    return librosa.feature.mfcc(y=reference.fit_length(waveform, SPEC.n_samples), sr=rate, n_mfcc=39).T
+    return librosa.feature.mfcc(y=fit_length(waveform, SPEC.n_samples), sr=rate, n_mfcc=39).T
 
 
 def largest_difference(paths: Sequence[Path]) -> float:

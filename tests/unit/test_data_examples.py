@@ -156,7 +156,7 @@ def test_any_kind_of_feature_is_cut(manifest, tmp_path):
 def test_segments_share_the_cache_with_whole_recordings(manifest, tmp_path, monkeypatch):
     cache = FeatureCache(tmp_path)
     load_examples(manifest, LogMelSpec(segment_frames=30), cache=cache)
-    monkeypatch.setattr("serzoo.features.reference.extract", None)
+    monkeypatch.setattr("serzoo.data.cache.extract", None)
     assert load_examples(manifest, LogMelSpec(segment_frames=50), cache=cache).counts.tolist() == [1, 2, 2]
 
 
