@@ -17,7 +17,8 @@ DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md")])
 BLOCK = re.compile(r"^```(python|yaml|text)\n(?:# (\S+/\S+)\n)?(.*?)^```", re.MULTILINE | re.DOTALL)
 """Language, the file it belongs to (if its first line names one), and content."""
 
-LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+LINK = re.compile(r"\]\(([^)#:]*)(?:#([^)]*))?\)")
+"""Path, empty for the document itself, and the anchor of a section."""
 
 
 @pytest.fixture
@@ -57,10 +58,18 @@ def contract_tests(checkout: Path, files: str, selection: str) -> int:
     return int(re.search(r"(\d+) passed", output)[1])
 
 
+def anchors(document: Path) -> set[str]:
+    """Return the anchors that GitHub gives to a document's headings."""
+    headings = re.findall(r"^#+ (.*)", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_resolve(document: Path) -> None:
     links = LINK.findall(document.read_text(encoding="utf-8"))
-    assert [link for link in links if not (document.parent / link).exists()] == []
+    targets = [(document.parent / path if path else document, anchor) for path, anchor in links]
+    assert [path for path, _ in targets if not path.exists()] == []
+    assert [(path.name, anchor) for path, anchor in targets if anchor and anchor not in anchors(path)] == []
 
 
 @pytest.mark.parametrize(
