@@ -23,10 +23,10 @@ quickstart: $(VENV)/installed
 	@echo "Next: $(BIN)/serzoo predict YOUR.wav, $(BIN)/serzoo list, README.md"
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-slow: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -n 2 -m slow
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 # tensorflow-io loads on TensorFlow 2.16 only, so its route is tested in an environment of its own.
 .venv-tfio/installed: setup.cfg pyproject.toml constraints-tfio.txt
