@@ -104,20 +104,11 @@ def fit(
         WeightsError: the training diverged and its epochs cannot be scored.
     """
     training = TrainingConfig() if training is None else training
-    if not isinstance(training, TrainingConfig):
-        raise ConfigError(f"training is {training!r:.80}; give serzoo.TrainingConfig(epochs=..., ...).")
-    if objective is not None and not isinstance(objective, Objective):
-        raise ConfigError(f"objective is {objective!r:.80}; give an Objective, such as AntiTransfer(pretrained).")
+    _check_settings(training, objective, data)
     model = model.model if isinstance(model, Classifier) else model
     examples = as_examples(data, model, cache=cache, progress=progress)
     given = {"validation": validation_data, "test": test_data}
     held_out = {name: as_examples(part, model, cache=cache) for name, part in given.items() if part is not None}
-    with_dimensions = objective is not None and objective.takes_dimensions
-    if training.waveform_augment is not None and not isinstance(data, Manifest):
-        raise ConfigError("training.waveform_augment needs recordings: give a manifest, not features.")
-    for name in ("class_weights", "mixup"):
-        if with_dimensions and getattr(training, name):
-            raise ConfigError(f"training.{name} applies to classes only, not dimensions; leave it out.")
     with _compiled(model, training, objective, model_pool) as (predictor, network):
         folder = None if run_folder is None else Path(run_folder)
         session = FitSession(predictor, training, examples, held_out, folder, objective)
@@ -129,7 +120,7 @@ def fit(
         if first_epoch < training.epochs:
             try:
                 network.fit(
-                    _batches(data, examples, predictor, training, first_epoch, with_dimensions),
+                    _batches(data, examples, predictor, training, first_epoch, _takes_dimensions(objective)),
                     epochs=training.epochs,
                     initial_epoch=first_epoch,
                     steps_per_epoch=steps_per_epoch(examples.n_segments, training.batch_size),
@@ -153,12 +144,6 @@ class FitSession:
         held_out: the validation or the test part, by name.
         folder: folder of the state; None keeps it in memory.
         objective: as in :func:`fit`.
-
-    Attributes:
-        schedule: sets the learning rate.
-        scores: one callback for each scored part.
-        keep_best: keeps the best epoch; None if the last epoch is kept.
-        state: saves the state to resume from.
 
     Raises:
         ConfigError: the selection rule needs a part that was not given, or does not use one that was; or
@@ -225,6 +210,23 @@ class FitSession:
             )
         network.set_weights(keep_best.best_weights)
         return keep_best.best_epoch + 1
+
+
+def _check_settings(training: TrainingConfig, objective: Objective | None, data: Data) -> None:
+    """Raise ConfigError if the settings have a wrong type, or do not apply to the data or the objective."""
+    if not isinstance(training, TrainingConfig):
+        raise ConfigError(f"training is {training!r:.80}; give serzoo.TrainingConfig(epochs=..., ...).")
+    if objective is not None and not isinstance(objective, Objective):
+        raise ConfigError(f"objective is {objective!r:.80}; give an Objective, such as AntiTransfer(pretrained).")
+    if training.waveform_augment is not None and not isinstance(data, Manifest):
+        raise ConfigError("training.waveform_augment needs recordings: give a manifest, not features.")
+    for name in ("class_weights", "mixup"):
+        if _takes_dimensions(objective) and getattr(training, name):
+            raise ConfigError(f"training.{name} applies to classes only, not dimensions; leave it out.")
+
+
+def _takes_dimensions(objective: Objective | None) -> bool:
+    return objective is not None and objective.takes_dimensions
 
 
 @contextmanager

@@ -47,7 +47,7 @@ def test_backend_agnostic_tests_pass_on_jax(file):
     ("file", "selection"),
     [
         ("unit/test_anti_transfer.py", "facts or gradient or identical"),
-        ("parity/test_at_once.py", "not vgg16 and not rh_emo and not tbdm"),  # the others' layers compile sooner
+        ("parity/test_jax_folds.py", "not vgg16 and not rh_emo and not tbdm"),  # the others' layers compile sooner
         ("unit/test_classifier.py", "threads_may_share"),
         ("contract/test_pretrained.py", "answers or survives"),
         ("parity/test_rh_emo.py", "not mixed and not ratings and not logits"),
