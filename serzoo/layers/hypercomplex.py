@@ -121,14 +121,7 @@ class HypercomplexLayer(keras.layers.Layer, ABC):
 class HypercomplexDense(HypercomplexLayer):
     """A matrix of hypercomplex numbers times the numbers on the last axis of the input.
 
-    Takes (batch, ..., channels) and returns (batch, ..., units).
-
-    Args:
-        units: real channels of the output, a multiple of the number of components.
-        activation: of every channel separately; a Keras name, or None.
-        use_bias: whether to add a bias; it starts at 0.
-        kernel_initializer: of the weights' components; None takes the algebra's own.
-        name: Keras name of the layer.
+    Takes (batch, ..., channels) and returns (batch, ..., units). The arguments are those of :class:`PHMDense`.
     """
 
     def __init__(
@@ -160,20 +153,8 @@ class HypercomplexDense(HypercomplexLayer):
 class HypercomplexConv(HypercomplexLayer):
     """A convolution (in the sense of neural networks: a correlation) with a kernel of hypercomplex numbers.
 
-    Takes (batch, positions, channels) and returns (batch, positions, filters), with :attr:`rank` axes of
-    positions.
-
-    Args:
-        filters: real channels of the output, a multiple of the number of components.
-        kernel_size: positions under the kernel, per axis or one number for all.
-        strides: positions from one output to the next, per axis or one number for all.
-        padding: ``"same"`` (an output per stride) or ``"valid"`` (an output where the kernel lies inside the input).
-        dilation_rate: positions from one tap of the kernel to the next, per axis or one number for all;
-            other than 1 only without strides.
-        activation: of every channel separately; a Keras name, or None.
-        use_bias: whether to add a bias; it starts at 0.
-        kernel_initializer: of the weights' components; None takes the algebra's own.
-        name: Keras name of the layer.
+    Takes (batch, positions, channels) and returns (batch, positions, filters), with :attr:`rank` axes of positions. The
+    arguments are those of :class:`PHMConv2D`.
 
     Raises:
         UnknownNameError: ``padding`` is neither of the two.

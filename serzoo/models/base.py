@@ -215,12 +215,9 @@ def with_gender_columns(inputs: Any, frames: Any, columns: int) -> tuple[Any, An
     return {FEATURES: inputs, GENDER: male}, GenderColumns(columns=columns, name="gender_columns")(frames, male)
 
 
-def check_frames(n_frames: object, n_frames_padded: int) -> None:
+def check_frames(n_frames: int | None, n_frames_padded: int) -> None:
     """Raise ConfigError unless clips of ``n_frames``, or of any number if None, fit into the padded length."""
-    if n_frames is None:
-        return
-    check_count("n_frames", n_frames)
-    if n_frames > n_frames_padded:  # type: ignore[operator]
+    if n_frames is not None and n_frames > n_frames_padded:
         raise ConfigError(f"n_frames is {n_frames}; it must be at most n_frames_padded, {n_frames_padded}.")
 
 

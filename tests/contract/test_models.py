@@ -1,4 +1,4 @@
-"""What every model of the zoo must do, on whichever backend Keras runs; new models are found by the registry."""
+"""The contract of every model in the registry, on any backend of Keras."""
 
 import re
 
@@ -43,10 +43,10 @@ SMALLEST = {
     "vgg16": {"n_frames_padded": 32},
     "qvgg16": {"embedding": None, "n_channels": 4, "n_features": 32, "n_frames_padded": 32},
 }
-"""What makes the small model quick to compile with XLA, which takes seconds for every block."""
+"""Arguments that make the small model quick to compile with XLA: each block takes seconds."""
 
 LIVE_SEEDS = {"rh_emo": 1}
-"""Of random weights that leave none of the small model's ReLUs off for all clips, where 0 is none."""
+"""Seeds of random weights that leave every ReLU of the small model on for some clip; 0 for other models."""
 
 LEARNING_RATES = {"vgg16": 1e-3, "qvgg16": 1e-3}
 """Of models too deep, without normalisation between their layers, for the 0.02 of the others."""
@@ -230,7 +230,7 @@ def test_too_few_frames_are_refused(name):
 
 
 @EVERY_MODEL
-def test_logits_are_what_the_probabilities_come_from(name):
+def test_softmax_of_the_logits_is_the_probabilities(name):
     probabilities, logits = small_model(name), small_model(name, classifier_activation=None)
     inputs = clips(logits)
     assert np.abs(run(logits, inputs) - run(probabilities, inputs)).max() > 0.01
@@ -238,7 +238,7 @@ def test_logits_are_what_the_probabilities_come_from(name):
 
 
 @EVERY_MODEL
-def test_embedding_is_what_the_classifier_takes(name):
+def test_embedding_is_the_classifiers_input(name):
     model = small_model(name)
     inputs = clips(model)
     embedding = run(model.embedding_model(), inputs)
@@ -282,7 +282,7 @@ def test_clip_does_not_depend_on_its_neighbours(name):
 
 
 @EVERY_MODEL
-def test_seed_decides_the_first_weights(name):
+def test_seed_determines_the_initial_weights(name):
     def first_weights(seed):
         keras.utils.set_random_seed(seed)
         return MODELS.get(name).load()(n_classes=4, **SMALL.get(name, {})).get_weights()
@@ -293,7 +293,7 @@ def test_seed_decides_the_first_weights(name):
 
 
 @EVERY_MODEL
-def test_no_two_kernels_start_alike(name):
+def test_no_two_kernels_start_equal(name):
     model = MODELS.get(name).load()(n_classes=4, **SMALL.get(name, {}))
     kernels = [weight.numpy().ravel() for weight in model.trainable_weights if len(weight.shape) > 1]
     for index, kernel in enumerate(kernels):
@@ -301,7 +301,7 @@ def test_no_two_kernels_start_alike(name):
 
 
 @EVERY_OPTION
-def test_model_survives_its_config_and_its_file(name, option, tmp_path):
+def test_config_and_file_rebuild_the_model(name, option, tmp_path):
     model = small_model(name, class_names=CLASS_NAMES, feature_spec=MFCCSpec(n_samples=11_000), **option)
     rebuilt = type(model).from_config(model.get_config())
     rebuilt.set_weights(model.get_weights())
@@ -318,7 +318,7 @@ def test_model_survives_its_config_and_its_file(name, option, tmp_path):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_weights_are_read_as_they_were_written(name, tmp_path):
-    """A pretrained set keeps the arrays alone; its card builds the model."""
+    """Pretrained weights are arrays alone; their card builds the model."""
     model, other = small_model(name), small_model(name, seed=1)
     write_weights(model, tmp_path / "a.weights.h5")
     read_weights(other, tmp_path / "a.weights.h5")
@@ -514,7 +514,7 @@ def test_class_names_must_fit_the_classes(name):
         ("tbdm", {"n_blocks": 5}, 4_253_977),
     ],
 )
-def test_ablation_leaves_out_what_it_says(name, option, count):
+def test_ablation_has_its_number_of_parameters(name, option, count):
     """Counted as the papers count: with moving statistics for TIM-Net, trained weights only for TBDM-Net."""
     model = MODELS.get(name).load()(n_classes=8, **option)
     counted = model.weights if name == "timnet" else model.trainable_weights
@@ -543,8 +543,8 @@ def test_fusion_ablations_are_special_fusion_weights(name, option, fusion):
 
 
 @pytest.mark.parametrize("name", ["timnet", "tbdm"])
-def test_directions_see_the_frames_in_opposite_order(name):
-    """With the same weights in both directions, a model cannot tell a clip from its reversal; without, it can."""
+def test_directions_take_the_frames_in_opposite_order(name):
+    """With equal weights in both directions, a clip and its reversal have equal outputs; otherwise they differ."""
     model = small_model(name)
     inputs = clips(model)
     difference = np.abs(run(model, inputs) - run(model, inputs[:, ::-1]))
@@ -557,7 +557,7 @@ def test_directions_see_the_frames_in_opposite_order(name):
 
 
 def test_timnet_without_backward_is_the_forward_direction():
-    """A backward direction that starts from zeros stays zero, whatever its gates say."""
+    """A backward direction that starts from zeros stays zero, whatever its gates."""
     full, ablated = small_model("timnet"), small_model("timnet", backward=False)
     copy_weights(full, ablated)
     for weight in full.get_layer("backward_entry").weights:
@@ -577,7 +577,7 @@ def test_dilation_doubles_with_every_block(name):
 
 
 @EVERY_MODEL
-def test_model_that_normalises_asks_for_statistics(name):
+def test_model_that_normalises_needs_statistics(name):
     model = MODELS.get(name).load()(n_classes=4, **SMALL.get(name, {}))
     if model.normalization is not None:
         with pytest.raises(WeightsError, match=f"^{name} has no statistics .* train it"):
@@ -587,7 +587,7 @@ def test_model_that_normalises_asks_for_statistics(name):
 
 
 @EVERY_OPTION
-def test_copy_without_training_state_answers_alike(name, option):
+def test_copy_without_training_state_has_equal_outputs(name, option):
     model = small_model(name, **option)
     copy = model.without_training_state()
     np.testing.assert_array_equal(run(copy, clips(model)), run(model, clips(model)))
@@ -605,15 +605,15 @@ def test_copy_without_training_state_answers_alike(name, option):
         ("tbdm", {"gender_columns": 1}),
     ],
 )
-def test_gender_decides_with_the_features(name, option):
+def test_gender_changes_the_output(name, option):
     model = small_model(name, **option)
     inputs = clips(model)
-    answers = [run(model, {**inputs, "gender": np.full((3, 1), male, "float32")}) for male in (0.0, 0.5, 1.0)]
-    assert all(np.abs(a - b).max() > 1e-4 for a, b in ((answers[0], answers[1]), (answers[1], answers[2])))
+    outputs = [run(model, {**inputs, "gender": np.full((3, 1), male, "float32")}) for male in (0.0, 0.5, 1.0)]
+    assert all(np.abs(a - b).max() > 1e-4 for a, b in ((outputs[0], outputs[1]), (outputs[1], outputs[2])))
 
 
 def test_padding_is_normalised_only_on_request():
-    """Of real frames alone, both normalisations make the same."""
+    """Without padding, both normalisations are equal."""
     kept, normalised = small_model("acrnn"), small_model("acrnn", normalization="all-frames")
     inputs = clips(kept)
     np.testing.assert_array_equal(run(kept, inputs), run(normalised, inputs))

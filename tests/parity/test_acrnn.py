@@ -101,7 +101,7 @@ def test_inputs_are_named():
 
 
 def test_frames_hold_bands_before_channels():
-    """The order of the program's reshape, which the projection's published weights would be in."""
+    """The order of the program's reshape, and so of the projection's published weights."""
     model = ACRNN(n_classes=4, n_frames=2, n_features=4, n_convs=1, filters=(3, 3), normalization=None, gender=False)
     before, after = model.get_layer("conv_1_dropout").output, model.get_layer("frames").output
     model = keras.Model(model.input, [before, after])

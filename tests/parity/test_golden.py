@@ -37,7 +37,7 @@ def test_timnet_parameter_count(n_blocks, n_classes, count):
 
 
 def test_tbdm_parameter_count():
-    """The published count holds what is trained, so no moving statistics (20,124 numbers)."""
+    """The published count is of trained weights, without moving statistics (20,124 numbers)."""
     model = TBDMNet(n_classes=8)
     assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == 16_821_416
     assert model.count_params() == 16_841_540

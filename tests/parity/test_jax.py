@@ -53,8 +53,8 @@ def test_backend_agnostic_tests_pass_on_jax(file):
         ("parity/test_rh_emo.py", "not mixed and not ratings and not logits"),
     ],
 )
-def test_what_needs_no_training_passes_on_jax(file, selection):
-    """A training is compiled anew for each of their models, which takes JAX minutes."""
+def test_tests_without_training_pass_on_jax(file, selection):
+    """Training is left out: JAX compiles it for each model, in minutes."""
     run_on_jax(file, "-k", selection)
 
 

@@ -70,7 +70,7 @@ def test_encoder_by_hand():
     np.testing.assert_allclose(run(encoder, inputs), maps, rtol=1e-5, atol=1e-5)
 
 
-def test_classes_hang_on_the_first_channel_of_the_embedding_alone():
+def test_classes_depend_on_the_first_channel_of_the_embedding_alone():
     model = RHEmo(**SMALL)
     network = model.training_network()
     randomise(network)
@@ -110,7 +110,7 @@ def test_reconstruction_is_the_mean_of_four_channels():
 
 
 def test_training_moves_the_statistics_once_a_step():
-    """Towards those of the batch, by a tenth: the encoder is heard once, whatever hangs on it."""
+    """Towards those of the batch, by a tenth: the encoder runs once, whatever follows it."""
     network = RHEmo(**SMALL).training_network()
     statistics = {weight.path: weight for weight in network.weights if "norm_1/moving" in weight.path}
     randomise(network)
@@ -268,8 +268,8 @@ def test_frozen_encoder_stays_as_it_is(train_embedding):
     )
 
 
-def test_frozen_encoder_hears_each_clip_alone_in_training():
-    """Batch normalisation by the batch at hand would make a clip's embedding hang on its neighbours."""
+def test_frozen_encoder_normalises_each_clip_separately_in_training():
+    """With the batch's statistics a clip's embedding would depend on its neighbours."""
     network = QVGG16(**EMBEDDED, train_embedding=False)
     inputs = pictures(3, 200, 64) * np.array([1, 10, 0.1], "float32").reshape(3, 1, 1, 1)
     together = run(network, inputs, training=True)

@@ -46,7 +46,7 @@ def self_attention(inputs, weights, width, activation):
 
 
 def published_example(width, activation):
-    """Return five frames and what the layer makes of them with weights from the same generator, (5, 3) each.
+    """Return five frames and the layer's output for weights from the same generator, (5, 3) each.
 
     The numbers expected of it below were computed with keras-self-attention in double precision.
     """
@@ -74,7 +74,7 @@ def test_published_example(width, activation, first, mean):
         np.testing.assert_allclose(attended[0], first, atol=1e-6)
 
 
-def test_scores_below_zero_weigh_the_window_evenly():
+def test_scores_below_zero_give_equal_weights():
     """Relu clips all scores of the published example's row 3, whose weights are (0, 0, 1/3, 1/3, 1/3)."""
     frames, attended = published_example(3, "relu")
     np.testing.assert_allclose(attended[3], frames[2:].mean(axis=0), atol=1e-6)
@@ -239,7 +239,7 @@ def test_dot_product_attention_computes_its_equations():
 
 
 @pytest.mark.parametrize("layer", [SelfAttention(), DotProductAttention()], ids=lambda layer: type(layer).__name__)
-def test_matrices_of_a_layer_start_apart(layer):
+def test_matrices_of_a_layer_start_different(layer):
     layer.build((None, None, 32))
     first, second = [weight.numpy() for weight in layer.weights if weight.shape == (32, 32)][:2]
     assert np.abs(first - second).max() > 0.05

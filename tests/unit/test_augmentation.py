@@ -31,7 +31,7 @@ def clips():
     return np.random.default_rng(0).normal(size=(6, 20, 8)).astype(np.float32)
 
 
-def test_nothing_changes_out_of_training_or_with_all_of_it_off(clips):
+def test_nothing_changes_outside_training_or_at_zero(clips):
     np.testing.assert_array_equal(SpectrogramAugment()(clips, training=False), clips)
     np.testing.assert_allclose(augmented(clips), clips, atol=1e-6)
 
@@ -101,7 +101,7 @@ def test_strength_scales_every_bound_and_width(strength):
 
 
 @pytest.mark.parametrize("augment", [0, 0.4, True])
-def test_dense_tcn_changes_clips_as_strongly_as_it_is_told(augment):
+def test_dense_tcn_augments_with_the_given_strength(augment):
     model = serzoo.build("dense_tcn", n_classes=2, n_features=8, n_blocks=1, augment=augment)
     names = [layer.name for layer in model.layers]
     assert ("augment" in names) == bool(augment)

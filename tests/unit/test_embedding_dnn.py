@@ -59,7 +59,7 @@ def test_layers_follow_each_other_as_in_the_paper():
     assert [(norm.momentum, norm.epsilon) for norm in norms] == [(0.9, 1e-5)] * 3
 
 
-def test_what_it_computes():
+def test_outputs_equal_numpys():
     """The same in NumPy, with random weights and statistics."""
     rng = np.random.default_rng(0)
     model = EmbeddingDNN(n_classes=4, n_features=16)

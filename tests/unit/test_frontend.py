@@ -8,7 +8,7 @@ from serzoo.data import audio
 from serzoo.errors import FeatureError
 from serzoo.features import reference
 from serzoo.features.extract import extract
-from serzoo.features.frontend import MFCC, LogMel, MagnitudeSTFT, front_end
+from serzoo.features.frontend import MFCC, LogMel, MagnitudeSTFT, fit_length, front_end
 from serzoo.features.spec import LogMelSpec, MFCCSpec, STFTSpec
 
 on_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="needs the TensorFlow backend")
@@ -111,6 +111,13 @@ def test_log_mels_of_less_than_a_frame_are_those_of_a_padded_frame(n_samples):
     standardized = compute(LogMel(PAPERS), [clip])
     assert standardized.shape == (1, 1, 40, 3)
     assert np.isfinite(standardized).all()
+
+
+@pytest.mark.parametrize("n_samples", [1, 4, 5, 6, 7, 10])
+def test_fit_length_equals_the_reference(n_samples):
+    waveforms = np.arange(1, 13, dtype=np.float32).reshape(2, 6)
+    expected = [reference.fit_length(waveform, n_samples) for waveform in waveforms]
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(fit_length(waveforms, n_samples)), expected)
 
 
 @pytest.mark.recordings

@@ -131,7 +131,7 @@ def test_moving_statistics_keep_their_momentum():
 
 
 @pytest.mark.parametrize("initializer", ["glorot_uniform", keras.initializers.HeNormal()], ids=["name", "instance"])
-def test_kernels_of_a_block_start_apart(initializer):
+def test_kernels_of_a_block_start_different(initializer):
     layer = TemporalAwareBlock(kernel_initializer=initializer)
     layer.build((None, None, N_CHANNELS))
     kernels = [conv.kernel.numpy() for conv in (layer.conv_1, layer.conv_2)]
@@ -183,15 +183,15 @@ def test_gender_embedding_starts_as_that_of_keras():
 
 
 @pytest.mark.parametrize(("columns", "expected"), [(1, [[0.25], [1.0]]), (2, [[0.75, 0.25], [0.0, 1.0]])])
-def test_gender_columns_stand_beside_every_frame(columns, expected):
+def test_gender_columns_are_appended_to_every_frame(columns, expected):
     frames, male = keras.Input((None, 3)), keras.Input((1,))
     outputs = GenderColumns(columns=columns)(frames, male)
     assert outputs.shape == (None, None, 3 + columns)
     values = np.random.default_rng(0).normal(size=(2, 5, 3)).astype("float32")
-    answer = keras.Model([frames, male], outputs)([values, np.array([[0.25], [1.0]], "float32")])
-    answer = keras.ops.convert_to_numpy(answer)
-    np.testing.assert_array_equal(answer[..., :3], values)
-    np.testing.assert_allclose(answer[..., 3:], np.repeat(np.array(expected)[:, None], 5, axis=1))
+    appended = keras.Model([frames, male], outputs)([values, np.array([[0.25], [1.0]], "float32")])
+    appended = keras.ops.convert_to_numpy(appended)
+    np.testing.assert_array_equal(appended[..., :3], values)
+    np.testing.assert_allclose(appended[..., 3:], np.repeat(np.array(expected)[:, None], 5, axis=1))
 
 
 @pytest.mark.parametrize("name", ["timnet", "tbdm", "embedding_dnn"])

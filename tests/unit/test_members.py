@@ -1,4 +1,4 @@
-"""Networks that answer together: their mean, and the loss that makes each learn as if it were alone."""
+"""Members of a model: the mean of their outputs, and the loss that trains each as if it were alone."""
 
 import keras
 import numpy as np
@@ -31,7 +31,7 @@ def test_the_loss_of_members_is_the_mean_of_their_own_losses(scale):
     assert float(pool.losses[0]) >= 0
 
 
-def test_members_answer_by_the_geometric_mean_of_their_probabilities():
+def test_members_predict_the_geometric_mean_of_their_probabilities():
     logits = opinions()
     probabilities = np.stack([np.asarray(ops.softmax(opinion)) for opinion in logits])
     geometric = np.exp(np.log(probabilities).mean(0))
@@ -39,7 +39,7 @@ def test_members_answer_by_the_geometric_mean_of_their_probabilities():
     np.testing.assert_allclose(LogitsAverage(None)(logits), np.mean(logits, axis=0), rtol=1e-5, atol=1e-6)
 
 
-def test_members_that_agree_and_members_that_only_answer_add_no_loss():
+def test_members_that_agree_add_no_loss_and_inference_adds_none():
     (one,) = opinions(1)
     agreeing, answering, alone = LogitsAverage(), LogitsAverage(), LogitsAverage()
     agreeing([one, one + 5.0], training=True)
@@ -79,7 +79,7 @@ def test_a_member_is_trained_as_if_it_were_alone():
 
 
 class OfClasses(Objective):
-    """What a model minimises without an objective."""
+    """The default loss of a model without an objective."""
 
     term_names = ("classes",)
 
@@ -118,9 +118,9 @@ def n_random(model):
     return sum(int(np.prod(variable.shape)) for variable in model.non_trainable_variables if "seed" in variable.path)
 
 
-def test_each_member_hears_changes_of_its_own():
+def test_each_member_has_its_own_augmentation():
     model = small(2, augment=1.0)
     clips = np.random.default_rng(2).normal(size=(1, 40, 8, 3)).astype(np.float32)
-    heard = keras.Model(model.input, [model.get_layer(f"member_{number}_augment").output for number in (1, 2)])
-    first, second = (np.asarray(changed) for changed in heard(clips, training=True))
+    augmented = keras.Model(model.input, [model.get_layer(f"member_{number}_augment").output for number in (1, 2)])
+    first, second = (np.asarray(changed) for changed in augmented(clips, training=True))
     assert np.abs(first - second).max() > 0.1

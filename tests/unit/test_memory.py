@@ -1,4 +1,4 @@
-"""Memory kept for what a process needs next."""
+"""Freed memory is kept in the process."""
 
 import platform
 import subprocess
@@ -26,12 +26,12 @@ print(held() - before)
 
 
 def held_after_a_large_block(*, kept: bool) -> int:
-    """Return how many MB more a process holds after it has had and freed 200 MB, four times."""
+    """Return the growth of a process in MB after it has allocated and freed 200 MB four times."""
     code = HELD_AFTER_A_LARGE_BLOCK.format(kept=kept)
     return int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc is told")
-def test_what_is_freed_is_kept_and_used_again() -> None:
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="for glibc's malloc only")
+def test_freed_memory_is_kept_and_used_again() -> None:
     assert held_after_a_large_block(kept=False) < 20
     assert 180 < held_after_a_large_block(kept=True) < 220

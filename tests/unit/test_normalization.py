@@ -67,8 +67,8 @@ def test_maximum_is_of_the_size():
 
 
 @pytest.mark.parametrize("kind", [GlobalNormalization, MaximumNormalization])
-def test_small_values_are_as_good_as_large_ones(kind):
-    """Magnitudes of a spectrum are often below 1e-5; nothing may be added to what they are divided by."""
+def test_small_values_normalise_as_exactly_as_large_ones(kind):
+    """Magnitudes of a spectrum are often below 1e-5; nothing may be added to their divisor."""
     clips, _ = padded_clips()
     small = clips * np.float32(2**-40)
     np.testing.assert_allclose(run(adapted(small, kind), small), run(adapted(clips, kind), clips), rtol=1e-5)

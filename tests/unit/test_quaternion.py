@@ -1,6 +1,6 @@
 """The quaternion and hypercomplex layers against numbers multiplied one by one.
 
-Several tests have a public program in mind that fails them; their docstrings say what it does.
+Several tests have a public program in mind that fails them; their docstrings name its mistake.
 """
 
 import inspect
@@ -65,7 +65,7 @@ def array(values):
 
 
 def built(layer, input_shape):
-    """Build the layer with a kernel that some test replaces; JAX compiles a random one anew for every shape."""
+    """Build the layer with a kernel that some test replaces; JAX compiles a random one for every shape."""
     layer.kernel_initializer = keras.initializers.Zeros()
     layer.build(input_shape)
     return layer
@@ -85,7 +85,7 @@ def with_kernel(layer, input_shape, components):
     return layer
 
 
-# Quaternions on an axis of their own, the last: the slow way to what the layers do.
+# Quaternions on an axis of their own, the last: a slow definition of the layers.
 
 
 def hamilton(left, right):
@@ -110,12 +110,12 @@ def weights_of(layer):
 
 
 def dense(inputs, weights):
-    """Return what QuaternionDense does to (batch, in, 4) with (in, out, 4)."""
+    """Define QuaternionDense for inputs (batch, in, 4) and weights (in, out, 4)."""
     return hamilton(weights, inputs[:, :, None]).sum(axis=1)
 
 
 def convolve(inputs, weights, strides, dilation_rate, padding):
-    """Return what the convolutions do to (batch, positions, in, 4) with (taps, in, out, 4)."""
+    """Define the convolutions for inputs (batch, positions, in, 4) and weights (taps, in, out, 4)."""
     axes = list(zip(inputs.shape[1:], weights.shape[:-3], strides, dilation_rate, strict=False))
     if padding == "same":
         missing = [max((-(-n // s) - 1) * s + (k - 1) * d + 1 - n, 0) for n, k, s, d in axes]
@@ -130,7 +130,7 @@ def convolve(inputs, weights, strides, dilation_rate, padding):
 
 
 def convolve_transposed(inputs, weights, strides, padding):
-    """Return what the transposed convolution does to (batch, positions, in, 4) with (taps, out, in, 4)."""
+    """Define the transposed convolution for inputs (batch, positions, in, 4) and weights (taps, out, in, 4)."""
     axes = list(zip(inputs.shape[1:], weights.shape[:-3], strides, strict=False))
     outputs = np.zeros((len(inputs), *((n + k) * s for n, k, s in axes), weights.shape[-3], 4))
     for position in np.ndindex(inputs.shape[1:-2]):
@@ -494,7 +494,7 @@ def test_moduli_and_directions_of_the_initializer():
     ],
     ids=["he", "glorot", "real he"],
 )
-def test_layers_pass_the_variance_that_their_criterion_says(layer, gain):
+def test_layers_pass_the_variance_of_their_criterion(layer, gain):
     assert run(layer, random(64, 256)).var() == pytest.approx(gain, rel=0.05)
 
 
@@ -507,8 +507,8 @@ def test_phm_kernel_has_the_variance_of_its_components_at_the_start():
 
 
 @pytest.mark.parametrize("initializer", [None, QuaternionInitializer("he")], ids=["default", "shared"])
-def test_kernels_of_layers_start_apart(initializer):
-    """A public library starts its generator anew for every layer: equal shapes, equal moduli."""
+def test_kernels_of_layers_start_different(initializer):
+    """A public library restarts its generator for every layer: equal shapes, equal moduli."""
     first, second = (QuaternionDense(64, kernel_initializer=initializer) for _ in range(2))
     kernels = []
     for layer in (first, second):
@@ -609,7 +609,7 @@ def test_flatten_has_the_order_of_channels_first():
 
 
 def test_flatten_and_dense_commute_with_a_factor_from_the_right():
-    """(w x) p = w (x p), which holds only where components of one number meet."""
+    """(w x) p = w (x p) holds only where the components of one number meet."""
     inputs, factor = random(2, 3, 2, 8), np.array([0.5, -1, 2, 1])
     layer = with_random_weights(QuaternionDense(8, use_bias=False), (None, 48))
     turned = pack(hamilton(unpack(inputs), factor))

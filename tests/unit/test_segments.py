@@ -1,4 +1,4 @@
-"""Cutting recordings into segments and putting the answers together, on arrays and inside a graph."""
+"""Cutting recordings into segments and pooling the posteriors, on arrays and inside a graph."""
 
 import keras
 import numpy as np
@@ -51,7 +51,7 @@ def test_pooling_single_segments_changes_nothing():
 
 @pytest.mark.parametrize("with_gender", [False, True])
 @pytest.mark.parametrize("n_frames", [1, 6, 7, 8, 14, 20])
-def test_the_graph_does_what_the_arrays_do(n_frames, with_gender):
+def test_graph_and_arrays_are_equal(n_frames, with_gender):
     rng = np.random.default_rng(n_frames)
     features = rng.normal(size=(3, n_frames, 4, 3)).astype(np.float32)
     genders = np.array([[0.0], [1.0], [0.3]], np.float32) if with_gender else None
@@ -66,12 +66,12 @@ def test_the_graph_does_what_the_arrays_do(n_frames, with_gender):
     segments = np.concatenate(parts)
     inputs = {"features": segments, "gender": np.repeat(genders, counts, axis=0)} if with_gender else segments
     expected = pool_segments(keras.ops.convert_to_numpy(network(inputs)), counts)
-    answers = keras.ops.convert_to_numpy(predict_by_segments(network, keras.ops.array(features), 7, genders))
-    np.testing.assert_allclose(answers, expected, atol=1e-6)
+    pooled = keras.ops.convert_to_numpy(predict_by_segments(network, keras.ops.array(features), 7, genders))
+    np.testing.assert_allclose(pooled, expected, atol=1e-6)
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a graph with dynamic shapes is TensorFlow's")
-def test_one_graph_answers_to_any_length():
+def test_one_graph_takes_any_length():
     import tensorflow as tf
 
     def network(segments):

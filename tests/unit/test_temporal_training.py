@@ -68,7 +68,7 @@ def test_frozen_block_keeps_its_statistics():
     np.testing.assert_array_equal(layer.norm_1.moving_mean.numpy(), 0.0)
 
 
-def test_timnet_tells_its_blocks_whether_it_is_compiled():
+def test_timnet_sets_whether_its_blocks_are_compiled():
     model = TIMNet(n_classes=2, n_features=3, n_blocks=1)
     blocks = [model.get_layer(name) for name in model.feature_layers]
     for jit_compile in (True, False):
@@ -77,7 +77,7 @@ def test_timnet_tells_its_blocks_whether_it_is_compiled():
         assert {block.compiled for block in blocks} == {jit_compile}
 
 
-def test_only_blocks_are_told():
+def test_only_blocks_have_training_options():
     block = TemporalAwareBlock()
     assert blocks_among([keras.layers.ReLU(), block]) == [block]
 
@@ -118,7 +118,7 @@ def test_bfloat16_makes_no_differences_of_frames(monkeypatch):
         temporal.dilated_convolution(frames, kernel, 1, "causal")
 
 
-def test_precision_is_told_to_blocks_and_refused_without_any():
+def test_precision_is_set_in_blocks_and_refused_without_any():
     model = TIMNet(n_classes=2, n_features=3, n_blocks=1)
     blocks = blocks_among(model.layers)
     for precision, dtype in (("bfloat16", "bfloat16"), ("float32", None)):
