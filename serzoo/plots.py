@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 _MARKERS = "osD^vP*Xdph"
 
 _RUNNING = {"loss": "training, with dropout", "war": "training WAR, with dropout"}
-"""What Keras averages over an epoch's training batches, like an objective's terms; all else is scored after it."""
+"""Columns that Keras averages over the training batches of an epoch; the others are computed after it."""
 
 
 def plot_history(history: History, path: Path) -> None:
-    """Draw the loss and its terms and, beside them, all scores over the epochs; a line marks the kept epoch."""
+    """Draw the loss with its terms, and all scores, over the epochs; a line marks the kept epoch."""
     epochs = np.arange(1, len(history.records) + 1)
-    marker = "o" if len(epochs) == 1 else None  # a single point is no line to see
+    marker = "o" if len(epochs) == 1 else None  # one point makes no visible line
     figure = _figure(9, 3.5)
     loss, score = figure.subplots(1, 2)
     for name in history.records[-1]:
@@ -43,7 +43,7 @@ def plot_history(history: History, path: Path) -> None:
 
 
 def plot_confusion(scores: Scores, path: Path, title: str = "") -> None:
-    """Draw the confusion matrix in percent of each true class, with the counts' recall on the diagonal."""
+    """Draw the confusion matrix in percent of each true class; the diagonal has the recalls."""
     counts = np.asarray(scores.confusion)
     share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = 2.4 + 0.65 * len(scores.class_names)
@@ -64,7 +64,7 @@ def plot_confusion(scores: Scores, path: Path, title: str = "") -> None:
 def plot_embedding(embedding: np.ndarray, targets: np.ndarray, class_names: Sequence[str], path: Path) -> None:
     """Draw the t-SNE of representations (N, width), coloured by class, as in TIM-Net's figure 3.
 
-    Fewer than five clips have no neighbourhoods worth drawing; then no picture is made.
+    With fewer than five clips there are no neighbourhoods to show, and no picture is made.
     """
     from sklearn.manifold import TSNE
 
@@ -77,7 +77,7 @@ def plot_embedding(embedding: np.ndarray, targets: np.ndarray, class_names: Sequ
     axes = figure.subplots()
     for index, name in enumerate(class_names):
         chosen = points[targets == index]
-        marker = _MARKERS[index % len(_MARKERS)]  # so that colour is not all that tells classes apart
+        marker = _MARKERS[index % len(_MARKERS)]  # classes differ in more than colour
         axes.scatter(chosen[:, 0], chosen[:, 1], s=22, label=name, color=f"C{index % 10}", marker=marker)
     axes.set(xticks=[], yticks=[], title=f"t-SNE of the fused representation, {len(embedding)} test clips")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))

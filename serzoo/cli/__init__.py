@@ -26,12 +26,12 @@ def main() -> None:
         print(f"error: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
     except SystemExit as stop:
-        if stop.code == EXIT_INTERRUPTED:  # what typer makes of Ctrl-C
-            print("interrupted; a training goes on where it stopped when the command is given again", file=sys.stderr)
+        if stop.code == EXIT_INTERRUPTED:  # typer's exit code after Ctrl-C
+            print("interrupted; the same command continues a training where it stopped", file=sys.stderr)
         raise
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-    """Print serzoo's own warnings as one line; other packages' warnings are not the user's business."""
+    """Print serzoo's own warnings as one line, and none of other packages."""
     if issubclass(category, SerzooWarning):
         print(f"warning: {message}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Starting TensorFlow without the notes its native code prints."""
+"""Start TensorFlow without the notes of its native code."""
 
 import importlib.util
 import os
@@ -6,11 +6,10 @@ import sys
 
 
 def import_tensorflow_quietly() -> None:
-    """Import TensorFlow and find its devices with stderr closed, and let it log errors only from then on.
+    """Import TensorFlow and find its devices with stderr closed; from then on it logs errors only.
 
-    Where TensorFlow is not installed nothing happens, since Keras may run on JAX. Errors of the import itself raise.
-
-    Call it before anything that imports Keras, which imports TensorFlow too.
+    Call it before the first import of Keras, because Keras imports TensorFlow. Without TensorFlow, for Keras on JAX,
+    nothing happens. Errors of the import are raised.
     """
     if importlib.util.find_spec("tensorflow") is None:
         return
@@ -21,7 +20,7 @@ def import_tensorflow_quietly() -> None:
         os.dup2(silent, 2)
         import tensorflow
 
-        tensorflow.config.list_physical_devices()  # looks for a GPU, and says so where there is none
+        tensorflow.config.list_physical_devices()  # prints a note where there is no GPU
         tensorflow.get_logger().setLevel("ERROR")
     finally:
         os.dup2(kept, 2)

@@ -1,6 +1,6 @@
-"""The clips that pretrained weights are checked with: a card states the probabilities for one of them.
+"""The check clips of pretrained weights: a model card states the probabilities for one of them.
 
-They are synthetic, and kept as files so that no package's version can change them. A card names its clip by the
+They are synthetic, and stored as files so that no package's version can change them. A card names its clip by the
 arguments of :func:`serzoo.data.synthetic.synthesize` that made it.
 """
 

@@ -1,7 +1,7 @@
 """The papers' own weight files: TIM-Net's HDF5 files and TBDM-Net states saved as ``.npz``.
 
-Both formats name their arrays: a table says which array fills which weight of our model, and the
-model's sizes follow from the arrays' shapes. Nothing in a file is ever executed.
+Both formats name their arrays: a table maps these names to the weights of our model, and the model's sizes follow from
+the arrays' shapes. No code in a file is run.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -38,32 +39,32 @@ def timnet_from_hdf5(
     feature_spec: FeatureSpec | None = None,
     classifier_activation: str | None = "softmax",
 ) -> TIMNet:
-    """Build the TIM-Net that a published weight file holds.
+    """Build the TIM-Net of a published weight file.
 
     Args:
-        path: a weight file as the published program writes it.
-        class_names: names of the outputs, in the order the weights were trained with.
-        feature_spec: the features the weights were trained on.
+        path: a weight file of the published program.
+        class_names: names of the outputs, in the order of the training.
+        feature_spec: the features of the training.
         classifier_activation: ``"softmax"``, or None for logits.
 
     Raises:
         WeightsError: the file is missing or damaged, is not a TIM-Net's, or has another number of classes.
     """
     arrays = read_timnet_hdf5(path)
-    n_classes = _shape(path, arrays, "dense/bias", rank=1)[0]
-    _check_n_classes(path, n_classes, n_classes if class_names is None else len(class_names))
+    (n_classes,) = _shape(path, arrays, "dense/bias", rank=1)
     _, n_features, filters = _shape(path, arrays, "conv1d/kernel", rank=3)
+    sizes: dict[str, Any] = {
+        "n_classes": n_classes,
+        "n_features": n_features,
+        "n_blocks": _shape(path, arrays, "weight_layer/kernel", rank=2)[0],
+        "filters": filters,
+        "kernel_size": _shape(path, arrays, "conv1d_2/kernel", rank=3)[0],
+    }
+    _check_n_classes(path, n_classes, class_names)
     model = TIMNet(
-        n_classes=n_classes,
-        n_features=n_features,
-        n_blocks=_shape(path, arrays, "weight_layer/kernel", rank=2)[0],
-        filters=filters,
-        kernel_size=_shape(path, arrays, "conv1d_2/kernel", rank=3)[0],
-        classifier_activation=classifier_activation,
-        class_names=class_names,
-        feature_spec=feature_spec,
+        **sizes, classifier_activation=classifier_activation, class_names=class_names, feature_spec=feature_spec
     )
-    _fill(model, path, arrays, _timnet_layers(model.arguments["n_blocks"]))
+    _fill(model, path, arrays, _timnet_layers(sizes["n_blocks"]))
     return model
 
 
@@ -74,32 +75,32 @@ def tbdm_from_npz(
     feature_spec: FeatureSpec | None = None,
     classifier_activation: str | None = "softmax",
 ) -> TBDMNet:
-    """Build the TBDM-Net whose PyTorch state an ``.npz`` file holds.
+    """Build the TBDM-Net of a PyTorch state in an ``.npz`` file.
 
     Args:
-        path: the state's arrays under their names in the published program, with or without ``state/`` before.
-        class_names: names of the outputs, in the order the weights were trained with.
-        feature_spec: the features the weights were trained on.
-        classifier_activation: ``"softmax"``, or None for logits (what the published program returns).
+        path: the state's arrays under their names in the published program, with or without the prefix ``state/``.
+        class_names: names of the outputs, in the order of the training.
+        feature_spec: the features of the training.
+        classifier_activation: ``"softmax"``, or None for logits, as the published program returns them.
 
     Raises:
         WeightsError: the file is missing or damaged, is not a TBDM-Net's, or has another number of classes.
     """
     arrays = read_tbdm_npz(path)
     filters, n_classes = _shape(path, arrays, "fc/kernel", rank=2)
-    _check_n_classes(path, n_classes, n_classes if class_names is None else len(class_names))
     kernel_size, n_features, _ = _shape(path, arrays, "tan_layers_fwd_1.0.conv_1_1/kernel", rank=3)
+    sizes: dict[str, Any] = {
+        "n_classes": n_classes,
+        "n_features": n_features,
+        "n_blocks": _shape(path, arrays, "weight_layer/kernel", rank=2)[0],
+        "filters": filters,
+        "kernel_size": kernel_size,
+    }
+    _check_n_classes(path, n_classes, class_names)
     model = TBDMNet(
-        n_classes=n_classes,
-        n_features=n_features,
-        n_blocks=_shape(path, arrays, "weight_layer/kernel", rank=2)[0],
-        filters=filters,
-        kernel_size=kernel_size,
-        classifier_activation=classifier_activation,
-        class_names=class_names,
-        feature_spec=feature_spec,
+        **sizes, classifier_activation=classifier_activation, class_names=class_names, feature_spec=feature_spec
     )
-    _fill(model, path, arrays, _tbdm_layers(model.arguments["n_blocks"]))
+    _fill(model, path, arrays, _tbdm_layers(sizes["n_blocks"]))
     return model
 
 
@@ -107,10 +108,10 @@ def load_timnet_hdf5(model: TIMNet, path: str | Path) -> None:
     """Fill ``model`` from a published TIM-Net weight file.
 
     Raises:
-        WeightsError: the file is missing or damaged, or does not fit the model, which then stays as it was.
+        WeightsError: the file is missing or damaged, or does not fit the model; the model is then unchanged.
     """
     arrays = read_timnet_hdf5(path)
-    _check_n_classes(path, _shape(path, arrays, "dense/bias", rank=1)[0], model.n_classes)
+    _check_n_classes(path, _shape(path, arrays, "dense/bias", rank=1)[0], range(model.n_classes))
     _fill(model, path, arrays, _timnet_layers(model.arguments["n_blocks"]))
 
 
@@ -118,10 +119,10 @@ def load_tbdm_npz(model: TBDMNet, path: str | Path) -> None:
     """Fill ``model`` from a TBDM-Net's PyTorch state.
 
     Raises:
-        WeightsError: the file is missing or damaged, or does not fit the model, which then stays as it was.
+        WeightsError: the file is missing or damaged, or does not fit the model; the model is then unchanged.
     """
     arrays = read_tbdm_npz(path)
-    _check_n_classes(path, _shape(path, arrays, "fc/bias", rank=1)[0], model.n_classes)
+    _check_n_classes(path, _shape(path, arrays, "fc/bias", rank=1)[0], range(model.n_classes))
     _fill(model, path, arrays, _tbdm_layers(model.arguments["n_blocks"]))
 
 
@@ -129,8 +130,8 @@ def read_timnet_hdf5(path: str | Path) -> Arrays:
     """Read a weight file as TIM-Net's program writes it (legacy Keras HDF5).
 
     Returns:
-        The arrays as ``layer/variable``, for example ``"conv1d_2/kernel"``. The layers of each kind
-        count from the first, which has no number, whatever the program had built before.
+        The arrays as ``layer/variable``, for example ``"conv1d_2/kernel"``. The numbers of the layers of each kind
+        start at the first, which has none, whatever the program had built before.
 
     Raises:
         WeightsError: the file is missing or is not HDF5.
@@ -197,11 +198,11 @@ def _tbdm_layers(n_blocks: int) -> dict[str, str]:
 
 
 def _fill(model: SERModel, path: str | Path, arrays: Arrays, layers: Mapping[str, str]) -> None:
-    """Assign every weight of ``model`` once all of them are known to fit."""
+    """Assign every weight of ``model``, after a check that all of them fit."""
     owners = [weight.path.rpartition("/") for weight in model.weights]
     if {layer for layer, _, _ in owners} != set(layers):
         raise WeightsError(
-            f"{path} holds a full {type(model).__name__}, which the model {model.name!r} is not; "
+            f"{path} holds a complete {type(model).__name__}, but the model {model.name!r} lacks parts of it; "
             "leave backward, multi_scale and dynamic_fusion on."
         )
     names = [f"{layers[layer]}/{variable}" for layer, _, variable in owners]
@@ -224,20 +225,20 @@ def _values(path: str | Path, arrays: Arrays, name: str, shape: tuple[int, ...])
 
 
 def _shape(path: str | Path, arrays: Arrays, name: str, rank: int) -> tuple[int, ...]:
-    """Return the shape of an array that the model's sizes are read from."""
+    """Return the shape of an array, which must have ``rank`` dimensions."""
     if name not in arrays:
         raise WeightsError(f"{path} lacks {name}; give a complete weight file.")
     shape = arrays[name].shape
     if len(shape) != rank:
-        raise WeightsError(f"{path}: {name} has shape {shape} where {rank} dimensions are due; the file is damaged.")
+        raise WeightsError(f"{path}: {name} has shape {shape} instead of {rank} dimensions; the file is damaged.")
     return shape
 
 
-def _check_n_classes(path: str | Path, found: int, wanted: int) -> None:
-    if found != wanted:
+def _check_n_classes(path: str | Path, found: int, classes: Sequence[object] | None) -> None:
+    if classes is not None and found != len(classes):
         raise WeightsError(
-            f"{path} holds weights for {found} classes but {wanted} are asked for; "
-            f"use {found} classes, named in the order of the training."
+            f"{path} has weights for {found} classes but {len(classes)} are given; "
+            f"give {found} classes, named in the order of the training."
         )
 
 
@@ -249,7 +250,7 @@ def _existing(path: str | Path) -> Path:
 
 
 def _renumbered(arrays: Arrays) -> Arrays:
-    """Number the layers of each kind from 0: Keras goes on counting from model to model in one process."""
+    """Number the layers of each kind from 0: Keras continues its numbers from model to model in one process."""
     numbers = {name: _kind_and_number(name.partition("/")[0]) for name in arrays}
     first: dict[str, int] = {}
     for kind, number in numbers.values():

@@ -380,7 +380,7 @@ def test_an_interruption_says_how_to_go_on(run, monkeypatch):
     monkeypatch.setattr("serzoo.recipes.list_recipes", interrupt)
     code, _, err = run("list")
     assert code == 130
-    assert err.startswith("interrupted; a training goes on where it stopped")
+    assert err.startswith("interrupted; the same command continues a training")
 
 
 def test_one_bad_recording_does_not_cost_the_others_their_answer(run, model_file, tone, tmp_path):

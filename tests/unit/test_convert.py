@@ -183,15 +183,15 @@ def test_wrong_rank_is_refused_before_a_model_is_built(timnet_file, save_state):
     with h5py.File(timnet_file, "r+") as file:
         del file["weight_layer/weight_layer/kernel:0"]
         file["weight_layer/weight_layer/kernel:0"] = np.zeros(8, "float32")
-    assert "weight_layer/kernel has shape (8,) where 2 dimensions are due" in refusal(timnet_from_hdf5, timnet_file)
+    assert "weight_layer/kernel has shape (8,) instead of 2 dimensions" in refusal(timnet_from_hdf5, timnet_file)
     state = save_state({"state/weight_layer.kernel": np.zeros(6, "float32")})
-    assert "weight_layer/kernel has shape (6,) where 2 dimensions are due" in refusal(tbdm_from_npz, state)
+    assert "weight_layer/kernel has shape (6,) instead of 2 dimensions" in refusal(tbdm_from_npz, state)
 
 
 @pytest.mark.parametrize(("build", "path"), [(timnet_from_hdf5, TIMNET), (tbdm_from_npz, TBDM)])
 def test_class_names_must_be_as_many_as_the_weights_have(build, path):
     message = refusal(build, path, class_names=EIGHT[:7])
-    assert message.startswith(f"{path} holds weights for 8 classes but 7 are asked for; use 8 classes")
+    assert message.startswith(f"{path} has weights for 8 classes but 7 are given; give 8 classes")
     with pytest.raises(DataError, match="occur twice: angry"):
         build(path, class_names=("angry", *EIGHT[:7]))
 
@@ -205,7 +205,7 @@ def test_class_names_must_be_as_many_as_the_weights_have(build, path):
     ids=["timnet", "tbdm"],
 )
 def test_loading_fills_a_model_that_fits(load, model, path):
-    assert "8 classes but 5 are asked for" in refusal(load, model(5), path)
+    assert "8 classes but 5 are given" in refusal(load, model(5), path)
     fitting, other = model(8), model(8)
     load(fitting, path)
     load(other, path)

@@ -153,7 +153,7 @@ def test_bare_weights_need_names_and_features():
 def test_recipe_must_fit_the_weights():
     weights = GOLDEN / "tim_net_d8.hdf5"
     assert_refused(weights, "has timnet weights, tbdm-ravdess is a recipe for tbdm", recipe="tbdm-ravdess")
-    assert_refused(weights, "holds weights for 8 classes but 7 are asked for", recipe="timnet-emodb")
+    assert_refused(weights, "has weights for 8 classes but 7 are given", recipe="timnet-emodb")
     with pytest.raises(UnknownNameError, match="Did you mean 'timnet-ravdess'"):
         load(weights, recipe="timnet-ravdes")
 
