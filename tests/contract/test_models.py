@@ -1,5 +1,7 @@
 """The contract of every model in the registry, on any backend of Keras."""
 
+import functools
+import json
 import re
 
 import keras
@@ -142,6 +144,7 @@ EVERY_OPTION = pytest.mark.parametrize(
     + [f"{name}-{title}" for name in ABLATIONS for title in ABLATIONS[name]],
 )
 CLASS_NAMES = ("angry", "happy", "neutral", "sad")
+SPEC = MFCCSpec(n_samples=11_000)
 
 
 def small_model(name, *, seed=0, **arguments):
@@ -151,6 +154,18 @@ def small_model(name, *, seed=0, **arguments):
     for weight in model.weights:
         weight.assign(random_values(weight, rng))
     return model
+
+
+def shared_model(name, **option):
+    """Return the small model with these options, built once for all tests that leave its weights alone."""
+    return _shared_model(name, json.dumps(option))
+
+
+@functools.cache
+def _shared_model(name, option):
+    return small_model(
+        name, seed=LIVE_SEEDS.get(name, 0), class_names=CLASS_NAMES, feature_spec=SPEC, **json.loads(option)
+    )
 
 
 def random_values(weight, rng):
@@ -213,9 +228,9 @@ def test_number_of_classes_must_be_given(name):
 @EVERY_MODEL
 @pytest.mark.parametrize("n_frames", ["fewest", "one more", 20, 33])
 def test_any_number_of_frames(name, n_frames):
-    free = small_model(name)
+    free = shared_model(name)
     n_frames = {"fewest": free.min_frames, "one more": free.min_frames + 1}.get(n_frames, n_frames)
-    fixed = small_model(name, n_frames=n_frames)
+    fixed = shared_model(name, n_frames=n_frames)
     inputs = clips(free, n_frames=n_frames)
     assert fixed.features_shape == (n_frames, *free.frame_shape)
     np.testing.assert_allclose(run(free, inputs).sum(axis=-1), 1, atol=1e-6)
@@ -231,7 +246,7 @@ def test_too_few_frames_are_refused(name):
 
 @EVERY_MODEL
 def test_softmax_of_the_logits_is_the_probabilities(name):
-    probabilities, logits = small_model(name), small_model(name, classifier_activation=None)
+    probabilities, logits = shared_model(name), shared_model(name, classifier_activation=None)
     inputs = clips(logits)
     assert np.abs(run(logits, inputs) - run(probabilities, inputs)).max() > 0.01
     np.testing.assert_allclose(softmax(run(logits, inputs), axis=-1), run(probabilities, inputs), atol=1e-6)
@@ -239,7 +254,7 @@ def test_softmax_of_the_logits_is_the_probabilities(name):
 
 @EVERY_MODEL
 def test_embedding_is_the_classifiers_input(name):
-    model = small_model(name)
+    model = shared_model(name)
     inputs = clips(model)
     embedding = run(model.embedding_model(), inputs)
     kernel, bias = (weight.numpy() for weight in model.layers[-1].weights)
@@ -254,7 +269,7 @@ def test_width_of_the_published_embedding(name, width):
 
 @EVERY_OPTION
 def test_feature_layers_give_maps(name, option):
-    model = small_model(name, **option)
+    model = shared_model(name, **option)
     for number, layer in enumerate(model.feature_layers, 1):
         assert model.feature_map(number) is model.get_layer(layer).output
         assert model.feature_map(number).shape[0] is None
@@ -266,13 +281,13 @@ def test_feature_layers_give_maps(name, option):
 
 def test_number_of_feature_layers():
     counts = {"timnet": 6, "tbdm": 6, "acrnn": 2, "vgg16": 13, "qvgg16": 13, "rh_emo": 0, "embedding_dnn": 0}
-    assert {name: len(small_model(name).feature_layers) for name in counts} == counts
-    assert small_model("timnet", backward=False).feature_layers == tuple(f"forward_block_{n}" for n in (1, 2, 3))
+    assert {name: len(shared_model(name).feature_layers) for name in counts} == counts
+    assert shared_model("timnet", backward=False).feature_layers == tuple(f"forward_block_{n}" for n in (1, 2, 3))
 
 
 @EVERY_MODEL
 def test_clip_does_not_depend_on_its_neighbours(name):
-    model = small_model(name)
+    model = shared_model(name)
     batch = change_features(clips(model, 5), lambda features: features * per_clip([1, 100, 0, 1e4, 1], model))
     clip = [
         keras.tree.map_structure(lambda values, index=index: values[index : index + 1], batch) for index in range(5)
@@ -302,18 +317,15 @@ def test_no_two_kernels_start_equal(name):
 
 @EVERY_OPTION
 def test_config_and_file_rebuild_the_model(name, option, tmp_path):
-    model = small_model(name, class_names=CLASS_NAMES, feature_spec=MFCCSpec(n_samples=11_000), **option)
-    rebuilt = type(model).from_config(model.get_config())
-    rebuilt.set_weights(model.get_weights())
+    model = shared_model(name, **option)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     inputs = clips(model)
-    for copy in (rebuilt, loaded):
-        assert type(copy) is type(model)
-        assert copy.get_config() == model.get_config()
-        assert copy.class_names == CLASS_NAMES
-        assert copy.feature_spec == MFCCSpec(n_samples=11_000)
-        np.testing.assert_array_equal(run(copy, inputs), run(model, inputs))
+    assert type(loaded) is type(model)
+    assert loaded.get_config() == model.get_config()
+    assert loaded.class_names == CLASS_NAMES
+    assert loaded.feature_spec == SPEC
+    np.testing.assert_array_equal(run(loaded, inputs), run(model, inputs))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -328,7 +340,7 @@ def test_weights_are_read_as_they_were_written(name, tmp_path):
 
 @EVERY_OPTION
 def test_gradient_reaches_every_trained_weight(name, option):
-    model = small_model(name, seed=LIVE_SEEDS.get(name, 0), **option)
+    model = shared_model(name, **option)
     gradients = gradients_of_the_first_class(model, clips(model))
     flat = [
         weight.path for weight, gradient in zip(model.trainable_weights, gradients, strict=True) if not gradient.any()
@@ -356,6 +368,7 @@ def gradients_of_the_first_class(model, inputs):
     return [np.asarray(gradient) for gradient in gradients]
 
 
+@pytest.mark.slow
 @EVERY_MODEL
 def test_compiled_training_lowers_the_loss(name):
     keras.utils.set_random_seed(0)
@@ -567,7 +580,7 @@ def test_timnet_without_backward_is_the_forward_direction():
 
 @pytest.mark.parametrize("name", ["timnet", "tbdm"])
 def test_dilation_doubles_with_every_block(name):
-    model = small_model(name, n_blocks=4)
+    model = shared_model(name, n_blocks=4)
     rates = [
         model.get_layer(f"{direction}_block_{block}").dilation_rate
         for direction in ("forward", "backward")
@@ -588,7 +601,7 @@ def test_model_that_normalises_needs_statistics(name):
 
 @EVERY_OPTION
 def test_copy_without_training_state_has_equal_outputs(name, option):
-    model = small_model(name, **option)
+    model = shared_model(name, **option)
     copy = model.without_training_state()
     np.testing.assert_array_equal(run(copy, clips(model)), run(model, clips(model)))
     copy.check_statistics()
@@ -606,7 +619,7 @@ def test_copy_without_training_state_has_equal_outputs(name, option):
     ],
 )
 def test_gender_changes_the_output(name, option):
-    model = small_model(name, **option)
+    model = shared_model(name, **option)
     inputs = clips(model)
     outputs = [run(model, {**inputs, "gender": np.full((3, 1), male, "float32")}) for male in (0.0, 0.5, 1.0)]
     assert all(np.abs(a - b).max() > 1e-4 for a, b in ((outputs[0], outputs[1]), (outputs[1], outputs[2])))
@@ -614,7 +627,7 @@ def test_gender_changes_the_output(name, option):
 
 def test_padding_is_normalised_only_on_request():
     """Without padding, both normalisations are equal."""
-    kept, normalised = small_model("acrnn"), small_model("acrnn", normalization="all-frames")
+    kept, normalised = shared_model("acrnn"), shared_model("acrnn", normalization="all-frames")
     inputs = clips(kept)
     np.testing.assert_array_equal(run(kept, inputs), run(normalised, inputs))
     inputs["features"][:, 12:] = 0

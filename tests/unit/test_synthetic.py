@@ -230,7 +230,7 @@ def test_built_in_corpus_that_another_process_made_meanwhile_is_taken(
 ) -> None:
     real_write = synthetic._write_clip
 
-    def overtaken(clip: synthetic.Clip, path: Path, seed: int, sample_rate: int) -> None:
+    def overtaken(clip: synthetic.SyntheticClip, path: Path, seed: int, sample_rate: int) -> None:
         monkeypatch.setattr(synthetic, "_write_clip", real_write)
         write_corpus(tmp_path / f"synthetic-v{synthetic.VERSION}-1x1-seed0", "ravdess", n_speakers=1)
         real_write(clip, path, seed, sample_rate)
