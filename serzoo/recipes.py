@@ -28,7 +28,7 @@ from serzoo.settings import (
     RHEmoConfig,
     TrainingConfig,
 )
-from serzoo.strict_data import Place, build, check_types
+from serzoo.strict_data import Place, build, check_types, placed
 
 
 @dataclass(frozen=True)
@@ -151,6 +151,12 @@ class Recipe:
         return recipe_from_dict(values, "override")
 
 
+_NOT_INHERITED = ("name", "summary", "source")
+"""Keys of a recipe that describe it alone, so that a recipe that extends it needs its own."""
+
+_MAX_EXTENSIONS = 4
+
+
 def config_folder() -> Path:
     """Return the folder of the recipes: package data in a wheel, the repository's in a checkout."""
     package = Path(__file__).resolve().parent
@@ -181,13 +187,58 @@ def load_recipe(name: str | Path | Recipe) -> Recipe:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Read a recipe from a YAML file.
+    """Read a recipe from a YAML file, completed by the recipe that its key ``extends`` names, if there is one.
+
+    ``extends`` is the name of a recipe of the zoo, or of a YAML file in the same folder. Its keys are merged one by
+    one, those of ``model.arguments`` as well; ``name``, ``summary`` and ``source`` are not inherited.
 
     Raises:
         UnknownNameError: an unknown name or key, with the nearest match.
-        ConfigError: the file cannot be read, is not strict YAML, or not a recipe.
+        ConfigError: the file cannot be read, is not strict YAML, or not a recipe; recipes extend each other in a circle
+            or in more than four steps.
     """
-    return recipe_from_dict(strict_yaml.read(path), str(path))
+    return _read(path, ())
+
+
+def _read(path: Path, extended_by: tuple[Path, ...]) -> Recipe:
+    values = strict_yaml.read(path)
+    if isinstance(values, strict_yaml.LinedDict) and "extends" in values:
+        place = Place(str(path)).key(values, "extends")
+        base_path = _base_path(values.pop("extends"), path, place)
+        chain = (*extended_by, path)
+        if base_path.resolve() in [file.resolve() for file in chain]:
+            raise ConfigError(
+                f"{place}: {base_path.name} extends this recipe in turn; recipes extend in one direction."
+            )
+        if len(chain) > _MAX_EXTENSIONS:
+            raise ConfigError(f"{place}: more than {_MAX_EXTENSIONS} recipes extend each other; write this one out.")
+        base = _read(base_path, chain).to_dict()
+        _merge({key: value for key, value in base.items() if key not in _NOT_INHERITED}, values)
+    return recipe_from_dict(values, str(path))
+
+
+def _base_path(name: object, path: Path, place: Place) -> Path:
+    """Return the file of the recipe that ``extends: NAME`` in the file ``path`` means."""
+    if isinstance(name, str) and name.endswith((".yaml", ".yml")) and Path(name).name == name:
+        return path.with_name(name)
+    if isinstance(name, str) and name in list_recipes():
+        return config_folder() / f"{name}.yaml"
+    with placed(place):
+        raise unknown_name("recipe to extend", name, list_recipes())
+
+
+def _merge(base: Mapping[str, Any], values: dict[str, Any]) -> None:
+    """Add the keys of ``base`` that ``values`` does not have, also within the mappings that both have.
+
+    ``values`` is changed in place, since it knows the lines of its keys for error messages.
+    """
+    for key, inherited in base.items():
+        own = values.setdefault(key, inherited)
+        if own is inherited or not isinstance(own, dict) or not isinstance(inherited, dict):
+            continue
+        if key == "features" and own.get("kind", inherited["kind"]) != inherited["kind"]:
+            continue  # the settings of another kind do not apply
+        _merge(inherited, own)
 
 
 def recipe_from_dict(values: Any, origin: str = "recipe") -> Recipe:

@@ -296,6 +296,91 @@ def test_names_are_checked_where_an_experiment_starts(tmp_path: Path, old: str, 
     assert what in message(error)
 
 
+# Recipes that extend others -------------------------------------------------------------------------------------------
+
+
+def write(folder: Path, **texts: str) -> Path:
+    """Write recipes by name and return the file of the last one."""
+    for name, text in texts.items():
+        (folder / f"{name}.yaml").write_text(text)
+    return folder / f"{name}.yaml"
+
+
+def test_a_recipe_extends_one_of_the_zoo(tmp_path: Path) -> None:
+    text = "name: mine\nextends: timnet-ravdess\nmodel: {arguments: {n_blocks: 3}}\ntraining: {epochs: 2}\n"
+    recipe, base = read_recipe(write(tmp_path, mine=text)), load_recipe("timnet-ravdess")
+    changes = {"name": "mine", "summary": "", "source": "", "model.arguments.n_blocks": 3, "training.epochs": 2}
+    assert recipe == base.override(changes)
+    assert recipe_from_dict(recipe.to_dict()) == recipe
+    assert "extends" not in recipe.to_dict()
+
+
+def test_a_recipe_extends_a_file_in_its_folder(tmp_path: Path) -> None:
+    first = "name: first\nextends: my-recipe.yaml\ntraining: {waveform_augment: {shift: 0.5}, optimizer: {name: nadam}}"
+    second = "name: second\nextends: first.yaml\nclass_names: null\nmodel: {arguments: {dropout: 0.2}}\n"
+    recipe = read_recipe(write(tmp_path, **{"my-recipe": TEXT, "first": first, "second": second}))
+    assert recipe == RECIPE.override(
+        {
+            "name": "second",
+            "summary": "",
+            "source": "",
+            "class_names": None,
+            "model.arguments.dropout": 0.2,
+            "training.waveform_augment.shift": 0.5,
+            "training.optimizer.name": "nadam",
+        }
+    )
+
+
+def test_features_of_another_kind_inherit_nothing(tmp_path: Path) -> None:
+    text = "name: mine\nextends: my-recipe.yaml\nfeatures: {kind: logmel, segment_frames: 300}\n"
+    recipe = read_recipe(write(tmp_path, **{"my-recipe": TEXT, "mine": text}))
+    assert recipe.features == LogMelSpec(segment_frames=300)
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "what"),
+    [
+        ("extends: my-recipe.yaml\n", ": ", "the key 'name' is missing"),
+        ("name: mine\nextends: timnet-ravdes\n", " line 2, extends: ", "Did you mean 'timnet-ravdess'?"),
+        ("name: mine\nextends: ../my-recipe.yaml\n", " line 2, extends: ", "Unknown recipe to extend"),
+        ("name: mine\nextends: [timnet-ravdess]\n", " line 2, extends: ", "Unknown recipe to extend"),
+        ("name: mine\nextends: mine.yaml\n", " line 2, extends: ", "mine.yaml extends this recipe in turn"),
+        ("name: mine\nextends: my-recipe.yaml\nepochs: 2\n", " line 3, epochs: ", "Unknown key 'epochs'"),
+        ("name: mine\nextends: my-recipe.yaml\nmodel: 3\n", " line 3: ", "model is 3; it must be"),
+        (
+            "name: mine\nextends: my-recipe.yaml\n\ntraining: {epochs: 0}\n",
+            " line 4: ",
+            "training.epochs is 0; it must be an integer of at least 1",
+        ),
+    ],
+)
+def test_a_mistake_in_what_extends_is_named(tmp_path: Path, text: str, place: str, what: str) -> None:
+    write(tmp_path, **{"my-recipe": TEXT})
+    found = fails_with(tmp_path, text)
+    assert found.startswith(place)
+    assert what in found
+
+
+def test_a_mistake_in_the_extended_recipe_is_named_with_its_file(tmp_path: Path) -> None:
+    path = write(tmp_path, base=TEXT.replace("epochs: 500", "epochs: 0"), mine="name: mine\nextends: base.yaml\n")
+    with pytest.raises(ConfigError, match=r"base\.yaml line 12: training\.epochs is 0"):
+        read_recipe(path)
+    with pytest.raises(ConfigError, match=r"none\.yaml cannot be read"):
+        read_recipe(write(tmp_path, mine="name: mine\nextends: none.yaml\n"))
+
+
+def test_recipes_extend_in_one_direction_and_few_steps(tmp_path: Path) -> None:
+    circle = {name: f"name: {name}\nextends: {other}.yaml\n" for name, other in ("ab", "ba")}
+    with pytest.raises(ConfigError, match=r"a\.yaml line 2, extends: b\.yaml extends this recipe in turn"):
+        read_recipe(write(tmp_path, **circle))
+    steps = {f"step{n}": f"name: step{n}\nextends: step{n - 1}.yaml\n" for n in range(1, 6)}
+    write(tmp_path, step0=TEXT, **steps)
+    assert read_recipe(tmp_path / "step4.yaml").training == RECIPE.training
+    with pytest.raises(ConfigError, match="more than 4 recipes extend each other"):
+        read_recipe(tmp_path / "step5.yaml")
+
+
 def test_codes_in_quotes_and_codes_with_a_leading_zero_stay_text(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(TEXT.replace("[angry, sad]", "['01', 02, '3', no, 2023-06-04, 1:30]"))
