@@ -1,21 +1,16 @@
-"""Protocols: named, versioned rules that split a manifest into training, validation and test parts.
-
-A score means nothing without the protocol it was measured under, so a protocol's name is stamped
-into every result and never changes its meaning: another rule gets another version.
-"""
+"""Folds, and the rules that split a manifest into them; :mod:`serzoo.data.protocols` gives the rules names."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 
 from serzoo.checks import Number, check
 from serzoo.data.manifest import COLUMNS, Manifest, in_natural_order
-from serzoo.errors import DataError, unknown_name
+from serzoo.errors import DataError
 from serzoo.labels import SHARED_LABELS
 
 EMOBOX_RAVDESS = (
@@ -44,15 +39,12 @@ ACTOR_70_20_10_RAVDESS = (
 )
 """Training, validation and test actors of ``actor70-20-10-v1``.
 
-The quaternion anti-transfer paper gives the sizes, 17, 5 and 2 actors, but not the actors; these
-are taken in order, which puts one man and one woman into the test part.
+The quaternion anti-transfer paper states 17, 5 and 2 actors without their names. They are taken in order here, which
+puts one man and one woman into the test part.
 """
 
-INNER = "inner-"
-"""What a protocol's name begins with that scores on recordings held out of another protocol's training parts."""
-
 PART_COLUMN, SOURCE, TARGET = "part", "source", "target"
-"""The column in which :func:`cross_corpus` notes which of the two corpora a recording is from."""
+"""The column that :func:`cross_corpus` adds, and its values: the corpus of each recording."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,99 +73,28 @@ class Fold:
                 raise DataError(f"The {part} part of {self.name} is empty; the corpus is too small for this protocol.")
         everything = np.concatenate(list(self.parts().values()))
         if len(np.unique(everything)) != len(everything):
-            raise DataError(
-                f"{self.name} puts a recording into two parts (or twice into one); its parts must not meet."
-            )
+            raise DataError(f"{self.name} has a recording in two parts, or twice in one; give disjoint parts.")
 
     def parts(self) -> dict[str, np.ndarray]:
-        """Return the parts there are by name: ``train``, ``test`` and perhaps ``validation``."""
+        """Return the positions by part: ``train``, ``test`` and, where the fold has one, ``validation``."""
         parts = {"train": self.train, "test": self.test}
         return parts if self.validation is None else {**parts, "validation": self.validation}
 
 
-@dataclass(frozen=True)
-class Protocol:
-    """A named rule that splits a manifest; :func:`get_protocol` makes them.
-
-    Args:
-        name: the full name with its version, for example ``"random10-seed46-v1"``.
-        summary: one line on what it does.
-        speaker_independent: whether no test (or validation) speaker is in the training part.
-        split: the rule.
-    """
-
-    name: str
-    summary: str
-    speaker_independent: bool
-    split: Callable[[Manifest], list[Fold]]
-
-    @property
-    def takes_two_corpora(self) -> bool:
-        """Whether it splits what :func:`cross_corpus` joins."""
-        return self.name.removeprefix(INNER).startswith("cross-")
-
-    @property
-    def tests_on_both(self) -> bool:
-        """Whether recordings of both corpora are in its test parts."""
-        return self.name.removeprefix(INNER).startswith("cross-pooled")
-
-    def folds(self, manifest: Manifest) -> list[Fold]:
-        """Split ``manifest``.
-
-        Raises:
-            DataError: the protocol needs speakers and some are unknown, the speakers or sessions are
-                not those it was published for, or there are too few of them or of the recordings.
-        """
-        if self.speaker_independent:
-            _check_speakers_known(manifest, f"protocol {self.name}")
-        return self.split(manifest)
-
-
-def get_protocol(name: str) -> Protocol:
-    """Return the protocol called ``name``.
-
-    Args:
-        name: a name of :func:`protocol_names` with its numbers filled in, for example
-            ``"random10-seed46-v1"``. Without a version, the newest one is meant. ``inner-`` and a name is
-            the protocol to choose settings by before that one's test parts are looked at.
-
-    Raises:
-        UnknownNameError: no family of protocols has such names.
-    """
-    if name.startswith(INNER):
-        return _inner(get_protocol(name.removeprefix(INNER)))
-    for candidate in (name, *(f"{name}-v{version}" for version in range(_NEWEST_VERSION, 0, -1))):
-        for family in _FAMILIES:
-            numbers = family.match(candidate)
-            if numbers is not None:
-                return family.protocol(candidate, numbers)
-    raise unknown_name("protocol", name, protocol_names())
-
-
-def protocol_names() -> dict[str, str]:
-    """Return the families of protocols: name pattern to one-line summary, K and S standing for numbers."""
-    return {
-        **{family.template: family.summary for family in _FAMILIES},
-        f"{INNER}PROTOCOL": "any of these without its test parts: scores what is held out of each training part, "
-        "to choose settings by",
-    }
-
-
 def with_validation(fold: Fold, manifest: Manifest, fraction: float = 0.1, seed: int = 0) -> Fold:
-    """Carve a speaker-disjoint validation part out of a fold's training part.
+    """Move some speakers from a fold's training part to a validation part, unless it has one.
 
-    A fold that has a validation part already is returned as it is. The speakers are drawn from
-    their sorted names, so the choice does not depend on the order of the manifest.
+    The speakers are drawn from their sorted names, so that the order of the manifest does not matter.
 
     Args:
         fold: a fold of ``manifest``.
         manifest: the recordings, all with a known speaker.
-        fraction: share of the training *speakers* to move, above 0 and below 1; at least one moves.
-        seed: which speakers move, 0 or above.
+        fraction: share of the training *speakers* to move, above 0 and below 1; at least one speaker moves.
+        seed: of the draw, 0 or above.
 
     Returns:
-        The fold with a validation part whose speakers are not in its training part. They may be in
-        the test part where the protocol is speaker-dependent.
+        The fold with a validation part whose speakers are not in its training part. In a speaker-dependent protocol
+        they may be in the test part.
 
     Raises:
         DataError: a speaker is unknown, or the training part has fewer than two.
@@ -181,13 +102,13 @@ def with_validation(fold: Fold, manifest: Manifest, fraction: float = 0.1, seed:
     if fold.validation is not None:
         return fold
     check("fraction", fraction, Number(above=0, below=1), DataError)
-    _check_speakers_known(manifest, "a speaker-disjoint validation part")
+    check_speakers_known(manifest, "a speaker-disjoint validation part")
     speakers = manifest.column("speaker")
-    names = _shuffled(np.unique(speakers[fold.train]), seed)
+    names = shuffled(np.unique(speakers[fold.train]), seed)
     n_validation = max(1, round(fraction * len(names)))
     if n_validation >= len(names):
         raise DataError(
-            f"{fold.name} trains on {len(names)} speakers, too few to set {n_validation} aside for validation; "
+            f"{fold.name} trains on {len(names)} speakers, too few to hold {n_validation} out for validation; "
             "use another selection rule or more speakers."
         )
     held_out = np.isin(speakers[fold.train], names[:n_validation])
@@ -195,17 +116,16 @@ def with_validation(fold: Fold, manifest: Manifest, fraction: float = 0.1, seed:
 
 
 def cross_corpus(source: Manifest, target: Manifest) -> Manifest:
-    """Join two corpora for ``cross-shared5-v1``: training on the one, testing on the other.
+    """Join two corpora for the protocols ``cross-...``.
 
     Args:
         source: the corpus to train on.
         target: the corpus to test on.
 
     Returns:
-        Both, restricted to the classes of :data:`serzoo.labels.SHARED_LABELS` that both have (five for
-        the corpora of TIM-Net's table 2), the source first. Speakers, texts and sessions carry their
-        corpus's name, since two corpora may both have a speaker ``03``. A column ``part`` says
-        ``source`` or ``target``.
+        Both, the source first, restricted to the classes of :data:`serzoo.labels.SHARED_LABELS` that both have (five
+        for the corpora of TIM-Net's table 2). The column ``part`` is ``source`` or ``target``. Speakers, texts and
+        sessions are prefixed with their corpus, since two corpora may both have a speaker ``03``.
 
     Raises:
         DataError: both are the same corpus, or they share fewer than two of those classes.
@@ -213,7 +133,7 @@ def cross_corpus(source: Manifest, target: Manifest) -> Manifest:
     import pandas as pd
 
     if source.corpus == target.corpus:
-        raise DataError(f"Both corpora are {source.corpus!r}; cross-corpus protocols need two different ones.")
+        raise DataError(f"Both corpora are {source.corpus!r}; cross-corpus protocols need two different corpora.")
     shared = [name for name in SHARED_LABELS if name in source.class_names and name in target.class_names]
     if len(shared) < 2:
         raise DataError(
@@ -230,10 +150,11 @@ def cross_corpus(source: Manifest, target: Manifest) -> Manifest:
     return Manifest(pd.concat(frames, ignore_index=True), tuple(shared), f"{source.corpus}-to-{target.corpus}")
 
 
-# The rules ------------------------------------------------------------------------------------------------------------
+# Rules ----------------------------------------------------------------------------------------------------------------
 
 
-def _k_fold(manifest: Manifest, folds: int, seed: int) -> list[Fold]:
+def k_fold(manifest: Manifest, folds: int, seed: int) -> list[Fold]:
+    """Shuffle the recordings and cut them into folds."""
     from sklearn.model_selection import KFold
 
     if len(manifest) < folds:
@@ -253,11 +174,13 @@ def _leave_one_out(manifest: Manifest, column: str) -> list[Fold]:
     ]
 
 
-def _leave_one_speaker_out(manifest: Manifest) -> list[Fold]:
+def leave_one_speaker_out(manifest: Manifest) -> list[Fold]:
+    """Test on each speaker in turn."""
     return _leave_one_out(manifest, "speaker")
 
 
-def _leave_one_session_out(manifest: Manifest) -> list[Fold]:
+def leave_one_session_out(manifest: Manifest) -> list[Fold]:
+    """Test on each of IEMOCAP's five sessions in turn."""
     sessions = in_natural_order(manifest.column("session"))
     if len(sessions) != 5 or "" in sessions:
         raise DataError(
@@ -266,7 +189,8 @@ def _leave_one_session_out(manifest: Manifest) -> list[Fold]:
     return _leave_one_out(manifest, "session")
 
 
-def _leave_one_speaker_out_8_1_1(manifest: Manifest) -> list[Fold]:
+def leave_one_speaker_out_8_1_1(manifest: Manifest) -> list[Fold]:
+    """Test on each of ten speakers in turn, with the session partner for validation."""
     speakers = manifest.column("speaker")
     names = in_natural_order(speakers)
     if len(names) != 10:
@@ -281,29 +205,32 @@ def _leave_one_speaker_out_8_1_1(manifest: Manifest) -> list[Fold]:
 
 
 def _partner(manifest: Manifest, names: Sequence[str], speaker: str) -> str:
-    """Return the other speaker of the session, or the next one where speakers do not come in pairs."""
+    """Return the other speaker of the session, or the next speaker in the corpus without sessions of two."""
     speakers, sessions = manifest.column("speaker"), manifest.column("session")
     session = sessions[speakers == speaker][0]
     others = [name for name in names if name != speaker and session and session in sessions[speakers == name]]
     return others[0] if len(others) == 1 else names[(names.index(speaker) + 1) % len(names)]
 
 
-def _published_test_speakers(manifest: Manifest, groups: Sequence[Sequence[str]]) -> list[Fold]:
+def published_test_speakers(manifest: Manifest, groups: Sequence[Sequence[str]]) -> list[Fold]:
+    """Test on each published group of speakers in turn."""
     _check_same_speakers(manifest, groups)
     speakers = manifest.column("speaker")
     tested = [np.isin(speakers, group) for group in groups]
     return [Fold(_fold_name(number), *_where(~test, test)) for number, test in enumerate(tested, start=1)]
 
 
-def _published_parts(manifest: Manifest, parts: Sequence[Sequence[str]]) -> list[Fold]:
+def published_parts(manifest: Manifest, parts: Sequence[Sequence[str]]) -> list[Fold]:
+    """Split by published speakers of the training, validation and test part."""
     _check_same_speakers(manifest, parts)
     speakers = manifest.column("speaker")
     train, validation, test = (np.isin(speakers, part) for part in parts)
     return [Fold(_fold_name(1), *_where(train, test, validation))]
 
 
-def _random_70_20_10(manifest: Manifest, seed: int) -> list[Fold]:
-    order = _shuffled(np.arange(len(manifest)), seed)
+def random_70_20_10(manifest: Manifest, seed: int) -> list[Fold]:
+    """Split the recordings at random."""
+    order = shuffled(np.arange(len(manifest)), seed)
     if len(order) < 3:
         raise DataError(
             f"{manifest.corpus} has {len(order)} recordings; training, validation and test need 3 or more; add some."
@@ -312,7 +239,8 @@ def _random_70_20_10(manifest: Manifest, seed: int) -> list[Fold]:
     return [Fold(_fold_name(1), train, test, validation)]
 
 
-def _speaker_70_20_10(manifest: Manifest, seed: int) -> list[Fold]:
+def speaker_70_20_10(manifest: Manifest, seed: int) -> list[Fold]:
+    """Split the speakers at random."""
     speakers = manifest.column("speaker")
     found = np.unique(speakers)
     if len(found) < 3:
@@ -321,33 +249,35 @@ def _speaker_70_20_10(manifest: Manifest, seed: int) -> list[Fold]:
             f"loso-v1 (a fold per speaker, no validation part) or random70-20-10-seed{seed}-v1 (by recording, so "
             "speaker-dependent)."
         )
-    names = _cut_70_20_10(_shuffled(found, seed))
+    names = _cut_70_20_10(shuffled(found, seed))
     train, validation, test = (np.isin(speakers, part) for part in names)
     return [Fold(_fold_name(1), *_where(train, test, validation))]
 
 
-def _source_to_target(manifest: Manifest) -> list[Fold]:
+def source_to_target(manifest: Manifest) -> list[Fold]:
+    """Train on the source, test on the target."""
     parts = _of_two_corpora(manifest)
     return [Fold(_fold_name(1), *_where(parts == SOURCE, parts == TARGET))]
 
 
-def _pooled(manifest: Manifest, folds: int, seed: int) -> list[Fold]:
+def pooled(manifest: Manifest, folds: int, seed: int) -> list[Fold]:
+    """Split the speakers of both corpora into folds."""
     parts, speakers = _of_two_corpora(manifest), manifest.column("speaker")
     tested = np.empty(len(manifest), np.int64)
     for part in (SOURCE, TARGET):
-        names = _shuffled(np.unique(speakers[parts == part]), seed)
+        names = shuffled(np.unique(speakers[parts == part]), seed)
         if len(names) < folds:
             raise DataError(
                 f"A corpus of {manifest.corpus} has {_listed(names)}, too few for {folds} folds with some of its "
                 "speakers in each; use fewer folds."
             )
-        for number, name in enumerate(names):
+        for number, name in enumerate(names):  # dealt out in turns, so that folds differ by one speaker at most
             tested[speakers == name] = number % folds
     return [Fold(_fold_name(number + 1), *_where(tested != number, tested == number)) for number in range(folds)]
 
 
 def _of_two_corpora(manifest: Manifest) -> np.ndarray:
-    """Return for each recording which of the two corpora it is from."""
+    """Return the part of each recording: :data:`SOURCE` or :data:`TARGET`."""
     if PART_COLUMN not in manifest.frame.columns:
         raise DataError(
             f"{manifest.corpus} is one corpus; the protocols cross-... need two, joined by "
@@ -356,135 +286,11 @@ def _of_two_corpora(manifest: Manifest) -> np.ndarray:
     return manifest.column(PART_COLUMN)
 
 
-def _inner(outer: Protocol) -> Protocol:
-    """Return the protocol that tests on recordings held out of the training parts of ``outer``.
-
-    Those are ``outer``'s validation parts where it has some, else a fifth of the speakers, or a tenth of the recordings
-    where ``outer`` does not keep speakers apart.
-    """
-    name = f"{INNER}{outer.name}"
-    summary = f"{outer.name} without its test parts: scores what is held out of each training part"
-    return Protocol(name, summary, outer.speaker_independent, partial(_inner_folds, outer=outer))
-
-
-def _inner_folds(manifest: Manifest, outer: Protocol) -> list[Fold]:
-    folds = []
-    for fold in outer.folds(manifest):
-        if outer.speaker_independent or fold.validation is not None:
-            held_out = with_validation(fold, manifest, fraction=0.2)
-        else:
-            order = _shuffled(fold.train, seed=0)
-            n_held_out = max(1, round(0.1 * len(order)))
-            held_out = replace(fold, train=order[n_held_out:], validation=order[:n_held_out])
-        assert held_out.validation is not None
-        folds.append(Fold(fold.name, held_out.train, held_out.validation))
-    return folds
-
-
-# Names ----------------------------------------------------------------------------------------------------------------
-
-_NEWEST_VERSION = 1
-_MAX_NAMES = 12
-_NUMBERS = {"K": r"(?P<folds>[2-9]|[1-9]\d{1,3})", "S": r"(?P<seed>0|[1-9]\d{0,8})"}
-
-
-@dataclass(frozen=True)
-class _Family:
-    """Protocols that differ in numbers only; capital K (folds) and S (seed) stand for them."""
-
-    template: str
-    summary: str
-    speaker_independent: bool
-    rule: Callable[..., list[Fold]]
-
-    def match(self, name: str) -> dict[str, int] | None:
-        """Return the numbers in ``name`` if it is one of this family's."""
-        pattern = re.sub("[KS]", lambda letter: _NUMBERS[letter.group()], self.template)
-        found = re.fullmatch(pattern, name)
-        return None if found is None else {key: int(value) for key, value in found.groupdict().items()}
-
-    def protocol(self, name: str, numbers: Mapping[str, int]) -> Protocol:
-        """Return the family's protocol with these numbers."""
-        values = {"K": numbers.get("folds"), "S": numbers.get("seed")}
-        summary = re.sub(r"\b[KS]\b", lambda letter: str(values[letter.group()]), self.summary)
-        return Protocol(name, summary, self.speaker_independent, partial(self.rule, **numbers))
-
-
-_FAMILIES = (
-    _Family(
-        "randomK-seedS-v1",
-        "shuffled K-fold over the recordings in manifest order, seed S, not stratified (TIM-Net, TBDM-Net); "
-        "no validation part",
-        False,
-        _k_fold,
-    ),
-    _Family(
-        "random70-20-10-seedS-v1",
-        "one random split of the recordings, seed S: 70 % train, 20 % validation, 10 % test",
-        False,
-        _random_70_20_10,
-    ),
-    _Family(
-        "speaker70-20-10-seedS-v1",
-        "one random split of the speakers, seed S: 70 % train, 20 % validation, 10 % test",
-        True,
-        _speaker_70_20_10,
-    ),
-    _Family(
-        "actor70-20-10-v1",
-        "RAVDESS: train on actors 01-17, validation 18-22, test 23 and 24",
-        True,
-        partial(_published_parts, parts=ACTOR_70_20_10_RAVDESS),
-    ),
-    _Family(
-        "loso-v1",
-        "leave one speaker out: a fold per speaker, no validation part",
-        True,
-        _leave_one_speaker_out,
-    ),
-    _Family(
-        "loso8-1-1-v1",
-        "10 speakers: test on one, validation on the other of its session (or the next), train on 8 (ACRNN)",
-        True,
-        _leave_one_speaker_out_8_1_1,
-    ),
-    _Family(
-        "iemocap5-sessions-v1",
-        "IEMOCAP: leave one session out, 5 folds, no validation part",
-        True,
-        _leave_one_session_out,
-    ),
-    _Family(
-        "emobox6-v1",
-        "RAVDESS: EmoBox's 6 folds of 4 actors, no validation part",
-        True,
-        partial(_published_test_speakers, groups=EMOBOX_RAVDESS),
-    ),
-    _Family(
-        "luna5-v1",
-        "RAVDESS: the 5 folds of Luna-Jimenez et al. (2021), no validation part",
-        True,
-        partial(_published_test_speakers, groups=LUNA_JIMENEZ_RAVDESS),
-    ),
-    _Family(
-        "cross-shared5-v1",
-        "train on one corpus, test on another, on the classes they share of angry, fear, happy, neutral, sad (TIM-Net)",
-        True,
-        _source_to_target,
-    ),
-    _Family(
-        "cross-pooledK-seedS-v1",
-        "train and test on two corpora at once, on the same classes: K folds over the speakers of each, seed S",
-        True,
-        _pooled,
-    ),
-)
-
-
 # Parts ----------------------------------------------------------------------------------------------------------------
 
 
-def _check_speakers_known(manifest: Manifest, wanted_by: str) -> None:
+def check_speakers_known(manifest: Manifest, wanted_by: str) -> None:
+    """Raise DataError if a recording has no speaker; ``wanted_by`` is the subject of the message."""
     n_unknown = int(np.sum(manifest.column("speaker") == ""))
     if n_unknown:
         raise DataError(
@@ -514,13 +320,17 @@ def _cut_70_20_10(items: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray
     return items[:n_train], items[n_train : n_train + n_validation], items[n_train + n_validation :]
 
 
-def _shuffled(items: np.ndarray, seed: int) -> np.ndarray:
+def shuffled(items: np.ndarray, seed: int) -> np.ndarray:
+    """Return the items in random order."""
     # RandomState because NumPy promises never to change its stream; Generator's may change with a release.
     return np.random.RandomState(seed).permutation(items)
 
 
+_MAX_NAMES = 12
+
+
 def _listed(speakers: Iterable[str]) -> str:
-    """Return, say, ``2 speakers (OAF, YAF)``."""
+    """Return, for example, ``2 speakers (OAF, YAF)``."""
     names = in_natural_order(speakers)
     shown = ", ".join(names[:_MAX_NAMES]) + (", ..." if len(names) > _MAX_NAMES else "")
     return f"{len(names)} speaker{'s' if len(names) != 1 else ''} ({shown})"
@@ -535,5 +345,5 @@ def _named(corpus: str, values: np.ndarray) -> list[str]:
 
 
 def _fold_name(number: int, *what: str) -> str:
-    """Return ``fold01`` or, say, ``fold01-speaker-03``, with nothing a file system could object to."""
+    """Return ``fold01`` or, for example, ``fold01-speaker-03``, in characters that every file system allows."""
     return "-".join([f"fold{number:02d}", *(re.sub(r"[^\w.]+", "_", part) for part in what)])
