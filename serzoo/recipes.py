@@ -40,7 +40,7 @@ class Recipe:
         corpus: a name of :data:`serzoo.data.CORPORA`.
         model: architecture and arguments.
         features: what the model hears.
-        protocol: a named protocol of :mod:`serzoo.data.splits`.
+        protocol: a named protocol of :mod:`serzoo.data.protocols`.
         training: training settings and selection rule.
         target: what is to be told: ``label``, the emotion, or another column of the manifest, such as ``speaker`` or
             ``text``, a task to pretrain on.

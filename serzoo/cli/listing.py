@@ -25,7 +25,7 @@ def list_everything() -> None:
     """List models, classical classifiers, pretrained weights, corpora, protocols and recipes."""
     from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS
     from serzoo.data.corpora.corpus import CORPORA
-    from serzoo.data.splits import protocol_names
+    from serzoo.data.protocols import protocol_names
     from serzoo.models import MODELS
     from serzoo.recipes import list_recipes
     from serzoo.weights.store import list_pretrained, pretrained_card
@@ -53,7 +53,7 @@ def describe_anything(
     """
     from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS
     from serzoo.data.corpora.corpus import CORPORA
-    from serzoo.data.splits import protocol_names
+    from serzoo.data.protocols import protocol_names
     from serzoo.models import MODELS
     from serzoo.recipes import list_recipes
     from serzoo.weights.store import list_pretrained, pretrained_card
@@ -113,7 +113,7 @@ def _describe_corpus(name: str) -> None:
 
 
 def _describe_protocol(name: str) -> None:
-    from serzoo.data.splits import get_protocol, protocol_names
+    from serzoo.data.protocols import get_protocol, protocol_names
 
     families = protocol_names()
     if name in families:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from serzoo.data.manifest import Manifest
-from serzoo.data.splits import Fold, Protocol
+from serzoo.data.protocols import Protocol
+from serzoo.data.splits import Fold
 from serzoo.errors import DataError
 
 if TYPE_CHECKING:

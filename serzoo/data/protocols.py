@@ -1,7 +1,7 @@
 """Protocols: named, versioned rules that split a manifest into training, validation and test parts.
 
-A score has a meaning only together with its protocol, so the name of the protocol is stamped into every result and never
-changes its meaning: a changed rule gets a new version. :mod:`serzoo.data.splits` has the rules.
+A score has a meaning only together with its protocol, so its name is stamped into every result and never changes its
+meaning: a changed rule gets a new version. :mod:`serzoo.data.splits` has the rules.
 """
 
 from __future__ import annotations
@@ -11,26 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
+from serzoo.data import splits
 from serzoo.data.manifest import Manifest
-from serzoo.data.splits import (
-    ACTOR_70_20_10_RAVDESS,
-    EMOBOX_RAVDESS,
-    LUNA_JIMENEZ_RAVDESS,
-    Fold,
-    check_speakers_known,
-    k_fold,
-    leave_one_session_out,
-    leave_one_speaker_out,
-    leave_one_speaker_out_8_1_1,
-    pooled,
-    published_parts,
-    published_test_speakers,
-    random_70_20_10,
-    shuffled,
-    source_to_target,
-    speaker_70_20_10,
-    with_validation,
-)
+from serzoo.data.splits import Fold
 from serzoo.errors import unknown_name
 
 INNER = "inner-"
@@ -71,7 +54,7 @@ class Protocol:
                 ones; or there are too few speakers, sessions or recordings.
         """
         if self.speaker_independent:
-            check_speakers_known(manifest, f"protocol {self.name}")
+            splits.check_speakers_known(manifest, f"protocol {self.name}")
         return self.split(manifest)
 
 
@@ -120,9 +103,9 @@ def _inner_folds(manifest: Manifest, outer: Protocol) -> list[Fold]:
     folds = []
     for fold in outer.folds(manifest):
         if outer.speaker_independent or fold.validation is not None:
-            held_out = with_validation(fold, manifest, fraction=0.2)
+            held_out = splits.with_validation(fold, manifest, fraction=0.2)
         else:
-            order = shuffled(fold.train, seed=0)
+            order = splits.shuffled(fold.train, seed=0)
             n_held_out = max(1, round(0.1 * len(order)))
             held_out = replace(fold, train=order[n_held_out:], validation=order[:n_held_out])
         assert held_out.validation is not None
@@ -164,66 +147,66 @@ _FAMILIES = (
         "shuffled K-fold over the recordings in manifest order, seed S, not stratified (TIM-Net, TBDM-Net); "
         "no validation part",
         False,
-        k_fold,
+        splits.k_fold,
     ),
     _Family(
         "random70-20-10-seedS-v1",
         "one random split of the recordings, seed S: 70 % train, 20 % validation, 10 % test",
         False,
-        random_70_20_10,
+        splits.random_70_20_10,
     ),
     _Family(
         "speaker70-20-10-seedS-v1",
         "one random split of the speakers, seed S: 70 % train, 20 % validation, 10 % test",
         True,
-        speaker_70_20_10,
+        splits.speaker_70_20_10,
     ),
     _Family(
         "actor70-20-10-v1",
         "RAVDESS: train on actors 01-17, validation 18-22, test 23 and 24",
         True,
-        partial(published_parts, parts=ACTOR_70_20_10_RAVDESS),
+        partial(splits.published_parts, parts=splits.ACTOR_70_20_10_RAVDESS),
     ),
     _Family(
         "loso-v1",
         "leave one speaker out: a fold per speaker, no validation part",
         True,
-        leave_one_speaker_out,
+        splits.leave_one_speaker_out,
     ),
     _Family(
         "loso8-1-1-v1",
         "10 speakers: test on one, validation on the other of its session (or the next), train on 8 (ACRNN)",
         True,
-        leave_one_speaker_out_8_1_1,
+        splits.leave_one_speaker_out_8_1_1,
     ),
     _Family(
         "iemocap5-sessions-v1",
         "IEMOCAP: leave one session out, 5 folds, no validation part",
         True,
-        leave_one_session_out,
+        splits.leave_one_session_out,
     ),
     _Family(
         "emobox6-v1",
         "RAVDESS: EmoBox's 6 folds of 4 actors, no validation part",
         True,
-        partial(published_test_speakers, groups=EMOBOX_RAVDESS),
+        partial(splits.published_test_speakers, groups=splits.EMOBOX_RAVDESS),
     ),
     _Family(
         "luna5-v1",
         "RAVDESS: the 5 folds of Luna-Jimenez et al. (2021), no validation part",
         True,
-        partial(published_test_speakers, groups=LUNA_JIMENEZ_RAVDESS),
+        partial(splits.published_test_speakers, groups=splits.LUNA_JIMENEZ_RAVDESS),
     ),
     _Family(
         "cross-shared5-v1",
         "train on one corpus, test on another, on the classes they share of angry, fear, happy, neutral, sad (TIM-Net)",
         True,
-        source_to_target,
+        splits.source_to_target,
     ),
     _Family(
         "cross-pooledK-seedS-v1",
         "train and test on two corpora at once, on the same classes: K folds over the speakers of each, seed S",
         True,
-        pooled,
+        splits.pooled,
     ),
 )

@@ -12,6 +12,7 @@ from itertools import zip_longest
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
+from serzoo.checks import Integer, check
 from serzoo.data.corpora.corpus import CORPORA, Corpus, Recording
 from serzoo.data.corpora.ravdess import Ravdess
 from serzoo.data.manifest import Manifest
@@ -25,7 +26,7 @@ VERSION = 1
 
 
 class SyntheticClip(NamedTuple):
-    """A clip of a made-up corpus: its path below the root without suffix, what it is, and which take of it."""
+    """A clip of a synthetic corpus: its path below the root without suffix, its metadata, and its take."""
 
     name: str
     recording: Recording
@@ -43,17 +44,17 @@ def write_corpus(
     class_names: Sequence[str] | None = None,
     fmt: str = "wav",
 ) -> Path:
-    """Write a made-up corpus under the file names of a real one.
+    """Write a synthetic corpus with the file names of a real one.
 
-    The folder appears under its name only when it is complete.
+    The folder gets its name when it is complete.
 
     Args:
-        root: the folder to make; it must not exist or be empty.
-        corpus: whose file names to use; see :func:`plan_corpus`, also for the next three.
-        n_speakers: how many speakers.
-        n_texts: how many texts.
-        takes: how often each speaker says each text with each emotion.
-        seed: which corpus, 0 or above.
+        root: the new folder; an empty one may exist.
+        corpus: the real corpus; see :func:`plan_corpus`, also for the next three.
+        n_speakers: number of speakers.
+        n_texts: number of texts.
+        takes: recordings of each text with each emotion by each speaker.
+        seed: of the voices and texts, 0 or above.
         sample_rate: in Hz, 8000 or above.
         class_names: emotions to write; None for all of the corpus.
         fmt: ``"wav"`` or ``"flac"``, both mono with 16 bits.
@@ -62,15 +63,15 @@ def write_corpus(
         ``root``.
 
     Raises:
-        UnknownNameError: no such corpus or format, or an emotion that the corpus does not have.
-        DataError: the folder is not empty, or the corpus's names cannot tell so many recordings apart.
+        UnknownNameError: an unknown corpus or format, or an emotion that the corpus does not have.
+        DataError: the folder is not empty, or the corpus's file names do not distinguish so many recordings.
     """
     clips = plan_corpus(corpus, n_speakers, n_texts, takes, class_names)
     if fmt not in ("wav", "flac"):
         raise unknown_name("audio format", fmt, ("wav", "flac"))
     target = local_path(root)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise DataError(f"{target} is there already; give a folder that does not exist or is empty.")
+        raise DataError(f"{target} exists; give a new or empty folder.")
     try:
         with moved_into_place(target) as folder:
             for clip in clips:
@@ -83,15 +84,15 @@ def write_corpus(
 
 
 def load(folder: str | Path | None = None, n_speakers: int = 8, takes: int = 4, seed: int = 0) -> Manifest:
-    """Return the built-in corpus: eight emotions, two texts, RAVDESS's file names; 480 clips unless asked otherwise.
+    """Return the built-in corpus: eight emotions, two texts, RAVDESS's file names; 480 clips by default.
 
-    The clips are made on the first call and found in ``folder`` on later ones.
+    The first call writes the clips to ``folder``; later calls find them there.
 
     Args:
-        folder: where to keep the clips, in a folder named after the other arguments; None for serzoo's cache.
-        n_speakers: 1 to 24, men and women by turns.
-        takes: 1 to 4 of each text; of neutral ones 2 at most.
-        seed: which corpus, 0 or above.
+        folder: the parent of the clips' folder, which is named after the other arguments; None for serzoo's cache.
+        n_speakers: 1 to 24, men and women in turns.
+        takes: 1 to 4 of each text; at most 2 of neutral ones.
+        seed: of the voices and texts, 0 or above.
 
     Raises:
         DataError: a number is out of range.
@@ -104,7 +105,7 @@ def load(folder: str | Path | None = None, n_speakers: int = 8, takes: int = 4, 
         try:
             write_corpus(root, "ravdess", n_speakers, n_texts=2, takes=takes, seed=seed)
         except DataError:
-            if not root.is_dir():  # else another process was faster
+            if not root.is_dir():  # else another process has written it meanwhile
                 raise
     return replace(CORPORA.get("ravdess").load(root), corpus="synthetic")
 
@@ -112,19 +113,19 @@ def load(folder: str | Path | None = None, n_speakers: int = 8, takes: int = 4, 
 def plan_corpus(
     corpus: str, n_speakers: int = 4, n_texts: int = 2, takes: int = 1, class_names: Sequence[str] | None = None
 ) -> list[SyntheticClip]:
-    """Return which clips :func:`write_corpus` writes under which names.
+    """Return the clips that :func:`write_corpus` writes.
 
     Args:
         corpus: casia, cremad, emodb, emovo, iemocap, ravdess, savee or tess.
-        n_speakers: how many of the corpus's speakers, men and women by turns where it has both.
-        n_texts: how many of its texts.
-        takes: how often each speaker says each text with each emotion. RAVDESS has four (two normal,
-            two strong; no strong neutral ones), EMO-DB six, IEMOCAP a hundred, the others one.
+        n_speakers: number of its speakers, men and women in turns where it has both.
+        n_texts: number of its texts.
+        takes: recordings of each text with each emotion by each speaker. RAVDESS has four (two normal, two strong; no
+            strong neutral ones), EMO-DB six, IEMOCAP a hundred, the others one.
         class_names: emotions; None for all of the corpus.
 
     Raises:
-        UnknownNameError: no such corpus, or an emotion that it does not have.
-        DataError: the corpus's names cannot tell so many speakers, texts or takes apart.
+        UnknownNameError: an unknown corpus, or an emotion that it does not have.
+        DataError: the corpus's file names do not distinguish so many speakers, texts or takes.
     """
     if corpus not in _LAYOUTS:
         raise unknown_name("corpus with synthetic clips", corpus, _LAYOUTS)
@@ -133,13 +134,12 @@ def plan_corpus(
     for label in labels:
         if label not in layout.codes:
             raise unknown_name(f"class of {corpus}", label, layout.codes)
-    for what, wanted, there in (
-        ("speakers", n_speakers, len(layout.speakers)),
-        ("texts", n_texts, len(layout.texts)),
+    for name, value, most in (
+        ("n_speakers", n_speakers, len(layout.speakers)),
+        ("n_texts", n_texts, len(layout.texts)),
         ("takes", takes, layout.takes),
     ):
-        if not 1 <= wanted <= there:
-            raise DataError(f"A synthetic {corpus} has 1 to {there} {what}, not {wanted}.")
+        check(f"{name} of a synthetic {corpus}", value, Integer(at_least=1, at_most=most), DataError)
     return [
         SyntheticClip(
             layout.name(layout.codes[label], speaker, text, take), Recording(label, speaker, gender, text), take
@@ -174,18 +174,18 @@ def _write_iemocap_labels(clips: Sequence[SyntheticClip], folder: Path) -> None:
         path.write_text("\n".join(text) + "\n")
 
 
-# Names of files: the other way round than the parsers in serzoo.data.corpora ------------------------------------------
+# File names: the inverse of the parsers in serzoo.data.corpora --------------------------------------------------------
 
 
 class _Layout(NamedTuple):
-    """How a corpus names its recordings.
+    """The file names of a corpus.
 
     Args:
-        codes: what stands for each emotion.
-        speakers: names with genders, by turns.
+        codes: code of each emotion.
+        speakers: names with genders, men and women in turns.
         texts: names of texts.
-        takes: how many takes of the same a name can tell apart.
-        name: makes the path, without suffix, from an emotion's code, speaker, text and take.
+        takes: number of takes of the same text that a name distinguishes.
+        name: returns the path, without suffix, for an emotion's code, speaker, text and take.
     """
 
     codes: dict[str, str]
@@ -198,7 +198,7 @@ class _Layout(NamedTuple):
 def _layout(
     codes: str, men: str, women: str, texts: str, takes: int, name: Callable[[str, str, str, int], str]
 ) -> _Layout:
-    """Read a layout from lists of words; men and women take turns for as long as there are both."""
+    """Read a layout from lists of words; men and women in turns while there are both."""
     genders = {**dict.fromkeys(men.split(), MALE), **dict.fromkeys(women.split(), FEMALE)}
     turns = [speaker for pair in zip_longest(men.split(), women.split()) for speaker in pair if speaker]
     speakers = {speaker: genders[speaker] for speaker in turns}
@@ -286,12 +286,12 @@ _LAYOUTS: Mapping[str, _Layout] = {
 
 
 class Synthetic(Corpus):
-    """The built-in corpus among the others, so that recipes and the command line can name it."""
+    """The built-in corpus in the registry, for recipes and the command line."""
 
     name = "synthetic"
     title = "the synthetic corpus"
     class_names = Ravdess.class_names
-    licence = "free: no recordings, made by serzoo on first use"
+    licence = "free: no recordings; serzoo makes it on first use"
     source = "serzoo itself"
     layout = Ravdess.layout
 
@@ -306,7 +306,7 @@ class Synthetic(Corpus):
         return default_folder().parent
 
     def load(self, root: str | Path) -> Manifest:
-        """Return the corpus of :func:`load`, which is made in ``root`` on first use."""
+        """Return the corpus of :func:`load`; the first call writes it to ``root``."""
         return load(root)
 
 

@@ -13,15 +13,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from serzoo.checks import Integer, OneOf, check
 from serzoo.errors import DataError, unknown_name
 from serzoo.labels import FEMALE, MALE
 
 
 class Prosody(NamedTuple):
-    """How something is said.
+    """The prosody of an utterance.
 
     Args:
-        pitch: mean pitch relative to the voice's own, in semitones.
+        pitch: mean pitch relative to the speaker's mean, in semitones.
         pitch_range: size of pitch movements, 1 in neutral speech.
         final_rise: pitch movement at the end of the clip, in semitones.
         tempo: speaking rate, 1 in neutral speech.
@@ -56,12 +57,12 @@ PROSODIES: Mapping[str, Prosody] = {
     "sad": Prosody(-1.8, 0.55, -2.5, 0.76, -5.0, -2.2, 5.0, 1.2, 0.15),
     "surprise": Prosody(4.0, 2.2, 6.0, 1.02, 3.0, 0.8, 1.0, 0.7, 0.0),
 }
-"""How each emotion is spoken on average; :func:`synthesize` varies it by speaker and take."""
+"""The average prosody of each emotion; :func:`synthesize` varies it by speaker and take."""
 
 _HABIT = Prosody(1.0, 0.25, 0.8, 0.06, 1.5, 0.6, 1.5, 0.3, 0.1)
-"""Standard deviations of how a speaker's version of an emotion differs from the average."""
+"""Standard deviations between speakers of an emotion's prosody."""
 _VARIATION = Prosody(0.7, 0.15, 0.7, 0.05, 1.2, 0.4, 1.2, 0.25, 0.08)
-"""Standard deviations of how a speaker's takes of an emotion differ from each other."""
+"""Standard deviations between takes of an emotion by one speaker."""
 
 
 class _Phone(NamedTuple):
@@ -98,7 +99,7 @@ _NOISE_FLOOR = 2e-4
 
 
 class _Voice(NamedTuple):
-    """What a speaker's voice is like: pitch in Hz, formant scale, expressiveness, and own level of prosody."""
+    """A speaker: pitch in Hz, factor on formants, factor on the prosody of emotions, offset of all prosody."""
 
     pitch: float
     tract: float
@@ -107,7 +108,7 @@ class _Voice(NamedTuple):
 
 
 class _Tracks(NamedTuple):
-    """What the voice does over time; one row per frame."""
+    """Pitch in Hz, formants in Hz and source levels over time; one row per frame."""
 
     pitch: np.ndarray
     formants: np.ndarray
@@ -118,32 +119,29 @@ class _Tracks(NamedTuple):
 def synthesize(
     label: str, speaker: str, gender: str, text: str, take: int = 0, seed: int = 0, sample_rate: int = 16_000
 ) -> np.ndarray:
-    """Make one clip. The same arguments give the same samples, whatever else is made.
+    """Return one clip; the same arguments always give the same samples.
 
     Args:
         label: an emotion of :data:`PROSODIES`.
-        speaker: the speaker's name, which with gender and seed decides on the voice.
+        speaker: the speaker's name; with gender and seed it determines the voice.
         gender: :data:`serzoo.labels.MALE` or :data:`serzoo.labels.FEMALE`.
-        text: the text's name, which decides on the syllables.
-        take: which recording of the same, 0 or above.
-        seed: which corpus, 0 or above.
+        text: the text's name; with the seed it determines the syllables.
+        take: number of the recording among those with the same arguments, 0 or above.
+        seed: of the corpus, 0 or above.
         sample_rate: in Hz, 8000 or above.
 
     Returns:
-        The waveform, shape (n_samples,), float32, -1..1; some 1 to 4 seconds long.
+        The waveform, shape (n_samples,), float32, -1..1; about 1 to 4 seconds long.
 
     Raises:
-        UnknownNameError: nobody knows how to speak with this emotion.
-        DataError: the gender is neither of the two, the sample rate too low for speech or the seed negative.
+        UnknownNameError: an unknown emotion.
+        DataError: gender, sample rate or seed are out of range.
     """
     if label not in PROSODIES:
         raise unknown_name("emotion", label, PROSODIES)
-    if gender not in (MALE, FEMALE):
-        raise DataError(f"A synthetic voice is {MALE!r} or {FEMALE!r}, not {gender!r}.")
-    if sample_rate < 8000:
-        raise DataError(f"The sample rate is {sample_rate} Hz; synthetic speech needs 8000 Hz or more.")
-    if seed < 0:
-        raise DataError(f"The seed of a synthetic corpus is {seed}; give 0 or above.")
+    check("gender", gender, OneOf((MALE, FEMALE)), DataError)
+    check("sample_rate", sample_rate, Integer(at_least=8000), DataError)
+    check("seed", seed, Integer(at_least=0), DataError)
     rng = _rng(seed, "take", label, speaker, gender, text, str(take))
     voice = _voice(speaker, gender, seed)
     prosody = _prosody(label, speaker, voice, rng, seed)
@@ -156,10 +154,11 @@ def synthesize(
     return (waveform / max(1.0, np.abs(waveform).max() / 0.99)).astype(np.float32)
 
 
-# Who speaks, what and how ---------------------------------------------------------------------------------------------
+# Speaker, text and prosody --------------------------------------------------------------------------------------------
 
 
 def _rng(seed: int, *names: str) -> np.random.Generator:
+    # Seeded by the names themselves, so that a clip does not depend on which others are made, nor on their order.
     return np.random.default_rng([seed, *"\0".join(names).encode()])
 
 
@@ -203,7 +202,7 @@ def _syllables(text: str, seed: int) -> list[tuple[_Phone, float]]:
 def _speak(
     syllables: Sequence[tuple[_Phone, float]], voice: _Voice, prosody: Prosody, rng: np.random.Generator
 ) -> _Tracks:
-    """Lay the phones out in time: targets are held in the middle of a phone and glided between."""
+    """Place the phones in time: each target holds in the middle of its phone, with glides between the phones."""
     n_phones = len(syllables)
     accents = np.array([accent for _, accent in syllables])
     durations = np.array([phone.duration for phone, _ in syllables]) * (1 + 0.25 * accents) / prosody.tempo
@@ -232,7 +231,7 @@ def _speak(
 
 
 def _melody(position: np.ndarray, accent: np.ndarray, prosody: Prosody) -> np.ndarray:
-    """Return the pitch in semitones over the voice's own: declination, accents and the final movement."""
+    """Return the pitch in semitones above the speaker's: declination, accents and the final movement."""
     declination = 1.5 * (0.5 - position)
     final = np.clip((position - 0.7) / 0.3, 0.0, 1.0) ** 2
     return prosody.pitch + prosody.pitch_range * (declination + 3.0 * (accent - 0.5)) + prosody.final_rise * final
@@ -242,7 +241,7 @@ def _tremor(times: np.ndarray, prosody: Prosody, rng: np.random.Generator) -> np
     return prosody.tremor * np.sin(2 * np.pi * (6.5 * times + rng.uniform()))
 
 
-# From there to samples ------------------------------------------------------------------------------------------------
+# Samples --------------------------------------------------------------------------------------------------------------
 
 
 def _hop(sample_rate: int) -> int:
@@ -264,12 +263,12 @@ def _glottal_source(
 
 
 def _friction(tracks: _Tracks, noise: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Return the noise of consonants, which is bright, over the noise floor of a quiet room."""
+    """Return the noise of consonants plus a room's noise floor; the difference of white noise makes it bright."""
     return np.diff(noise) * (np.float32(0.04) * _per_sample(tracks.noise, sample_rate) + np.float32(_NOISE_FLOOR))
 
 
 def _jittered_phase(pitch: np.ndarray, jitter: float, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
-    """Count glottal cycles sample by sample, each a little longer or shorter than the pitch says."""
+    """Return the number of glottal cycles so far at each sample, with random deviations of their lengths."""
     hop = _hop(sample_rate)
     frame_times = np.arange(len(pitch)) * (hop / sample_rate)
     phase = np.concatenate([[0.0], np.cumsum((pitch[1:] + pitch[:-1]) / 2) * (hop / sample_rate)])

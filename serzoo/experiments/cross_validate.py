@@ -16,7 +16,8 @@ from serzoo.data.cache import FeatureCache
 from serzoo.data.examples import load_examples
 from serzoo.data.leakage import LeakageReport, check_leakage, hash_contents
 from serzoo.data.manifest import Manifest
-from serzoo.data.splits import Fold, Protocol, get_protocol, with_validation
+from serzoo.data.protocols import Protocol, get_protocol
+from serzoo.data.splits import Fold, with_validation
 from serzoo.errors import ConfigError, DataError
 from serzoo.experiments.folds import Experiment, Task, gender_settings, weight_files
 from serzoo.experiments.parallel import check_at_once, train_tasks

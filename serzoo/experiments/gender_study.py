@@ -16,7 +16,8 @@ from serzoo.classical.gender_classifier import GENDERS, decided
 from serzoo.data.cache import FeatureCache
 from serzoo.data.leakage import check_leakage, hash_contents
 from serzoo.data.manifest import Manifest
-from serzoo.data.splits import Fold, get_protocol
+from serzoo.data.protocols import get_protocol
+from serzoo.data.splits import Fold
 from serzoo.errors import DataError, SerzooError, unknown_name
 from serzoo.experiments.cross_validate import Report, choose_folds, cross_validate, derive_report, recipe_folds
 from serzoo.experiments.gender_systems import FULL, LOGITS, POSTERIORS, SYSTEMS, WEIGHTINGS, GenderSystems, System

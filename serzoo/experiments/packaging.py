@@ -17,7 +17,7 @@ import numpy as np
 from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS
 from serzoo.classifier import Classifier
 from serzoo.data.corpora.corpus import CORPORA
-from serzoo.data.splits import get_protocol
+from serzoo.data.protocols import get_protocol
 from serzoo.errors import ConfigError, DataError, SerzooWarning, WeightsError
 from serzoo.experiments.calibration import MAJORITY, calibrate
 from serzoo.experiments.provenance import read_provenance

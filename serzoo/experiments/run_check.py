@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from serzoo.data.leakage import LeakageReport
-from serzoo.data.splits import get_protocol
+from serzoo.data.protocols import get_protocol
 from serzoo.errors import DataError, SerzooError
 from serzoo.experiments.run_folder import PREDICTIONS
 from serzoo.experiments.stored_run import TITLES, StoredRun, read_json

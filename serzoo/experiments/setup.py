@@ -11,7 +11,8 @@ from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS, CLASSICAL_SUFFIX,
 from serzoo.data import load_corpus
 from serzoo.data.corpora.corpus import CORPORA
 from serzoo.data.manifest import Manifest
-from serzoo.data.splits import cross_corpus, get_protocol
+from serzoo.data.protocols import get_protocol
+from serzoo.data.splits import cross_corpus
 from serzoo.errors import ConfigError, unknown_name
 from serzoo.models import MODELS
 from serzoo.recipes import Recipe, load_recipe

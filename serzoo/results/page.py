@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from serzoo.data.splits import get_protocol
+from serzoo.data.protocols import get_protocol
 from serzoo.errors import ConfigError, DataError
 from serzoo.experiments.compare_runs import compare_runs
 from serzoo.experiments.published_figures import PUBLISHED, Published

@@ -1,7 +1,7 @@
 """The check clips of pretrained weights: a model card states the probabilities for one of them.
 
 They are synthetic, and stored as files so that no package's version can change them. A card names its clip by the
-arguments of :func:`serzoo.data.synthetic.synthesize` that made it.
+arguments of :func:`serzoo.data.synthetic_voice.synthesize` that made it.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import soundfile
 import serzoo
 from serzoo.classifier import Classifier
 from serzoo.data.corpora.corpus import CORPORA
-from serzoo.data.synthetic import synthesize
+from serzoo.data.synthetic_voice import synthesize
 from serzoo.exporters import export
 from serzoo.exporters.compare import WAVEFORM_TOLERANCE
 from serzoo.features.spec import spec_from_dict

@@ -9,7 +9,8 @@ import pytest
 from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS, complete_arguments, make_estimator
 from serzoo.data.corpora.corpus import CORPORA
 from serzoo.data.manifest import COLUMNS, Manifest
-from serzoo.data.splits import ACTOR_70_20_10_RAVDESS, cross_corpus, get_protocol
+from serzoo.data.protocols import get_protocol
+from serzoo.data.splits import ACTOR_70_20_10_RAVDESS, cross_corpus
 from serzoo.features.spec import EmbeddingSpec, FeatureSpec, LogMelSpec, STFTSpec
 from serzoo.labels import SHARED_LABELS
 from serzoo.models import MODELS

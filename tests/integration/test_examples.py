@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 import serzoo
-from serzoo.data.synthetic import synthesize
+from serzoo.data.synthetic_voice import synthesize
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -16,7 +16,8 @@ from serzoo.cli.app import app
 from serzoo.data import load_corpus
 from serzoo.data.cache import FeatureCache
 from serzoo.data.examples import load_examples
-from serzoo.data.splits import Fold, get_protocol
+from serzoo.data.protocols import get_protocol
+from serzoo.data.splits import Fold
 from serzoo.data.synthetic import write_corpus
 from serzoo.errors import AudioError, ConfigError, DataError, MissingExtraError, UnknownNameError, WeightsError
 from serzoo.experiments.cross_validate import cross_validate

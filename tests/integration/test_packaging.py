@@ -11,7 +11,7 @@ import pytest
 
 import serzoo
 from serzoo.data.leakage import LeakageReport
-from serzoo.data.splits import get_protocol
+from serzoo.data.protocols import get_protocol
 from serzoo.data.synthetic import write_corpus
 from serzoo.errors import ConfigError, DataError, SerzooError, SerzooWarning, WeightsError
 from serzoo.experiments.cross_validate import cross_validate

@@ -7,7 +7,7 @@ from serzoo.data import load_corpus
 from serzoo.data.cache import FeatureCache
 from serzoo.data.examples import load_examples
 from serzoo.data.leakage import check_leakage, hash_contents
-from serzoo.data.splits import get_protocol
+from serzoo.data.protocols import get_protocol
 from serzoo.errors import SerzooWarning
 from serzoo.experiments.cross_validate import cross_validate
 from serzoo.recipes import load_recipe

@@ -15,7 +15,8 @@ import serzoo
 from serzoo.data import load_corpus
 from serzoo.data.cache import FeatureCache
 from serzoo.data.examples import Examples, load_examples
-from serzoo.data.splits import get_protocol, with_validation
+from serzoo.data.protocols import get_protocol
+from serzoo.data.splits import with_validation
 from serzoo.errors import AudioError, ConfigError, DataError, FeatureError, WeightsError
 from serzoo.experiments.cross_validate import cross_validate
 from serzoo.features.segments import pool_segments

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from serzoo.data.corpora.corpus import CORPORA, Recording, build_manifest
 from serzoo.data.corpora.iemocap import Iemocap, IemocapImprovised, Judgement
 from serzoo.data.manifest import COLUMNS, natural_key
-from serzoo.data.splits import get_protocol
+from serzoo.data.protocols import get_protocol
 from serzoo.data.verify import verify
 from serzoo.errors import DataError, SerzooWarning
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from serzoo.data.splits import protocol_names
+from serzoo.data.protocols import protocol_names
 from serzoo.settings import SELECTION_RULES
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -9,7 +9,8 @@ import soundfile
 from serzoo.data.cache import FeatureCache
 from serzoo.data.leakage import check_leakage, hash_contents
 from serzoo.data.manifest import COLUMNS, Manifest
-from serzoo.data.splits import Fold, get_protocol, with_validation
+from serzoo.data.protocols import get_protocol
+from serzoo.data.splits import Fold, with_validation
 from serzoo.errors import DataError
 
 UNKNOWN = dict.fromkeys(COLUMNS, "")

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import recall_score
 
-from serzoo.data.splits import INNER
+from serzoo.data.protocols import INNER
 from serzoo.experiments.gender_systems import SYSTEMS
 from serzoo.experiments.stored_run import StoredRun, run_folders
 from serzoo.metrics import HEADLINE, Scores, summarise

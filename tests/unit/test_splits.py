@@ -10,15 +10,8 @@ from sklearn.model_selection import KFold
 
 from serzoo.data import load_corpus
 from serzoo.data.manifest import COLUMNS, Manifest
-from serzoo.data.splits import (
-    INNER,
-    Fold,
-    Protocol,
-    cross_corpus,
-    get_protocol,
-    protocol_names,
-    with_validation,
-)
+from serzoo.data.protocols import INNER, Protocol, get_protocol, protocol_names
+from serzoo.data.splits import Fold, cross_corpus, with_validation
 from serzoo.errors import DataError, SerzooWarning, UnknownNameError
 
 UNKNOWN = dict.fromkeys(COLUMNS, "")
@@ -436,7 +429,7 @@ def test_cross_corpus_of_five_class_corpora_has_the_five() -> None:
 
 
 def test_cross_corpus_refuses_one_corpus_twice_and_strangers() -> None:
-    with pytest.raises(DataError, match="two different ones"):
+    with pytest.raises(DataError, match="two different corpora"):
         cross_corpus(RAVDESS, RAVDESS)
     with pytest.raises(DataError, match="share 1 of the classes"):
         cross_corpus(RAVDESS, manifest_of(["a"], ("angry", "boredom"), "other"))

@@ -170,7 +170,7 @@ def test_the_check_is_on_the_clip_that_the_card_names(clip):
     ((waveform, sample_rate),) = received
     assert (waveform.dtype, sample_rate) == (np.float32, 48_000)
     # the file is a 32-bit float copy of the synthetic clip, whose last bits differ from machine to machine
-    np.testing.assert_allclose(waveform, serzoo.data.synthetic.synthesize(**clip), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(waveform, serzoo.data.synthetic_voice.synthesize(**clip), rtol=0, atol=1e-6)
     with pytest.raises(WeightsError, match=r"model returns nan, 0\.750000"):
         store.check_output(card, lambda *_: (float("nan"), 0.75))
 

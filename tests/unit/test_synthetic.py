@@ -8,7 +8,8 @@ import soundfile
 
 from serzoo.data import synthetic
 from serzoo.data.corpora.corpus import CORPORA
-from serzoo.data.synthetic import PROSODIES, load, plan_corpus, synthesize, write_corpus
+from serzoo.data.synthetic import load, plan_corpus, write_corpus
+from serzoo.data.synthetic_voice import PROSODIES, synthesize
 from serzoo.errors import DataError, UnknownNameError
 from serzoo.labels import CANONICAL_LABELS, FEMALE, MALE
 
@@ -93,9 +94,9 @@ def test_emotions_sound_as_their_prosody_says() -> None:
     ("change", "error", "message"),
     [
         ({"label": "hapy"}, UnknownNameError, "Did you mean 'happy'"),
-        ({"gender": "f"}, DataError, "not 'f'"),
-        ({"sample_rate": 0}, DataError, "sample rate is 0 Hz"),
-        ({"seed": -1}, DataError, "seed of a synthetic corpus is -1"),
+        ({"gender": "f"}, DataError, "gender is 'f'; it must be one of 'male', 'female'"),
+        ({"sample_rate": 0}, DataError, "sample_rate is 0; it must be an integer of at least 8000"),
+        ({"seed": -1}, DataError, "seed is -1; it must be an integer of at least 0"),
     ],
 )
 def test_impossible_clips_are_refused(change: dict, error: type[Exception], message: str) -> None:
@@ -173,10 +174,22 @@ def test_speakers_alternate_between_men_and_women() -> None:
     [
         ({"corpus": "ravdes"}, UnknownNameError, "Did you mean 'ravdess'"),
         ({"corpus": "casia", "class_names": ["angry", "calm"]}, UnknownNameError, "Unknown class of casia 'calm'"),
-        ({"corpus": "tess", "n_speakers": 3}, DataError, "tess has 1 to 2 speakers, not 3"),
-        ({"corpus": "ravdess", "n_texts": 3}, DataError, "ravdess has 1 to 2 texts, not 3"),
-        ({"corpus": "emovo", "takes": 2, "n_speakers": 2}, DataError, "emovo has 1 to 1 takes, not 2"),
-        ({"corpus": "emovo", "n_speakers": 0}, DataError, "speakers, not 0"),
+        (
+            {"corpus": "tess", "n_speakers": 3},
+            DataError,
+            "n_speakers of a synthetic tess is 3; it must be an integer in 1..2",
+        ),
+        (
+            {"corpus": "ravdess", "n_texts": 3},
+            DataError,
+            "n_texts of a synthetic ravdess is 3; it must be an integer in 1..2",
+        ),
+        (
+            {"corpus": "emovo", "takes": 2, "n_speakers": 2},
+            DataError,
+            "takes of a synthetic emovo is 2; it must be an integer in 1..1",
+        ),
+        ({"corpus": "emovo", "n_speakers": 0}, DataError, "n_speakers of a synthetic emovo is 0; it must be"),
         ({"corpus": "emovo", "fmt": "mp3"}, UnknownNameError, "Known: flac, wav"),
     ],
 )
@@ -190,7 +203,7 @@ def test_an_empty_folder_is_filled_and_a_full_one_kept(tmp_path: Path) -> None:
     small = {"corpus": "casia", "n_speakers": 1, "n_texts": 1, "class_names": ["sad"]}
     assert write_corpus(tmp_path, **small) == tmp_path
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(DataError, match="is there already"):
+    with pytest.raises(DataError, match="exists; give a new or empty folder"):
         write_corpus(tmp_path, **small)
     assert sorted(tmp_path.rglob("*")) == before
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from serzoo.data import load_corpus
 from serzoo.data.manifest import COLUMNS, Manifest, rating
+from serzoo.data.protocols import get_protocol
 from serzoo.data.sources import from_csv, to_csv
-from serzoo.data.splits import get_protocol
 from serzoo.data.verify import verify
 from serzoo.errors import DataError, SerzooWarning, UnknownNameError
 
