@@ -15,6 +15,8 @@ from serzoo.features.spec import MFCCSpec
 from serzoo.models import MODELS
 from serzoo.weights.arrays import read_weights, write_weights
 
+pytestmark = pytest.mark.jax
+
 SMALL = {
     "timnet": {"n_features": 6, "n_blocks": 3, "filters": 5},
     "tbdm": {"n_features": 4, "n_blocks": 3, "filters": 5},

@@ -78,6 +78,7 @@ def test_the_documentation_says_of_it_what_its_card_does(name):
     assert judged in row
 
 
+@pytest.mark.jax
 def test_it_answers_as_its_card_says(classifier):
     card = classifier.card
     found = classifier.predict(*read_check_clip(card.input), **told(classifier))
@@ -131,6 +132,7 @@ def test_the_file_holds_the_networks_arrays_alone(classifier, source):
     assert all(name.startswith("layers/") for name in arrays)
 
 
+@pytest.mark.jax
 def test_it_survives_a_keras_file(classifier, clip, tmp_path):
     with pytest.warns(serzoo.errors.SerzooWarning, match="without its model card"):
         path = classifier.save(tmp_path / "model.keras")

@@ -260,7 +260,11 @@ def nan_graph(path):
         ),
         ("cv study gender", "vectors:none.csv", "vectors:none.csv: file none.csv does not exist; correct the path"),
         ("cv study gender", "extra", "onnx: embeddings need onnxruntime; run: pip install 'serzoo[onnx]'"),
-        ("cv study gender", "hf:some/model", "hf:some/model is no folder, and downloading it from the Hugging Face Hub failed"),
+        (
+            "cv study gender",
+            "hf:some/model",
+            "hf:some/model is no folder, and downloading it from the Hugging Face Hub failed",
+        ),
         ("cv", "mfcc", "override, features: width is 2 and sample_rate is 22050, but mfcc has 39 values at 22050 Hz"),
         ("cv", "table", "width is 2, but {table} returns 3 values; set width: 3."),
         ("cv", "graph", "width is 2, but {graph} returns 1 values; set width: 1."),

@@ -68,6 +68,7 @@ def recipe(**training):
     )
 
 
+@pytest.mark.jax
 def test_fit_learns_and_returns_a_history(examples):
     model = small_model(examples)
     history = fit(model, examples, training=LONG, progress=False)
@@ -83,6 +84,7 @@ def test_arrays_serve_as_data(examples):
     assert evaluate(model, (examples.features, examples.targets)) == evaluate(model, examples)
 
 
+@pytest.mark.jax
 def test_the_same_seed_gives_the_same_weights(examples):
     first, second = small_model(examples), small_model(examples)
     for model in (first, second):
@@ -91,6 +93,7 @@ def test_the_same_seed_gives_the_same_weights(examples):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.jax
 @pytest.mark.parametrize("selection", ["last-epoch", "best-train-war"])
 def test_an_interrupted_training_resumes_to_the_same_numbers(examples, tmp_path, monkeypatch, selection):
     training = dataclasses.replace(TRAINING, epochs=6, selection=selection)
@@ -143,6 +146,7 @@ def test_a_damaged_state_is_named(examples, tmp_path, damage):
         fit(small_model(examples), examples, training=TRAINING, run_folder=tmp_path, progress=False)
 
 
+@pytest.mark.jax
 def test_the_best_validation_epoch_is_kept(examples):
     training = dataclasses.replace(TRAINING, epochs=8, selection="best-validation-uar")
     validation = examples.select(np.arange(0, 60, 3) + np.arange(20) % 3)
@@ -427,6 +431,7 @@ def test_a_state_of_another_validation_part_is_refused(examples, tmp_path):
         fit(small_model(examples), examples, validation_data=examples.select([3, 4, 5]), **common)
 
 
+@pytest.mark.jax
 def test_logits_are_trained_and_scored_as_probabilities_are(examples):
     model = small_model(examples, classifier_activation=None)
     fit(model, examples, training=LONG, progress=False)
@@ -617,6 +622,7 @@ def test_a_run_folder_of_other_recordings_is_refused(synthetic_root, cache, tmp_
         cross_validate(recipe(), data_root=copy, run_folder=run, folds=[1], cache=cache, progress=False)
 
 
+@pytest.mark.jax
 def test_logits_are_written_as_probabilities(synthetic_root, cache, tmp_path):
     settings = dataclasses.replace(recipe(), model=ModelConfig("timnet", {**SMALL, "classifier_activation": None}))
     report = cross_validate(
@@ -726,17 +732,3 @@ def test_waveform_augmentation_trains_from_the_recordings(synthetic_root):
     assert np.isfinite(history.column("loss")).all()
     with pytest.raises(ConfigError, match="needs recordings"):
         fit(model, (np.zeros((20, 32, 13)), np.zeros(20, int)), training=training, progress=False)
-
-
-@pytest.mark.slow
-def test_training_resumes_on_jax_too(tmp_path):
-    """The tests above without recordings, on Keras's JAX backend, in another process."""
-    import os
-
-    chosen = "learns or same_seed or resumes_to or validation_epoch or logits"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-k", chosen, "-m", "not slow", __file__]
-    result = subprocess.run(
-        command, env={**os.environ, "KERAS_BACKEND": "jax"}, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stdout[-3000:]
-    assert "7 passed" in result.stdout

@@ -7,6 +7,8 @@ import pytest
 from serzoo.errors import ConfigError
 from serzoo.models.acrnn import ACRNN
 
+pytestmark = pytest.mark.jax
+
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 PLAIN = {"attention": "pooling", "gender": False}
 

@@ -9,6 +9,8 @@ from serzoo.models.tbdm import TBDMNet
 from serzoo.models.timnet import TIMNet
 from serzoo.weights.convert import tbdm_from_npz, timnet_from_hdf5
 
+pytestmark = pytest.mark.jax
+
 GOLDEN = Path(__file__).parent / "golden"
 TOLERANCE = 1e-5
 

@@ -1,4 +1,4 @@
-"""Folds as one program give the numbers of one after another; on JAX, run by tests/parity/test_jax.py."""
+"""Folds as one program give the numbers of one after another; on JAX only (make test-slow)."""
 
 import subprocess
 import sys
@@ -98,6 +98,7 @@ def check_same(alone, together, tolerance=2e-4):
             np.testing.assert_allclose(found, weights, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.jax
 def test_folds_of_different_sizes_that_differ_in_seed_too():
     settings = [replace(SETTINGS, seed=seed) for seed in (5, 5, 6)]
     alone, together = both(build, settings, [clips()] * 3, [parts(test) for test in FOLDS])
@@ -106,6 +107,7 @@ def test_folds_of_different_sizes_that_differ_in_seed_too():
     assert np.abs(first - last).max() > 1e-3, "trainings of their own"
 
 
+@pytest.mark.jax
 def test_all_that_can_differ_between_folds():
     """Statistics, genders, class weights, masks, segments, logits and a rule that scores the training part."""
     counts = np.arange(N_CLIPS) % 3 + 1
@@ -124,6 +126,7 @@ def test_all_that_can_differ_between_folds():
     assert "train_uar" in together[0][1].records[0]
 
 
+@pytest.mark.jax
 def test_mixtures_and_a_schedule_with_decaying_weights():
     decaying = replace(SETTINGS.optimizer, weight_decay=0.1, learning_rate=0.01)
     settings = replace(SETTINGS, optimizer=decaying, mixup=0.4, schedule="cosine", warmup_epochs=1)
@@ -137,6 +140,7 @@ def test_mixtures_and_a_schedule_with_decaying_weights():
         assert np.abs(model.get_weights()[0] - together[0][0].get_weights()[0]).max() > 1e-4
 
 
+@pytest.mark.jax
 def test_each_fold_has_its_own_best_epoch_and_early_stopping():
     settings = replace(SETTINGS, epochs=4, selection="best-validation-loss", patience=1)
     settings = replace(settings, optimizer=replace(settings.optimizer, learning_rate=0.2))
@@ -148,6 +152,7 @@ def test_each_fold_has_its_own_best_epoch_and_early_stopping():
     assert max(lengths) < 4
 
 
+@pytest.mark.jax
 def test_either_way_resumes_the_state_of_the_other(tmp_path):
     """Both end with the same weights."""
     trained, split = clips(), parts(FOLDS[0])
@@ -181,6 +186,7 @@ def test_either_way_resumes_the_state_of_the_other(tmp_path):
         np.testing.assert_allclose(found, weights, rtol=2e-4, atol=2e-4)
 
 
+@pytest.mark.jax
 @pytest.mark.parametrize("broken", [0, 1])
 def test_a_diverged_training_does_not_affect_the_others(broken):
     settings = replace(SETTINGS, epochs=2, selection="best-train-war")
@@ -194,7 +200,18 @@ def test_a_diverged_training_does_not_affect_the_others(broken):
         next(found)
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "embedding_dnn"])
+SLOW_TO_COMPILE = {"vgg16", "qvgg16", "rh_emo", "tbdm"}
+"""Models whose layers others have too; XLA takes minutes to compile their trainings."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in SLOW_TO_COMPILE else pytest.mark.jax)
+        for name in MODELS
+        if name != "embedding_dnn"
+    ],
+)
 def test_any_model_of_the_zoo(name):
     settings = replace(SETTINGS, epochs=1, batch_size=16, optimizer=replace(SETTINGS.optimizer, learning_rate=1e-3))
     model = build(name, **SMALL[name])
@@ -206,6 +223,7 @@ def test_any_model_of_the_zoo(name):
     check_same(alone, together, tolerance=1e-3)
 
 
+@pytest.mark.jax
 def test_a_cross_validation_needs_no_tensorflow(tmp_path):
     code = (
         "import sys; sys.modules['tensorflow'] = None\n"

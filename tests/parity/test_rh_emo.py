@@ -50,6 +50,7 @@ def pooled(maps, rows, columns):
     return maps.reshape(n, height // rows, rows, width // columns, columns, channels).max(axis=(2, 4))
 
 
+@pytest.mark.jax
 def test_encoder_by_hand():
     """Convolution, ReLU, pooling and then normalisation, three times but for the last normalisation."""
     encoder = RHEmoEncoder()
@@ -70,6 +71,7 @@ def test_encoder_by_hand():
     np.testing.assert_allclose(run(encoder, inputs), maps, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.jax
 def test_classes_depend_on_the_first_channel_of_the_embedding_alone():
     model = RHEmo(**SMALL)
     network = model.training_network()
@@ -86,6 +88,7 @@ def test_classes_depend_on_the_first_channel_of_the_embedding_alone():
         bias.assign(kept)
 
 
+@pytest.mark.jax
 def test_training_network_shares_the_weights():
     model = RHEmo(**SMALL)
     network = model.training_network()
@@ -99,6 +102,7 @@ def test_training_network_shares_the_weights():
         assert ((outputs[name] > 0) & (outputs[name] < 1)).all()
 
 
+@pytest.mark.jax
 def test_reconstruction_is_the_mean_of_four_channels():
     network = RHEmo(**SMALL).training_network()
     randomise(network)
@@ -109,6 +113,7 @@ def test_reconstruction_is_the_mean_of_four_channels():
     np.testing.assert_allclose(reconstruction, channels.mean(axis=-1, keepdims=True), rtol=1e-5)
 
 
+@pytest.mark.jax
 def test_training_moves_the_statistics_once_a_step():
     """Towards those of the batch, by a tenth: the encoder runs once, whatever follows it."""
     network = RHEmo(**SMALL).training_network()
@@ -124,6 +129,7 @@ def test_training_moves_the_statistics_once_a_step():
     np.testing.assert_allclose(statistics[path].numpy(), 0.9 * before[path] + 0.1 * expected, rtol=1e-4)
 
 
+@pytest.mark.jax
 def test_short_clips_are_reconstructed_with_their_padding():
     network = RHEmo(**SMALL).training_network()
     outputs = run(network, pictures(rows=17))
@@ -164,6 +170,7 @@ def loss(targets, outputs, **weights):
     return float(keras.ops.convert_to_numpy(rh_emo_loss(targets, outputs, **weights)))
 
 
+@pytest.mark.jax
 def test_loss_by_hand():
     targets, outputs = batch()
     reconstruction = crossentropy(outputs["spectrogram"], outputs["reconstruction"]).mean()
@@ -176,6 +183,7 @@ def test_loss_by_hand():
     assert loss(targets, outputs, beta=0.0) == pytest.approx(reconstruction, rel=1e-5)
 
 
+@pytest.mark.jax
 def test_unknown_dimensions_are_left_out():
     targets, outputs = batch()
     known = np.array([True, False, True, False])
@@ -188,6 +196,7 @@ def test_unknown_dimensions_are_left_out():
     assert loss(nothing, outputs) == pytest.approx(loss(targets, outputs, beta_vad=0.0), rel=1e-6)
 
 
+@pytest.mark.jax
 def test_spectrogram_above_the_training_maximum_counts_as_1():
     """Otherwise the loss would fall without bound as the reconstruction comes near 1."""
     targets, outputs = batch()
@@ -218,6 +227,7 @@ def gradients_of_the_loss(network, inputs, targets):
     }
 
 
+@pytest.mark.jax
 @pytest.mark.parametrize("known", [True, False])
 def test_gradient_of_the_loss(known):
     """It is finite, reaches every part, and leaves the heads alone whose targets are unknown."""
@@ -235,6 +245,7 @@ def test_gradient_of_the_loss(known):
 EMBEDDED = {"n_classes": 2, "n_frames_padded": 256, "n_features": 64, "width": 1 / 16, "dropout": 0.0}
 
 
+@pytest.mark.jax
 def test_encoder_goes_in_front_of_another_network():
     trained = RHEmo(n_classes=3, n_frames_padded=256, n_features=64, head_width=4)
     randomise(trained)
@@ -249,6 +260,7 @@ def test_encoder_goes_in_front_of_another_network():
     np.testing.assert_array_equal(*embeddings)
 
 
+@pytest.mark.jax
 @pytest.mark.parametrize("train_embedding", [True, False])
 def test_frozen_encoder_stays_as_it_is(train_embedding):
     """Its weights, and the moving statistics of its batch normalisation."""
@@ -268,6 +280,7 @@ def test_frozen_encoder_stays_as_it_is(train_embedding):
     )
 
 
+@pytest.mark.jax
 def test_frozen_encoder_normalises_each_clip_separately_in_training():
     """With the batch's statistics a clip's embedding would depend on its neighbours."""
     network = QVGG16(**EMBEDDED, train_embedding=False)
@@ -276,6 +289,7 @@ def test_frozen_encoder_normalises_each_clip_separately_in_training():
     np.testing.assert_allclose(run(network, inputs[:1], training=True), together[:1], rtol=1e-5)
 
 
+@pytest.mark.jax
 def test_training_network_survives_a_file(tmp_path):
     network = RHEmo(**SMALL).training_network()
     randomise(network)
@@ -326,6 +340,7 @@ def test_mixed_precision():
         keras.config.set_dtype_policy("float32")
 
 
+@pytest.mark.jax
 def test_the_network_of_another_model_is_refused():
     objective = EmotionalReconstruction(untrained().training_network())
     with pytest.raises(ConfigError, match=r"^The reconstruction network is not rh_emo.s; give "):

@@ -95,6 +95,7 @@ def terms(model, objective, inputs, targets):
 # The loss -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.jax
 def test_vector_of_the_facts():
     """Gram matrices [[30, 5], [5, 2]] and [[2, 2], [2, 8]]: cosine 0.356525, squared 0.127110."""
     assert similarity(TRAINED, PRETRAINED)[0] == pytest.approx(0.127110, abs=1e-6)
@@ -142,6 +143,7 @@ def test_numbers_beyond_half_precision():
 # In a network ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.jax
 @pytest.mark.parametrize("beta", [1.0, 0.5, 3.0])
 def test_identical_networks_give_beta(beta):
     """Once, not squared."""
@@ -168,6 +170,7 @@ def test_the_tap_is_the_feature_layer_of_that_number(name):
             assert all((one >= 0).all() and (one == 0).any() for one in maps)
 
 
+@pytest.mark.jax
 @pytest.mark.parametrize(("name", "layer"), [("vgg16", 1), ("vgg16", 5), ("qvgg16", 1), ("timnet", 1), ("acrnn", 1)])
 def test_gradient_reaches_the_trained_network_up_to_the_layer_and_nothing_else(name, layer):
     model, other = network(name), network(name, seed=1)
@@ -194,6 +197,7 @@ def test_the_pretrained_network_runs_in_inference_mode(name):
     np.testing.assert_allclose(maps(inputs, training=True), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.jax
 def test_zeros_have_no_gradient():
     model = network()
     for weight in model.get_layer("conv_1").weights:
@@ -202,6 +206,7 @@ def test_zeros_have_no_gradient():
     assert not any(map(np.any, found.values()))
 
 
+@pytest.mark.jax
 def test_no_gradient_through_the_pretrained_network():
     """Both maps depend on one input; only the trained network passes a gradient to it."""
     maps = keras.random.uniform((2, 6, 3), seed=0)

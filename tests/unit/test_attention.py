@@ -7,6 +7,8 @@ from scipy.special import expit, softmax
 
 from serzoo.layers.attention import AttentionPooling, DotProductAttention, SelfAttention
 
+pytestmark = pytest.mark.jax
+
 ON_TENSORFLOW = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="keras-self-attention runs on TensorFlow only"
 )

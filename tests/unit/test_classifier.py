@@ -109,6 +109,7 @@ def test_a_batch_does_not_change_a_file(kind, recordings, batch_size, request):
         assert len(prediction.timeline) == len(alone.timeline)
 
 
+@pytest.mark.jax
 def test_threads_may_share_a_classifier(classifier, recordings):
     expected = [values(prediction) for prediction in classifier.predict(recordings)]
     with ThreadPoolExecutor(4) as pool:

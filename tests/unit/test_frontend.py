@@ -11,6 +11,8 @@ from serzoo.features.extract import extract
 from serzoo.features.frontend import MFCC, LogMel, MagnitudeSTFT, fit_length, front_end
 from serzoo.features.spec import LogMelSpec, MFCCSpec, STFTSpec
 
+pytestmark = pytest.mark.jax
+
 on_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="needs the TensorFlow backend")
 on_jax = pytest.mark.skipif(keras.backend.backend() != "jax", reason="needs the JAX backend")
 

@@ -11,6 +11,8 @@ from serzoo.layers.gender import GenderColumns, GenderEmbedding
 from serzoo.layers.temporal import DilatedConvBlock, TemporalAwareBlock
 from serzoo.models import MODELS
 
+pytestmark = pytest.mark.jax
+
 N_FRAMES, N_CHANNELS = 24, 3
 
 

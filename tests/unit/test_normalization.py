@@ -7,6 +7,8 @@ import pytest
 from serzoo.errors import DataError, FeatureError
 from serzoo.layers.normalization import FrameNormalization, GlobalNormalization, MaximumNormalization
 
+pytestmark = pytest.mark.jax
+
 KINDS = (FrameNormalization, GlobalNormalization, MaximumNormalization)
 every_kind = pytest.mark.parametrize("kind", KINDS)
 

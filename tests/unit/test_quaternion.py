@@ -25,6 +25,8 @@ from serzoo.layers.quaternion import (
     hamilton_kernel,
 )
 
+pytestmark = pytest.mark.jax
+
 W, X = np.array([1.0, 2, 3, 4]), np.array([5.0, 6, 7, 8])
 UNITS = dict(zip("1ijk", np.eye(4), strict=True))
 CONJUGATE = np.array([1, -1, -1, -1])

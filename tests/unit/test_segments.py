@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from serzoo.features.segments import cut_segments, pool_segments, segment_starts
 from serzoo.layers.segment_pooling import predict_by_segments
 
+pytestmark = pytest.mark.jax
+
 
 @pytest.mark.parametrize(
     ("n_frames", "starts"),

@@ -12,6 +12,8 @@ from serzoo.models.timnet import TIMNet
 from serzoo.settings import TrainingConfig
 from serzoo.training.compiling import ModelPool, compile_network
 
+pytestmark = pytest.mark.jax
+
 N_FRAMES, N_CHANNELS = 13, 3
 
 BLOCKS = [
