@@ -1,7 +1,6 @@
-"""Simple classifiers: what scikit-learn and XGBoost offer, on one vector per recording.
+"""The classical classifiers by name: scikit-learn and XGBoost estimators on one vector per recording.
 
-They stand beside the networks: a recipe may name one as its model. This module knows their names and arguments and
-makes them; :mod:`serzoo.classical.model` trains, saves and loads them. The libraries are imported when one is made.
+A recipe may name one as its model. Their libraries are imported when an estimator is made.
 """
 
 from __future__ import annotations
@@ -19,22 +18,17 @@ from serzoo.errors import MissingExtraError, unknown_name
 from serzoo.registry import Registry
 
 CLASSICAL_SUFFIX = ".skops"
-"""Ending of the files of simple classifiers, which :mod:`serzoo.classical.model` reads."""
+"""Suffix of the files of :mod:`serzoo.classical.model`."""
 
 Splits = Sequence[tuple[np.ndarray, np.ndarray]]
-"""Positions (training part, held-out part), the held-out parts covering everything once."""
+"""Indices of training and held-out clips of each split; each clip is held out once."""
 
 _CALIBRATION_TYPES = ("sklearn.calibration._CalibratedClassifier", "sklearn.calibration._SigmoidCalibration")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """An argument of a simple classifier.
-
-    Args:
-        default: what it is unless a recipe says otherwise.
-        allowed: the values that it may have.
-    """
+    """Default and allowed values of an argument of a classical classifier."""
 
     default: object
     allowed: Allowed
@@ -42,16 +36,16 @@ class Setting:
 
 @dataclass(frozen=True)
 class ClassicalEntry:
-    """What is known of a simple classifier before its library is imported.
+    """A classical classifier, described without importing its library.
 
     Args:
         target: module and class.
         summary: one line.
-        settings: its arguments by name, those of every simple classifier left out.
-        fixed: arguments that are not a user's to choose.
-        by_margin: it tells how far a vector is on the side of each class, and no probabilities unless calibrated.
-        extra: the extra of serzoo that its library comes with; empty for the core.
-        types: what a saved one holds beyond what skops trusts by itself.
+        settings: its arguments by name, without those common to all.
+        fixed: arguments that users cannot change.
+        by_margin: whether it returns a decision value per class, and probabilities only if calibrated.
+        extra: the extra of serzoo that installs its library; empty for a core dependency.
+        types: types in its saved files that skops does not trust by default.
     """
 
     target: str
@@ -74,20 +68,18 @@ class ClassicalEntry:
         except ImportError:
             if not self.extra:
                 raise
-            raise MissingExtraError(
-                f"{name} needs {self.extra}, which is not installed; run: pip install 'serzoo[{self.extra}]'"
-            ) from None
+            raise MissingExtraError(f"{name} needs {self.extra}; run: pip install 'serzoo[{self.extra}]'") from None
 
 
 def complete_arguments(name: str, arguments: Mapping[str, object] = MappingProxyType({})) -> dict[str, Any]:
-    """Return all arguments of a simple classifier, the given ones and the defaults of the others.
+    """Return all arguments of a classical classifier: the given ones, and defaults for the others.
 
     Args:
-        name: of the classifier.
-        arguments: some of its arguments, by name.
+        name: name of the classifier.
+        arguments: some of its arguments.
 
     Raises:
-        UnknownNameError: no such classifier or argument, with the nearest match.
+        UnknownNameError: no such classifier or argument; the message names the nearest match.
         ConfigError: a value of the wrong type or out of range.
     """
     settings = {**CLASSICAL_CLASSIFIERS.get(name).settings, **_OF_ALL}
@@ -99,13 +91,13 @@ def complete_arguments(name: str, arguments: Mapping[str, object] = MappingProxy
 
 
 def make_estimator(name: str, arguments: Mapping[str, Any], seed: int = 0, splits: Splits | None = None) -> Any:
-    """Return an untrained scikit-learn estimator: the classifier, behind a scaler and in a calibration if asked for.
+    """Return an untrained scikit-learn estimator: the classifier, with scaling and calibration if they are set.
 
     Args:
-        name: of the classifier.
-        arguments: all of them, as :func:`complete_arguments` returns them.
-        seed: of whatever it draws, in ``0..2^32 - 1``.
-        splits: of the training part, for the calibration.
+        name: name of the classifier.
+        arguments: all its arguments, as :func:`complete_arguments` returns them.
+        seed: seed of its random numbers, in ``0..2^32 - 1``.
+        splits: splits of the training part, for the calibration.
 
     Raises:
         MissingExtraError: its library is not installed.
@@ -121,22 +113,22 @@ def make_estimator(name: str, arguments: Mapping[str, Any], seed: int = 0, split
     if arguments["calibrate"]:
         from sklearn.calibration import CalibratedClassifierCV
 
-        # the classifier hears the whole training part; it is calibrated on answers of others, each trained on a split
+        # ensemble=False: one classifier trained on the whole training part, its sigmoids fitted to out-of-fold outputs
         estimator = CalibratedClassifierCV(estimator, method="sigmoid", cv=splits, n_jobs=1, ensemble=False)
     return estimator
 
 
 def class_probabilities(name: str, arguments: Mapping[str, Any], estimator: Any, vectors: np.ndarray) -> np.ndarray:
-    """Return what a trained estimator says of vectors, (N, n_classes) float64, each row with a sum of 1.
+    """Return the class probabilities of vectors, (N, n_classes) float64, each row with a sum of 1.
 
-    Those of an SVC that is not calibrated are the softmax of its one-versus-rest decision values. They rank the classes
-    as ``SVC.predict`` does, the largest one its answer, but they are not calibrated: 0.6 does not mean right in 6 of 10
-    cases, and with many classes all of them are flat.
+    For an SVC without calibration they are the softmax of its one-versus-rest decision values. They rank the classes as
+    ``SVC.predict`` does, but are no calibrated probabilities: of predictions with 0.6, not 60 % need be correct, and
+    with many classes all values are close together.
 
     Args:
-        name: of the classifier.
-        arguments: all of them, as :func:`complete_arguments` returns them.
-        estimator: trained, of :func:`make_estimator`.
+        name: name of the classifier.
+        arguments: all its arguments, as :func:`complete_arguments` returns them.
+        estimator: a trained estimator of :func:`make_estimator`.
         vectors: one per recording, (N, width).
     """
     from scipy.special import softmax
@@ -144,13 +136,13 @@ def class_probabilities(name: str, arguments: Mapping[str, Any], estimator: Any,
     if arguments["calibrate"] or not CLASSICAL_CLASSIFIERS.get(name).by_margin:
         return np.asarray(estimator.predict_proba(vectors), np.float64)
     margins = np.asarray(estimator.decision_function(vectors), np.float64)
-    if margins.ndim == 1:  # of two classes scikit-learn gives the second one's margin alone
+    if margins.ndim == 1:  # for two classes scikit-learn returns the margin of the second only
         margins = np.stack([np.zeros_like(margins), margins], axis=1)
     return softmax(margins, axis=1)
 
 
 def trusted_types(name: str, arguments: Mapping[str, Any]) -> list[str]:
-    """Return the types that a saved classifier may hold beyond those that skops trusts by itself."""
+    """Return the types that a saved classifier may contain in addition to those that skops trusts by default."""
     return [*CLASSICAL_CLASSIFIERS.get(name).types, *(_CALIBRATION_TYPES if arguments["calibrate"] else ())]
 
 
@@ -158,14 +150,14 @@ def trusted_types(name: str, arguments: Mapping[str, Any]) -> list[str]:
 
 
 _OF_ALL: Mapping[str, Setting] = {"scale": Setting(False, FLAG), "calibrate": Setting(False, FLAG)}
-"""Arguments of every simple classifier: ``scale`` brings each value of the vectors to zero mean and unit variance over
-the training part, ``calibrate`` fits Platt's sigmoids to answers about speakers whom whoever answers had not heard."""
+"""Arguments of every classical classifier: ``scale`` standardises each value of the vectors over the training part,
+``calibrate`` fits Platt's sigmoids to out-of-fold predictions on unseen speakers."""
 
 _SHARE = Number(above=0, at_most=1)
 _CLASS_WEIGHT = Setting(None, OneOf((None, "balanced")))
 
 
-CLASSICAL_CLASSIFIERS: Registry[ClassicalEntry] = Registry("simple classifier")
+CLASSICAL_CLASSIFIERS: Registry[ClassicalEntry] = Registry("classical classifier")
 CLASSICAL_CLASSIFIERS.register(
     "svc",
     ClassicalEntry(
@@ -177,7 +169,7 @@ CLASSICAL_CLASSIFIERS.register(
             "kernel": Setting("rbf", OneOf(("rbf", "linear", "poly", "sigmoid"))),
             "class_weight": _CLASS_WEIGHT,
         },
-        # votes that are equal are decided by the margins, so that the probabilities' largest is the answer
+        # Margins decide between classes of equal votes, so that the most probable class is the predicted one.
         fixed={"decision_function_shape": "ovr", "break_ties": True},
         by_margin=True,
     ),

@@ -1,4 +1,4 @@
-"""A trained classifier of speakers' genders: kept with its card, found again by name or file, and asked.
+"""Gender classifiers: load one by name or file, and predict the gender of speakers.
 
 :mod:`serzoo.training.train_gender` trains and scores them.
 """
@@ -9,7 +9,6 @@ import difflib
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,57 +22,48 @@ from serzoo.data.manifest import COLUMNS, Manifest
 from serzoo.errors import AudioError, ConfigError, FeatureError, WeightsError
 from serzoo.features.extract import extract
 from serzoo.features.segments import cut_segments
-from serzoo.features.spec import EmbeddingSpec
 from serzoo.files import local_path
 from serzoo.labels import FEMALE, MALE
 from serzoo.weights.cards import GenderCard, expect
-from serzoo.weights.store import (
-    check_output,
-    list_pretrained,
-    pretrained_file,
-)
-
-if TYPE_CHECKING:
-    pass
+from serzoo.weights.store import check_output, list_pretrained, pretrained_file
 
 GENDERS = (FEMALE, MALE)
-"""The classes, in order; the second one's probability is what every function here calls P(male)."""
+"""The classes in order; P(male) is the probability of the second."""
 
 
 def load_gender_classifier(source: ClassicalClassifier | str | Path) -> ClassicalClassifier:
-    """Load a classifier of genders.
+    """Load a gender classifier.
 
     Args:
-        source: the name of a pretrained one (:func:`serzoo.list_pretrained`), which takes precedence over a file or
-            folder that is called so; a ``.skops`` file; the folder of a run's fold; or one that is loaded already.
+        source: a name of pretrained weights (:func:`serzoo.list_pretrained`), before any file or folder of that name;
+            a ``.skops`` file; the folder of a run's fold; or a loaded classifier.
 
     Raises:
-        UnknownNameError: no pretrained set, file or folder has this name.
-        WeightsError: it is damaged, a pretrained one is not what its card says, or it tells something else than
-            genders.
+        UnknownNameError: no pretrained weights, file or folder have this name.
+        WeightsError: the file is damaged or does not match its model card, or the classes are not the genders.
     """
     if _is_name(source):
         return _load_pretrained(str(source))
     model = source if isinstance(source, ClassicalClassifier) else load_classical(source)
     if model.class_names != GENDERS:
         raise WeightsError(
-            f"{model.name if model is source else source} tells {', '.join(model.class_names):.200}, "
-            f"not {' and '.join(GENDERS)}; give a classifier that was trained on genders (serzoo gender)."
+            f"{model.name if model is source else source} has the classes {', '.join(model.class_names):.200}, "
+            f"not {' and '.join(GENDERS)}; give a gender classifier (serzoo gender trains one)."
         )
     return model
 
 
 def gender_classifier_file(source: str) -> Path:
-    """Return the file of a trained classifier of genders, as :func:`load_gender_classifier` finds it."""
+    """Return the file that :func:`load_gender_classifier` loads."""
     return pretrained_file(source)[1] if _is_name(source) else classical_file(local_path(source))
 
 
 def find_gender_classifier(gender: object) -> ClassicalClassifier | None:
-    """Load the classifier that stands in a gender's place, or return None where there is none.
+    """Load the classifier given in place of a gender; return None for a gender.
 
     Args:
-        gender: a path, a loaded classifier, or text: a path with a folder in it, a ``.skops`` file or a pretrained
-            classifier's name. What is nearly such a name, and no gender, is taken for a slip.
+        gender: a path, a loaded classifier, or text: a path with a folder in it, a ``.skops`` file or the name of a
+            pretrained classifier. Text close to such a name is treated as a misspelt name, not as a gender.
 
     Raises:
         SerzooError: as :func:`load_gender_classifier`.
@@ -86,24 +76,24 @@ def find_gender_classifier(gender: object) -> ClassicalClassifier | None:
 
 
 def predict_gender(model: ClassicalClassifier, waveform: np.ndarray, sample_rate: int, name: str = "array") -> float:
-    """Return P(male) of one recording, in 0..1, as :func:`gender_probabilities` does of its file.
+    """Return P(male) of one recording, in 0..1, equal to that of :func:`gender_probabilities` for its file.
 
     Args:
-        model: a classifier of genders.
+        model: a gender classifier.
         waveform: one channel, (n_samples,), floats, full scale at -1 and 1.
         sample_rate: in Hz.
-        name: what errors call the recording.
+        name: name of the recording in error messages.
 
     Raises:
         AudioError: the recording is too short for the classifier's features.
-        ConfigError: the classifier takes vectors that were computed elsewhere, and hears nothing.
+        ConfigError: the classifier takes vectors computed elsewhere.
         SerzooError: the network that computes its features cannot be used.
     """
     spec = model.feature_spec
-    if takes_vectors(model):
+    if model.needs_vector_table:
         raise ConfigError(
-            "The classifier of genders takes vectors from a table, which this recording is not in; give one that was "
-            "trained on features of recordings, such as mfcc."
+            "The gender classifier takes vectors of a table and cannot predict a recording; use one trained on "
+            "features of recordings, such as mfcc."
         )
     try:
         features = extract(audio.resample(waveform, sample_rate, spec.sample_rate), spec)
@@ -124,13 +114,13 @@ def gender_probabilities(
     """Return P(male) of each recording, (N,) float32, in 0..1.
 
     Args:
-        model: a classifier of genders, its name, file or folder; see :func:`load_gender_classifier`.
-        recordings: a manifest, whose genders are not looked at, or audio files and folders.
-        cache: where features are kept; None for the default folder.
+        model: a gender classifier, its name, file or folder; see :func:`load_gender_classifier`.
+        recordings: a manifest (its genders are not used), or audio files and folders.
+        cache: cache of features; None for the default folder.
         progress: show a progress bar.
 
     Raises:
-        UnknownNameError, WeightsError: no classifier of genders.
+        UnknownNameError, WeightsError: no such gender classifier.
         AudioError: a recording cannot be read.
         DataError: no recordings.
     """
@@ -140,17 +130,17 @@ def gender_probabilities(
 
 
 def male_probabilities(model: ClassicalClassifier, examples: Examples) -> np.ndarray:
-    """Return P(male) of each recording of examples, (N,) float32, in 0..1."""
+    """Return P(male) of each clip, (N,) float32, in 0..1."""
     return model.predict_probabilities(examples)[:, GENDERS.index(MALE)].astype(np.float32)
 
 
 def decided(male: np.ndarray) -> np.ndarray:
-    """Return which probabilities mean male: those above one half."""
+    """Return whether each P(male) is predicted as male: above 0.5."""
     return male > 0.5
 
 
 def _is_name(source: object) -> bool:
-    """Return whether ``source`` is a pretrained classifier's name, or could be nothing else."""
+    """Return whether ``source`` is the name of a pretrained classifier, or can only be meant as one."""
     if not isinstance(source, str):
         return False
     path = local_path(source)
@@ -161,24 +151,18 @@ def _load_pretrained(name: str) -> ClassicalClassifier:
     card, path = pretrained_file(name)
     card = expect(card, GenderCard)
     model = load_gender_classifier(path)
-    check_output(card, partial(both_probabilities, model))
+    check_output(card, partial(gender_distribution, model))
     return model
 
 
-def both_probabilities(model: ClassicalClassifier, waveform: np.ndarray, sample_rate: int) -> tuple[float, float]:
-    """Return the probabilities of :data:`GENDERS` for a recording."""
+def gender_distribution(model: ClassicalClassifier, waveform: np.ndarray, sample_rate: int) -> tuple[float, float]:
+    """Return the probabilities of both :data:`GENDERS` for a recording."""
     male = predict_gender(model, waveform, sample_rate)
     return 1 - male, male
 
 
-def takes_vectors(model: ClassicalClassifier) -> bool:
-    """Return whether a classifier looks its features up in a table instead of computing them."""
-    spec = model.feature_spec
-    return isinstance(spec, EmbeddingSpec) and spec.source_kind == "vectors"
-
-
 def _unlabelled(recordings: str | Path | Iterable[str | Path]) -> Manifest:
-    """Return audio files, and those in folders, as a manifest without genders, whose labels mean nothing."""
+    """Return audio files, and those in folders, as a manifest without genders; its labels are placeholders."""
     import pandas as pd
 
     sources = [recordings] if isinstance(recordings, str | Path) else recordings

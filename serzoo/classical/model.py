@@ -1,7 +1,7 @@
-"""Train, use, save and load simple classifiers, which take the features averaged over frames as one vector.
+"""A trained classical classifier: predict, save and load. Its input is the mean of a clip's features over the frames.
 
-A file is a skops archive: a zip of arrays and of a description that names types, of which loading makes only those that
-the classifier it says it is consists of. There is no pickle in it. ``serzoo.json`` in it says what it is.
+A file is a skops archive: a zip of arrays and a description of types, without pickle. ``serzoo.json`` in it names the
+classifier, and loading creates only the types of which that classifier consists.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ from serzoo.errors import (
     MissingExtraError,
     WeightsError,
 )
-from serzoo.features.spec import FeatureSpec, spec_from_dict
+from serzoo.features.spec import EmbeddingSpec, FeatureSpec, spec_from_dict
 from serzoo.files import local_path, write_whole
 from serzoo.labels import check_class_names
 
 CLASSICAL_MODEL_FILE = f"model{CLASSICAL_SUFFIX}"
-"""The file of a simple classifier, in the folder of a fold."""
+"""Name of a classical classifier's file in the folder of a fold."""
 
 _CARD, _MAX_CARD_BYTES = "serzoo.json", 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
 class ClassicalClassifier:
-    """A trained simple classifier.
+    """A trained classical classifier.
 
     Args:
-        name: of :data:`serzoo.classical.estimators.CLASSICAL_CLASSIFIERS`.
-        arguments: all of them.
-        class_names: what it tells apart, in order; also classes that its training part lacked, which it never answers.
-        feature_spec: the features whose means over frames it takes.
-        width: values of such a mean.
-        learned: positions of the classes that were in its training part, ascending.
-        estimator: of scikit-learn, trained.
+        name: a name of :data:`serzoo.classical.estimators.CLASSICAL_CLASSIFIERS`.
+        arguments: all its arguments.
+        class_names: the classes in order; those missing in the training part have probability 0.
+        feature_spec: its features, averaged over frames.
+        width: number of values of such a mean.
+        learned: indices of the classes in the training part, ascending.
+        estimator: the trained scikit-learn estimator.
     """
 
     name: str
@@ -67,52 +67,55 @@ class ClassicalClassifier:
     def predict_probabilities(self, examples: Examples) -> np.ndarray:
         """Return the probabilities of clips, (N, n_classes) float64.
 
-        Those of an SVC without ``calibrate`` are not calibrated; see
+        An SVC without ``calibrate`` returns uncalibrated ones; see
         :func:`serzoo.classical.estimators.class_probabilities`.
 
         Args:
-            examples: features of the classifier's kind.
+            examples: clips with features of ``feature_spec``.
 
         Raises:
             FeatureError: vectors of another width.
-            WeightsError: an answer is NaN.
+            WeightsError: a probability is NaN.
         """
         vectors = clip_vectors(examples)
         if vectors.shape[1] != self.width:
             raise FeatureError(
-                f"{self.name} takes vectors of {self.width} values, the data's have {vectors.shape[1]}; "
-                "extract the features that it was trained on."
+                f"{self.name} takes vectors of {self.width} values, but those of the data have {vectors.shape[1]}; "
+                "extract the features of its training."
             )
-        return self._answers(vectors)
+        return self._probabilities(vectors)
+
+    @property
+    def needs_vector_table(self) -> bool:
+        """Whether its features are rows of a table (``vectors:``), so that it cannot predict new recordings."""
+        return isinstance(self.feature_spec, EmbeddingSpec) and self.feature_spec.source_kind == "vectors"
 
     def save(self, path: str | Path) -> Path:
-        """Write the classifier with its class names and feature spec to a file that :func:`load_classical` reads.
+        """Write the classifier with its class names and feature spec; :func:`load_classical` reads the file.
 
         Args:
-            path: a name that ends in ``.skops``; an old file is replaced once the new one is whole.
+            path: a name that ends in ``.skops``; an existing file is replaced when the new one is complete.
 
         Raises:
-            ConfigError: another ending.
+            ConfigError: another suffix.
         """
         import skops.io
 
         target = local_path(path)
         if target.suffix != CLASSICAL_SUFFIX:
-            raise ConfigError(f"{path} does not end in .skops, the format of simple classifiers; name it so.")
+            raise ConfigError(f"{path} does not end in .skops, the suffix of classical classifiers; rename it.")
         content = io.BytesIO(skops.io.dumps(self.estimator, compression=zipfile.ZIP_DEFLATED))
         with zipfile.ZipFile(content, "a") as archive:
             archive.writestr(_CARD, json.dumps(self._card(), indent=2))
         write_whole(target, content.getvalue())
         return target
 
-    def _answers(self, vectors: np.ndarray) -> np.ndarray:
-        answers = np.zeros((len(vectors), len(self.class_names)))
-        answers[:, list(self.learned)] = class_probabilities(self.name, self.arguments, self.estimator, vectors)
-        if not np.isfinite(answers).all():
-            raise WeightsError(
-                f"{self.name} answers with NaN; the values it was trained on or asked about are too large."
-            )
-        return answers
+    def _probabilities(self, vectors: np.ndarray) -> np.ndarray:
+        probabilities = np.zeros((len(vectors), len(self.class_names)))
+        probabilities[:, list(self.learned)] = class_probabilities(self.name, self.arguments, self.estimator, vectors)
+        if not np.isfinite(probabilities).all():
+            raise WeightsError(f"{self.name} returns NaN; its training data or these features have too large values.")
+        return probabilities
 
     def _card(self) -> dict[str, object]:
         return {
@@ -127,10 +130,9 @@ class ClassicalClassifier:
 
 
 def clip_vectors(examples: Examples) -> np.ndarray:
-    """Return each clip's features averaged over its frames and flattened, (N, width) float64.
+    """Return the features of each clip averaged over its frames and flattened, (N, width) float64.
 
-    A frame of nothing but zeros is padding and does not count. Of a clip in several segments all frames count, one in
-    two segments twice.
+    Frames of zeros are padding and do not count. In a clip of several segments, a frame in two of them counts twice.
     """
     frames = examples.features.reshape(*examples.features.shape[:2], -1)
     starts = np.cumsum(examples.counts) - examples.counts
@@ -143,13 +145,13 @@ def clip_vectors(examples: Examples) -> np.ndarray:
 
 
 def load_classical(source: str | Path) -> ClassicalClassifier:
-    """Load a simple classifier. No code in a file is run.
+    """Load a classical classifier; no code in a file is run.
 
     Args:
-        source: a ``.skops`` file of serzoo, or the folder of a run's fold.
+        source: a ``.skops`` file written by serzoo, or the folder of a run's fold.
 
     Raises:
-        WeightsError: there is no such file, or it is damaged or none of serzoo's.
+        WeightsError: the file does not exist, is damaged, or was not written by serzoo.
         MissingExtraError: the classifier's library is not installed.
     """
     path = classical_file(local_path(source))
@@ -166,27 +168,27 @@ def load_classical(source: str | Path) -> ClassicalClassifier:
             learned=tuple(card["learned"]),
             estimator=_read_estimator(path, card["classifier"], settings, card["width"]),
         )
-        model._answers(np.zeros((1, model.width)))
+        model._probabilities(np.zeros((1, model.width)))
     except (MissingExtraError, _NotOursError):
         raise
-    except Exception as error:  # whatever scikit-learn, skops or zlib make of a damaged file
+    except Exception as error:  # scikit-learn, skops and zlib fail in many ways on a damaged file
         reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
-        raise WeightsError(f"{path} is damaged ({reason:.200}); get it again or train it anew.") from None
+        raise WeightsError(f"{path} is damaged ({reason:.200}); download it or train it again.") from None
     return model
 
 
 class _NotOursError(WeightsError):
-    """A file that holds something else than a simple classifier of serzoo."""
+    """The file contains something other than a classical classifier of serzoo."""
 
 
 def classical_file(path: Path) -> Path:
-    """Return the file that a path, itself or a fold's folder, stands for."""
+    """Return the file of a path: the path itself, or the classifier in the folder of a fold."""
     if path.is_dir():
         file = path / CLASSICAL_MODEL_FILE
         folds = sorted(str(found.parent) for found in path.glob(f"*/{CLASSICAL_MODEL_FILE}"))
-        hint = f"choose a fold: {', '.join(folds)}" if folds else "give the folder of a fold that is done"
+        hint = f"choose a fold: {', '.join(folds)}" if folds else "give the folder of a finished fold"
         if not file.is_file():
-            raise WeightsError(f"Folder {path} holds no {CLASSICAL_MODEL_FILE}; {hint}.")
+            raise WeightsError(f"Folder {path} has no {CLASSICAL_MODEL_FILE}; {hint}.")
         return file
     if not path.is_file():
         raise WeightsError(f"Classifier {path!s:.200} does not exist; give a .skops file or the folder of a fold.")
@@ -194,21 +196,23 @@ def classical_file(path: Path) -> Path:
 
 
 def _read_card(path: Path) -> dict[str, Any]:
-    """Return what a file says that it holds."""
+    """Return the description in a file."""
     try:
         with zipfile.ZipFile(path) as archive:
             if archive.getinfo(_CARD).file_size > _MAX_CARD_BYTES:
-                raise _NotOursError(f"{path} has a {_CARD} of more than {_MAX_CARD_BYTES} bytes; serzoo wrote none so.")
+                raise _NotOursError(
+                    f"{path} has a {_CARD} of more than {_MAX_CARD_BYTES} bytes; give a file that serzoo wrote."
+                )
             return json.loads(archive.read(_CARD))
     except (KeyError, zipfile.BadZipFile) as error:
         found = "no zip archive" if isinstance(error, zipfile.BadZipFile) else f"an archive without {_CARD}"
         raise _NotOursError(
-            f"{path} is no simple classifier of serzoo but {found}; give a .skops file that serzoo wrote, whole."
+            f"{path} is {found}, not a classical classifier of serzoo; give a complete .skops file that serzoo wrote."
         ) from None
 
 
 def _read_estimator(path: Path, name: str, settings: Mapping[str, Any], width: int) -> Any:
-    """Return the trained estimator, which must consist of what the classifier's own consists of."""
+    """Return the trained estimator, after comparing its types with those of a new one of the same name."""
     import skops.io
     from skops.io.exceptions import UntrustedTypesFoundException
 
@@ -217,24 +221,26 @@ def _read_estimator(path: Path, name: str, settings: Mapping[str, Any], width: i
     except UntrustedTypesFoundException:
         foreign = sorted(set(skops.io.get_untrusted_types(file=path)) - set(trusted_types(name, settings)))
         raise _NotOursError(
-            f"{path} holds {', '.join(foreign):.200}, which {name} does not consist of; it is not loaded."
+            f"{path} contains {', '.join(foreign):.200}, types that {name} does not have; it is not loaded."
         ) from None
     expected, found = _outline(make_estimator(name, settings)), _outline(estimator)
     if found != expected:
-        raise _NotOursError(f"{path} holds {' of '.join(found):.200}, not {' of '.join(expected)}; it is not loaded.")
+        raise _NotOursError(
+            f"{path} contains {' of '.join(found):.200}, not {' of '.join(expected)}; it is not loaded."
+        )
     for decision_tree in getattr(_innermost(estimator), "estimators_", ()):
         _check_tree(decision_tree.tree_, width)
     return estimator
 
 
 def _outline(estimator: Any) -> list[str]:
-    """Return the types that an estimator consists of, outermost first."""
+    """Return the types of an estimator and its parts, outermost first."""
     name = f"{type(estimator).__module__}.{type(estimator).__name__}"
     return [name, *(found for part in _parts(estimator) for found in _outline(part))]
 
 
 def _parts(estimator: Any) -> list[Any]:
-    """Return what an estimator consists of: a calibration of one classifier, a pipeline of its steps."""
+    """Return the parts of an estimator: the classifier of a calibration, the steps of a pipeline."""
     if hasattr(estimator, "calibrated_classifiers_"):
         (calibrated,) = estimator.calibrated_classifiers_
         return [calibrated.estimator]
@@ -249,10 +255,10 @@ def _innermost(estimator: Any) -> Any:
 
 
 def _check_tree(tree: Any, width: int) -> None:
-    """Raise ValueError if following a tree's branches would leave its memory or never end."""
+    """Raise ValueError if prediction would follow a branch out of the tree's memory or in a circle."""
     inner = np.flatnonzero(tree.children_left != -1)
     for children in (tree.children_left[inner], tree.children_right[inner]):
         if not ((children > inner) & (children < tree.node_count)).all():
-            raise ValueError("a tree's branches lead nowhere")
+            raise ValueError("a branch of a tree leads out of it")
     if not ((tree.feature[inner] >= 0) & (tree.feature[inner] < width)).all():
-        raise ValueError("a tree asks for values that there are not")
+        raise ValueError("a tree splits by a value that the vectors do not have")

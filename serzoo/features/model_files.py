@@ -156,12 +156,11 @@ def _external_data(path: Path, size: int, time: int) -> frozenset[str]:
     """Return the names of the files that a graph stores tensors in; none for a file that is no graph."""
     del size, time
     import onnx
-    from google.protobuf.message import DecodeError
     from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
     try:
         graph = onnx.load(str(path), load_external_data=False).graph
-    except DecodeError:  # damaged, or a format of onnxruntime's own; loading the network decides
+    except Exception:  # damaged, or in a format of onnxruntime alone: the network raises when it is loaded
         return frozenset()
     return frozenset(ExternalDataInfo(tensor).location for tensor in _tensors(graph) if uses_external_data(tensor))
 

@@ -115,7 +115,7 @@ def _subject(model: str | Path | Recipe | SERModel | Classifier, changes: Mappin
     if isinstance(found, Recipe):
         return _recipe_subject(found, changes)
     if changes:
-        raise ConfigError("a model that is built cannot be changed; give its name or a recipe with changes.")
+        raise ConfigError("A model that is built cannot be changed; give its name or a recipe with changes.")
     if found is None:
         return {"file": str(_keras_file(str(model)))}
     from serzoo.classifier import Classifier  # only here: it imports Keras, which names of recipes do not need
@@ -161,7 +161,7 @@ def _recipe_subject(recipe: Recipe, changes: Mapping[str, object]) -> dict[str, 
         raise _not_a_network(recipe.model.name)
     if not class_names_of(recipe):
         raise ConfigError(
-            f"the classes of {recipe.name} depend on its recordings; set them: --set 'class_names=[a, b, c]'."
+            f"The classes of {recipe.name} depend on its recordings; set them: --set 'class_names=[a, b, c]'."
         )
     return {"recipe": recipe.to_dict(), "class_names": list(class_names_of(recipe))}
 
@@ -189,9 +189,9 @@ def _run_apart(job: dict[str, Any]) -> dict[str, Any]:
         return found
     if done.returncode < 0:
         raise ConfigError(
-            f"signal {-done.returncode} ended the benchmark, probably because memory ran out; "
+            f"Signal {-done.returncode} ended the benchmark, probably because memory ran out; "
             "choose a smaller batch or shorter clips."
         )
     if any(words in done.stderr for words in ("MemoryError", "RESOURCE_EXHAUSTED", "ResourceExhausted", "OOM when")):
-        raise ConfigError("the training step does not fit into memory; choose a smaller batch or shorter clips.")
+        raise ConfigError("The training step does not fit into memory; choose a smaller batch or shorter clips.")
     raise RuntimeError(f"the benchmark process ended with {done.returncode}:\n{done.stderr}")

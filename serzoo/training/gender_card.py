@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from serzoo import __version__
-from serzoo.classical.gender_classifier import both_probabilities, takes_vectors
+from serzoo.classical.gender_classifier import gender_distribution
 from serzoo.classical.model import ClassicalClassifier
 from serzoo.data.corpora.corpus import CORPORA
 from serzoo.data.manifest import Manifest
@@ -42,12 +42,12 @@ def save_gender_classifier(
         ConfigError: another ending, or the card would replace a file that is not a card.
     """
     target = local_path(path)
-    if takes_vectors(model):
+    if model.needs_vector_table:
         model.save(target)
         return None
     spec = model.feature_spec
     corpus = CORPORA.get(manifest.corpus) if manifest.corpus in CORPORA else None
-    output = check_clip_output(GENDER_CLIP, partial(both_probabilities, model))
+    output = check_clip_output(GENDER_CLIP, partial(gender_distribution, model))
 
     def card(n_bytes: int, sha256: str) -> GenderCard:
         return GenderCard(

@@ -261,7 +261,7 @@ def test_a_saved_gender_classifier_predicts_as_before(root, manifest, cache, tmp
 def test_a_classifier_of_other_classes_predicts_no_genders(manifest, cache, tmp_path):
     examples = load_examples(manifest.with_classes(CLASSES), SPEC, cache=cache)
     train_classical("svc", {}, examples, SPEC).save(tmp_path / "model.skops")
-    with pytest.raises(WeightsError, match="tells neutral, angry, sad, not female and male"):
+    with pytest.raises(WeightsError, match="has the classes neutral, angry, sad, not female and male"):
         load_gender_classifier(tmp_path)
 
 
@@ -397,7 +397,7 @@ def test_gender_on_the_command_line(root, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--classifier", "svm"], "Unknown simple classifier 'svm'. Did you mean 'svc'?"),
+        (["--classifier", "svm"], "Unknown classical classifier 'svm'. Did you mean 'svc'?"),
         (["--features", "mfccs"], "Unknown embedding source 'mfccs'"),
         (["--features", "vectors:missing.npz"], "missing.npz"),
         (["--save", "model.pkl"], "--save model.pkl needs a name that ends in .skops"),

@@ -1,4 +1,4 @@
-"""Predictions of a network that takes the speaker's gender, which a classifier tells; and how such a one is made."""
+"""A gender classifier as the gender input of a network; training and saving one."""
 
 import csv
 import dataclasses
@@ -11,7 +11,6 @@ import pytest
 import soundfile
 
 import serzoo
-from serzoo.classical import gender_classifier
 from serzoo.classical.gender_classifier import gender_probabilities, load_gender_classifier
 from serzoo.classical.model import load_classical
 from serzoo.classifier import Classifier
@@ -21,7 +20,7 @@ from serzoo.data.synthetic import write_corpus
 from serzoo.errors import AudioError, ConfigError, DataError, UnknownNameError, WeightsError
 from serzoo.features.spec import EmbeddingSpec, LogMelSpec, MFCCSpec
 from serzoo.predictions import to_csv
-from serzoo.training import train_gender
+from serzoo.training import gender_card, train_gender
 from serzoo.training.train_gender import train_gender_classifier
 from serzoo.weights import store
 from serzoo.weights.cards import read_card
@@ -32,7 +31,7 @@ NAME = "gender-ravdess"
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """Two men and two women say a text with eight emotions, at 16 kHz."""
+    """Two men and two women, one text, eight emotions, at 16 kHz."""
     return write_corpus(tmp_path_factory.mktemp("corpus") / "ravdess", n_speakers=4, n_texts=1)
 
 
@@ -68,7 +67,7 @@ def classifier(model_file):
 
 @pytest.fixture(scope="module")
 def trained(manifest, cache):
-    """A classifier of genders on segments, so that a recording is heard in several."""
+    """A gender classifier on segments, several per recording."""
     spec = MFCCSpec(sample_rate=8_000, n_mfcc=13, segment_frames=40)
     return train_gender_classifier(
         manifest, spec, "logistic_regression", arguments={"calibrate": False, "C": 0.01}, cache=cache
@@ -89,26 +88,26 @@ def values(prediction):
 
 def test_each_recording_gets_its_own_gender(classifier, recordings, saved, trained, cache):
     male = gender_probabilities(saved, recordings, cache=cache)
-    assert len(set(male.tolist())) == len(male), "all different, so that a mixed-up one would show"
-    told = classifier.predict(recordings, gender=male.tolist())
+    assert len(set(male.tolist())) == len(male), "all different, so that the test detects a wrong order"
+    given = classifier.predict(recordings, gender=male.tolist())
     for source in (saved, str(saved), trained):
         for batch_size in (1, 3, 32):
-            heard = classifier.predict(recordings, gender=source, batch_size=batch_size)
-            np.testing.assert_allclose([each.gender for each in heard], male, rtol=0, atol=1e-6)
-            for one, other in zip(heard, told, strict=True):
+            predicted = classifier.predict(recordings, gender=source, batch_size=batch_size)
+            np.testing.assert_allclose([each.gender for each in predicted], male, rtol=0, atol=1e-6)
+            for one, other in zip(predicted, given, strict=True):
                 np.testing.assert_allclose(values(one), values(other), rtol=0, atol=1e-6)
-    assert np.abs(values(told[0]) - values(classifier.predict(recordings[0], gender=1 - male[0]))).max() > 1e-6
+    assert np.abs(values(given[0]) - values(classifier.predict(recordings[0], gender=1 - male[0]))).max() > 1e-6
 
 
-def test_a_pretrained_classifier_tells_genders_by_its_name(classifier, recordings, cache):
+def test_a_pretrained_classifier_is_found_by_name(classifier, recordings, cache):
     male = gender_probabilities(NAME, recordings, cache=cache)
-    heard = classifier.predict(recordings, gender=NAME)
-    np.testing.assert_allclose([each.gender for each in heard], male, rtol=0, atol=1e-6)
+    predicted = classifier.predict(recordings, gender=NAME)
+    np.testing.assert_allclose([each.gender for each in predicted], male, rtol=0, atol=1e-6)
     warning = "recorded at 16000 Hz; the gender classifier, trained at 22050 Hz, may be wrong"
-    assert all(warning in each.warnings for each in heard)
+    assert all(warning in each.warnings for each in predicted)
 
 
-def test_samples_are_heard_as_their_file_is(classifier, recordings, saved):
+def test_samples_get_the_prediction_of_their_file(classifier, recordings, saved):
     samples, rate = soundfile.read(recordings[1], dtype="float32")
     from_file, from_samples = (
         classifier.predict(recordings[1], gender=saved),
@@ -116,17 +115,17 @@ def test_samples_are_heard_as_their_file_is(classifier, recordings, saved):
     )
     assert from_samples.gender == from_file.gender
     np.testing.assert_allclose(values(from_samples), values(from_file), rtol=0, atol=1e-6)
-    assert not any("classifier of genders" in warning for warning in from_samples.warnings), "it hears at 8 kHz"
+    assert not any("gender classifier" in warning for warning in from_samples.warnings), "its features are at 8 kHz"
 
 
-def test_predictions_record_the_gender_that_was_told(classifier, recordings):
-    told = classifier.predict(recordings[:2], gender=["male", 0.25])
-    assert [each.gender for each in told] == [1.0, 0.25]
-    assert [each.to_dict()["gender"] for each in told] == [1.0, 0.25]
-    rows = list(csv.DictReader(io.StringIO(to_csv(told))))
+def test_predictions_record_the_gender_input(classifier, recordings):
+    predicted = classifier.predict(recordings[:2], gender=["male", 0.25])
+    assert [each.gender for each in predicted] == [1.0, 0.25]
+    assert [each.to_dict()["gender"] for each in predicted] == [1.0, 0.25]
+    rows = list(csv.DictReader(io.StringIO(to_csv(predicted))))
     assert [row["gender"] for row in rows] == ["1.0", "0.25"]
-    assert [float(rows[0][f"p_{name}"]) for name in CLASSES] == pytest.approx(values(told[0]), abs=1e-6)
-    plain = dataclasses.replace(told[0], gender=None)
+    assert [float(rows[0][f"p_{name}"]) for name in CLASSES] == pytest.approx(values(predicted[0]), abs=1e-6)
+    plain = dataclasses.replace(predicted[0], gender=None)
     assert "gender" not in plain.to_dict()
     assert "gender" not in to_csv([plain])
 
@@ -142,23 +141,23 @@ def test_predictions_record_the_gender_that_was_told(classifier, recordings):
         ([NAME] * 4, DataError, "the speaker's gender is 'gender-ravdess'; give"),
     ],
 )
-def test_who_cannot_tell_genders_is_refused(classifier, recordings, source, error, message):
+def test_other_gender_inputs_raise(classifier, recordings, source, error, message):
     with pytest.raises(error) as caught:
         classifier.predict(recordings, gender=source)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_classifier_of_something_else_is_refused(classifier, recordings, trained):
+def test_other_classifiers_raise(classifier, recordings, trained):
     other = dataclasses.replace(trained, class_names=("sad", "happy"))
-    with pytest.raises(WeightsError, match="logistic_regression tells sad, happy, not female and male"):
+    with pytest.raises(WeightsError, match="logistic_regression has the classes sad, happy, not female and male"):
         classifier.predict(recordings, gender=other)
     table = dataclasses.replace(trained, feature_spec=EmbeddingSpec(source="vectors:table.npz", width=13))
-    with pytest.raises(ConfigError, match="takes vectors from a table, which this recording is not in"):
+    with pytest.raises(ConfigError, match="takes vectors of a table and cannot predict a recording"):
         classifier.predict(recordings, gender=table)
 
 
-def test_a_recording_that_the_classifier_cannot_hear_is_named(classifier, trained, tmp_path):
+def test_a_recording_too_short_for_the_gender_classifier_is_named(classifier, trained, tmp_path):
     wide = dataclasses.replace(trained, feature_spec=LogMelSpec(sample_rate=16_000, window_length=4096, n_fft=4096))
     soundfile.write(tmp_path / "short.wav", np.random.default_rng(0).uniform(-0.1, 0.1, 3000), 16_000)
     with pytest.raises(AudioError, match=r"short\.wav: .*4096"):
@@ -173,19 +172,19 @@ def test_predict_takes_a_classifier_as_gender(run, model_file, root, recordings,
     source = saved if own else NAME
     code, out, err = run("predict", "-m", model_file, "--gender", source, "--json", root / "Actor_02", recordings[2])
     assert (code, err) == (0, "")
-    answers = json.loads(out)
-    assert len(answers) == 9
-    male = gender_probabilities(source, [answer["name"] for answer in answers], cache=cache)
-    np.testing.assert_allclose([answer["gender"] for answer in answers], male, rtol=0, atol=2e-6)
+    rows = json.loads(out)
+    assert len(rows) == 9
+    male = gender_probabilities(source, [row["name"] for row in rows], cache=cache)
+    np.testing.assert_allclose([row["gender"] for row in rows], male, rtol=0, atol=2e-6)
 
 
-def test_unreadable_recordings_are_named_and_the_others_answered(run, model_file, recordings, saved, tmp_path):
+def test_unreadable_recordings_are_named_and_the_others_predicted(run, model_file, recordings, saved, tmp_path):
     folder = tmp_path / "clips"
     folder.mkdir()
     (folder / "a.wav").write_text("no audio at all")
     soundfile.write(folder / "b.wav", np.zeros(16_000), 16_000)
     (folder / "c.wav").write_bytes(recordings[0].read_bytes())
-    table = tmp_path / "answers.csv"
+    table = tmp_path / "predictions.csv"
     code, _, err = run("predict", "-m", model_file, "--gender", saved, folder, recordings[1], "-o", table)
     assert code == 2
     assert [line.partition(": ")[0] for line in err.splitlines()] == ["error"] * 2
@@ -204,27 +203,27 @@ def test_unreadable_recordings_are_named_and_the_others_answered(run, model_file
         ("missing.skops", "error: Classifier missing.skops does not exist"),
     ],
 )
-def test_a_classifier_that_is_not_there_is_one_line(run, model_file, recordings, source, message):
+def test_a_missing_classifier_is_one_line(run, model_file, recordings, source, message):
     code, out, err = run("predict", "-m", model_file, "--gender", source, recordings[0])
     assert (code, out) == (2, "")
     assert err.startswith(message)
     assert err.count("\n") == 1
 
 
-def test_list_shows_what_is_pretrained(run):
+def test_list_shows_pretrained_classifiers(run):
     _, out, _ = run("list")
     (line,) = [line for line in out.partition("Pretrained\n")[2].splitlines() if line.startswith(f"  {NAME}  ")]
     assert line.endswith("; CC BY-NC-SA 4.0")
 
 
-# Making one -----------------------------------------------------------------------------------------------------------
+# Training one ---------------------------------------------------------------------------------------------------------
 
 
 def gender_command(run, root, *options):
     return run("gender", "ravdess", root, "--folds", 2, "--set", "calibrate=false", "-q", *options)
 
 
-def test_a_saved_classifier_has_a_card_and_serves_in_the_store(run, root, tmp_path, monkeypatch):
+def test_a_saved_classifier_has_a_card_and_works_from_the_store(run, root, tmp_path, monkeypatch):
     options = ("--classifier", "logistic_regression", "--save", tmp_path / "gender-new.skops")
     code, out, err = gender_command(run, root, *options)
     assert (code, err) == (0, "")
@@ -244,7 +243,7 @@ def test_a_saved_classifier_has_a_card_and_serves_in_the_store(run, root, tmp_pa
     assert json.loads(out)["n"] == 32
 
 
-def test_a_card_in_the_way_of_something_else_shows_before_training(run, root, tmp_path, monkeypatch):
+def test_a_file_that_the_card_would_replace_raises_before_training(run, root, tmp_path, monkeypatch):
     monkeypatch.setattr(train_gender, "load_examples", None)
     (tmp_path / "new.yaml").write_text("name: my-recipe\n")
     code, out, err = gender_command(run, root, "--save", tmp_path / "new.skops")
@@ -253,11 +252,11 @@ def test_a_card_in_the_way_of_something_else_shows_before_training(run, root, tm
     assert [path.name for path in tmp_path.iterdir()] == ["new.yaml"]
 
 
-def test_a_classifier_whose_card_cannot_be_made_is_not_left_behind(run, root, tmp_path, monkeypatch):
+def test_a_classifier_without_a_card_is_not_left_behind_after_an_error(run, root, tmp_path, monkeypatch):
     def fail(_):
         raise WeightsError("no versions today")
 
-    monkeypatch.setattr(gender_classifier, "_versions", fail)
+    monkeypatch.setattr(gender_card, "_versions", fail)
     code, _, err = gender_command(run, root, "--save", tmp_path / "new.skops")
     assert (code, err) == (2, "error: no versions today\n")
     assert list(tmp_path.iterdir()) == []

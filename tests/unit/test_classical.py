@@ -1,4 +1,4 @@
-"""Simple classifiers: arguments, probabilities, calibration by speakers, files."""
+"""Classical classifiers: arguments, probabilities, calibration by speakers, files."""
 
 import io
 import json
@@ -26,9 +26,10 @@ from serzoo.errors import (
     UnknownNameError,
     WeightsError,
 )
+from serzoo.experiments.setup import check_recipe, prepare_recipe
 from serzoo.features.spec import MFCCSpec
 from serzoo.models import MODELS
-from serzoo.recipes import load_recipe, recipe_from_dict
+from serzoo.recipes import recipe_from_dict
 from serzoo.training.train_classical import speaker_splits, train_classical
 
 SPEC = MFCCSpec(n_samples=2048, n_mfcc=4)
@@ -39,11 +40,11 @@ QUICK = {
     "xgboost": {"n_estimators": 10},
     "mlp": {"hidden_layer_sizes": [8], "learning_rate_init": 0.1},
 }
-"""Arguments with which a test takes no time."""
+"""Arguments that keep the tests fast."""
 
 
 def blobs(distance=6.0, n_speakers=6, n_each=4, n_classes=3, seed=0):
-    """Clips of 5 frames; each class has a value of its own, larger by ``distance`` deviations. All speakers say all."""
+    """Clips of 5 frames; value k is larger by ``distance`` deviations in class k. All speakers have all classes."""
     rng = np.random.default_rng(seed)
     targets = np.tile(np.repeat(np.arange(n_classes), n_each), n_speakers)
     speakers = np.repeat([f"{number:02d}" for number in range(1, n_speakers + 1)], n_classes * n_each)
@@ -66,19 +67,19 @@ def svc_by_hand(examples, **arguments):
 # Arguments
 
 
-def test_no_name_is_a_model_and_a_simple_classifier() -> None:
+def test_models_and_classical_classifiers_share_no_name() -> None:
     assert set(CLASSICAL_CLASSIFIERS) == {"svc", "logistic_regression", "mlp", "random_forest", "xgboost"}
     assert not set(CLASSICAL_CLASSIFIERS) & set(MODELS)
 
 
-def test_the_defaults_of_the_svc_are_the_papers() -> None:
+def test_the_defaults_of_the_svc_are_those_of_the_paper() -> None:
     expected = {"C": 10.0, "gamma": 0.001, "kernel": "rbf", "class_weight": None, "scale": False, "calibrate": False}
     assert complete_arguments("svc") == expected
     assert complete_arguments("svc", {"C": 1}) == {**expected, "C": 1}
 
 
 @EVERY_CLASSIFIER
-def test_every_argument_is_one_that_the_library_takes(name) -> None:
+def test_the_library_has_every_argument(name) -> None:
     entry = CLASSICAL_CLASSIFIERS.get(name)
     taken = entry.load()().get_params()
     assert set(entry.settings) | set(entry.fixed) | {"random_state"} <= set(taken)
@@ -89,12 +90,12 @@ def test_every_argument_is_one_that_the_library_takes(name) -> None:
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        ("svm", {}, "Unknown simple classifier 'svm'. Did you mean 'svc'?"),
+        ("svm", {}, "Unknown classical classifier 'svm'. Did you mean 'svc'?"),
         ("svc", {"gama": 1.0}, "Unknown argument of svc 'gama'. Did you mean 'gamma'?"),
         ("mlp", {"C": 1.0}, "Unknown argument of mlp 'C'."),
     ],
 )
-def test_unknown_names_are_explained(name, arguments, message) -> None:
+def test_unknown_names_raise_with_the_nearest_match(name, arguments, message) -> None:
     with pytest.raises(UnknownNameError) as error:
         complete_arguments(name, arguments)
     assert str(error.value).startswith(message)
@@ -121,7 +122,7 @@ def test_unknown_names_are_explained(name, arguments, message) -> None:
         ("xgboost", "subsample", 1.1, "a number above 0 and at most 1"),
     ],
 )
-def test_values_out_of_range_are_refused(name, argument, value, what) -> None:
+def test_values_out_of_range_raise(name, argument, value, what) -> None:
     with pytest.raises(ConfigError) as error:
         complete_arguments(name, {argument: value})
     assert str(error.value) == f"{argument} of {name} is {value!r}; it must be {what}."
@@ -138,7 +139,7 @@ RECIPE = {
 }
 
 
-def test_a_recipe_names_a_simple_classifier_and_its_arguments() -> None:
+def test_a_recipe_of_a_classical_classifier_survives_plain_data() -> None:
     recipe = recipe_from_dict({**RECIPE, "model": {"name": "mlp", "arguments": {"hidden_layer_sizes": [8]}}})
     assert recipe_from_dict(recipe.to_dict()) == recipe
 
@@ -166,13 +167,13 @@ def test_a_recipe_names_a_simple_classifier_and_its_arguments() -> None:
         ),
     ],
 )
-def test_what_only_networks_do_is_refused(values, message) -> None:
+def test_settings_of_networks_raise(values, message) -> None:
     with pytest.raises((ConfigError, UnknownNameError)) as error:
-        recipe_from_dict({**RECIPE, **values})
-    assert str(error.value).startswith(f"recipe: {message}")
+        check_recipe(recipe_from_dict({**RECIPE, **values}))
+    assert str(error.value).startswith(f"small: {message}")
 
 
-def test_settings_of_networks_may_be_spelt_out_and_the_seed_is_everybodys() -> None:
+def test_default_settings_of_networks_and_any_seed_are_allowed() -> None:
     usual = recipe_from_dict(RECIPE).to_dict()["training"]
     assert {"batch_size", "epochs", "optimizer"} < set(usual)
     assert recipe_from_dict({**RECIPE, "training": {**usual, "seed": 7}}).training.seed == 7
@@ -180,10 +181,10 @@ def test_settings_of_networks_may_be_spelt_out_and_the_seed_is_everybodys() -> N
 
 def test_a_change_of_a_networks_recipe_is_checked_too() -> None:
     with pytest.raises(ConfigError, match=r"training\.selection is best-validation-uar, but svc has no epochs"):
-        load_recipe("timnet-synthetic").override({"model.name": "svc", "model.arguments": {}})
+        prepare_recipe("timnet-synthetic", {"model.name": "svc", "model.arguments": {}})
 
 
-# Training and answers
+# Training and prediction
 
 
 def test_vectors_are_means_over_the_frames_that_are_no_padding() -> None:
@@ -201,38 +202,38 @@ def test_a_clip_of_padding_alone_is_a_vector_of_zeros() -> None:
 
 @EVERY_CLASSIFIER
 @pytest.mark.parametrize("calibrate", [False, True])
-def test_classes_far_apart_are_told_apart(name, calibrate) -> None:
+def test_separable_classes_are_recognised(name, calibrate) -> None:
     model = trained(name, calibrate=calibrate, scale=True)
-    unheard, _ = blobs(seed=1)
-    probabilities = model.predict_probabilities(unheard)
+    unseen, _ = blobs(seed=1)
+    probabilities = model.predict_probabilities(unseen)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
     assert probabilities.min() >= 0
-    assert np.mean(probabilities.argmax(axis=1) == unheard.targets) > 0.95
+    assert np.mean(probabilities.argmax(axis=1) == unseen.targets) > 0.95
 
 
 @EVERY_CLASSIFIER
-def test_the_same_seed_gives_the_same_answers(name) -> None:
+def test_the_same_seed_gives_the_same_probabilities(name) -> None:
     data = blobs(distance=0.7)
     first, second = (trained(name, data, seed=2**32 - 1).predict_probabilities(data[0]) for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
 
 @pytest.mark.parametrize("name", ["mlp", "random_forest"])
-def test_another_seed_gives_other_answers(name) -> None:
+def test_another_seed_gives_other_probabilities(name) -> None:
     data = blobs(distance=0.7)
     first, second = (trained(name, data, seed=seed).predict_probabilities(data[0]) for seed in (0, 1))
     assert np.abs(first - second).max() > 1e-3
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_the_largest_probability_is_what_the_svc_answers(n_classes) -> None:
+def test_the_most_probable_class_is_the_one_that_the_svc_predicts(n_classes) -> None:
     examples, speakers = blobs(distance=0.5, n_classes=n_classes, n_speakers=12)  # hard, so that votes are tied
-    asked = blobs(distance=0.5, n_classes=n_classes, n_speakers=40, seed=1)[0]
+    new = blobs(distance=0.5, n_classes=n_classes, n_speakers=40, seed=1)[0]
     by_hand, _ = svc_by_hand(examples, gamma=0.5)
-    expected = by_hand.predict(asked.features.astype(np.float64).mean(axis=1))
-    probabilities = trained("svc", (examples, speakers), gamma=0.5).predict_probabilities(asked)
+    expected = by_hand.predict(new.features.astype(np.float64).mean(axis=1))
+    probabilities = trained("svc", (examples, speakers), gamma=0.5).predict_probabilities(new)
     np.testing.assert_array_equal(probabilities.argmax(axis=1), expected)
-    assert 0 < np.mean(expected != asked.targets) < 1
+    assert 0 < np.mean(expected != new.targets) < 1
 
 
 def test_the_svcs_probabilities_of_two_classes_are_the_logistic_function_of_its_margin() -> None:
@@ -252,7 +253,7 @@ def test_scale_is_that_of_the_training_part() -> None:
     assert np.abs(plain.predict_probabilities(shifted) - plain.predict_probabilities(examples)).max() > 1e-3
 
 
-def test_a_class_that_training_lacks_is_never_answered() -> None:
+def test_a_class_missing_in_training_has_probability_zero() -> None:
     examples, speakers = blobs()
     kept = np.flatnonzero(examples.targets != 1)
     model = trained("xgboost", (examples.select(kept), speakers[kept]))
@@ -261,33 +262,33 @@ def test_a_class_that_training_lacks_is_never_answered() -> None:
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 1.0, True])
-def test_a_seed_out_of_range_is_refused(seed) -> None:
+def test_a_seed_out_of_range_raises(seed) -> None:
     with pytest.raises(ConfigError, match=r"^seed is .*; it must be an integer of at least 0 and below"):
         trained(seed=seed)
 
 
-def test_one_class_is_refused() -> None:
+def test_a_single_class_raises() -> None:
     examples, speakers = blobs()
     kept = np.flatnonzero(examples.targets == 1)
     with pytest.raises(DataError, match="All 24 training clips are 'happy'; a classifier needs 2 or more classes"):
         trained("svc", (examples.select(kept), speakers[kept]))
 
 
-def test_vectors_of_another_width_are_refused() -> None:
+def test_vectors_of_another_width_raise() -> None:
     other = Examples(np.zeros((1, 5, 3), np.float32), np.array([0]), CLASSES)
-    with pytest.raises(FeatureError, match="svc takes vectors of 4 values, the data's have 3"):
+    with pytest.raises(FeatureError, match="svc takes vectors of 4 values, but those of the data have 3"):
         trained().predict_probabilities(other)
 
 
 @pytest.mark.parametrize("name", ["mlp", "logistic_regression"])
-def test_a_training_that_does_not_settle_says_so(name) -> None:
+def test_training_without_convergence_warns(name) -> None:
     with pytest.warns(SerzooWarning, match=f"^{name} did not converge; raise max_iter or set scale to true in"):
         trained(name, blobs(distance=0.5), max_iter=2)
 
 
-def test_without_xgboost_the_extra_is_named(monkeypatch) -> None:
+def test_a_missing_xgboost_raises_with_the_extra(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "xgboost", None)
-    message = r"needs xgboost, which is not installed; run: pip install 'serzoo\[xgboost\]'"
+    message = r"needs xgboost; run: pip install 'serzoo\[xgboost\]'"
     with pytest.raises(MissingExtraError, match=message):
         trained("xgboost")
 
@@ -297,11 +298,11 @@ def test_without_xgboost_the_extra_is_named(monkeypatch) -> None:
 
 def test_calibration_holds_out_whole_speakers(monkeypatch) -> None:
     examples, speakers = blobs(distance=1.0, n_speakers=7)
-    heard = {tuple(vector): speaker for vector, speaker in zip(clip_vectors(examples), speakers, strict=True)}
+    speaker_of = {tuple(vector): speaker for vector, speaker in zip(clip_vectors(examples), speakers, strict=True)}
     fit, parts = SVC.fit, []
 
     def remember(self, vectors, targets, **settings):
-        parts.append({heard[tuple(vector)] for vector in vectors})
+        parts.append({speaker_of[tuple(vector)] for vector in vectors})
         return fit(self, vectors, targets, **settings)
 
     monkeypatch.setattr(SVC, "fit", remember)
@@ -313,15 +314,15 @@ def test_calibration_holds_out_whole_speakers(monkeypatch) -> None:
     assert sum(map(len, held_out)) == len(set.union(*held_out)) == 7
 
 
-def test_calibration_tells_how_often_an_answer_is_right() -> None:
+def test_calibrated_probabilities_have_a_smaller_brier_score() -> None:
     examples, speakers = blobs(distance=1.5, n_speakers=20, n_each=10, n_classes=2)
-    unheard, _ = blobs(distance=1.5, n_speakers=100, n_each=10, n_classes=2, seed=1)
+    unseen, _ = blobs(distance=1.5, n_speakers=100, n_each=10, n_classes=2, seed=1)
     errors = {}
     for calibrate in (False, True):
         model = trained("svc", (examples, speakers), calibrate=calibrate, C=1e-3)  # its margins hardly differ
-        errors[calibrate] = np.mean((model.predict_probabilities(unheard)[:, 1] - unheard.targets) ** 2)
-    ideal = 1 / (1 + np.exp(clip_vectors(unheard)[:, :2] @ [1.5, -1.5]))  # Bayes' rule
-    assert np.mean((ideal - unheard.targets) ** 2) < errors[True] < 0.17 < 0.2 < errors[False]
+        errors[calibrate] = np.mean((model.predict_probabilities(unseen)[:, 1] - unseen.targets) ** 2)
+    ideal = 1 / (1 + np.exp(clip_vectors(unseen)[:, :2] @ [1.5, -1.5]))  # Bayes' rule
+    assert np.mean((ideal - unseen.targets) ** 2) < errors[True] < 0.17 < 0.2 < errors[False]
 
 
 @pytest.mark.parametrize(
@@ -332,7 +333,7 @@ def test_calibration_tells_how_often_an_answer_is_right() -> None:
         (lambda names: np.where(names == "02", "", names), "Some speakers are unknown"),
     ],
 )
-def test_calibration_without_two_known_speakers_is_refused(change, message) -> None:
+def test_calibration_without_two_known_speakers_raises(change, message) -> None:
     examples, speakers = blobs(n_speakers=2)
     with pytest.raises(DataError) as error:
         trained("svc", (examples, change(speakers)), calibrate=True)
@@ -353,9 +354,9 @@ def test_splits_by_speakers_keep_both_classes_where_a_speaker_has_one() -> None:
             assert set(targets[train]) == set(targets[test]) == {0, 1}
 
 
-def test_a_split_that_would_lose_a_class_is_refused(monkeypatch) -> None:
+def test_a_split_that_would_lose_a_class_raises(monkeypatch) -> None:
     monkeypatch.setattr("sklearn.model_selection.StratifiedGroupKFold", lambda n, **_: GroupKFold(n))
-    speakers = np.array(["a", "a", "a", "a", "b", "b", "c", "d"])  # which GroupKFold cuts into a and the others
+    speakers = np.array(["a", "a", "a", "a", "b", "b", "c", "d"])  # GroupKFold separates a from the others
     targets = np.array([1, 1, 1, 1, 0, 0, 0, 1])
     with pytest.raises(DataError, match="All speakers of 'f' are held out together"):
         speaker_splits(targets, speakers, ("f", "m"), 2)
@@ -366,7 +367,7 @@ def test_a_split_that_would_lose_a_class_is_refused(monkeypatch) -> None:
 
 @EVERY_CLASSIFIER
 @pytest.mark.parametrize("settings", [{}, {"scale": True, "calibrate": True}])
-def test_a_loaded_classifier_answers_as_the_saved_one(name, settings, tmp_path) -> None:
+def test_a_loaded_classifier_predicts_as_the_saved_one(name, settings, tmp_path) -> None:
     data = blobs(distance=1.0)
     model = trained(name, data, **settings)
     path = model.save(tmp_path / "fold01" / "model.skops")
@@ -378,7 +379,7 @@ def test_a_loaded_classifier_answers_as_the_saved_one(name, settings, tmp_path) 
 
 
 @EVERY_CLASSIFIER
-def test_a_file_holds_no_pickle_and_no_more_types_than_it_is_trusted_with(name, tmp_path) -> None:
+def test_a_file_contains_no_pickle_and_only_trusted_types(name, tmp_path) -> None:
     path = trained(name, calibrate=True).save(tmp_path / "model.skops")
     names = zipfile.ZipFile(path).namelist()
     assert {file.rpartition(".")[2] for file in names} <= {"json", "npy", "bin"}
@@ -391,19 +392,19 @@ def test_a_file_holds_no_pickle_and_no_more_types_than_it_is_trusted_with(name, 
     assert sorted(found) == sorted(model.trusted_types(name, {"calibrate": True}))
 
 
-def test_a_file_does_not_say_how_the_training_part_was_split(tmp_path) -> None:
+def test_a_file_does_not_store_the_splits_of_the_calibration(tmp_path) -> None:
     archive = zipfile.ZipFile(trained("logistic_regression", calibrate=True).save(tmp_path / "a.skops"))
     sizes = [np.load(io.BytesIO(archive.read(name))).size for name in archive.namelist() if name.endswith(".npy")]
-    assert max(sizes) < 14, "the positions of the 72 clips would be more"
+    assert max(sizes) < 14, "the indices of the 72 clips would be more"
 
 
 @pytest.mark.parametrize("name", ["model.pkl", "model"])
-def test_another_ending_is_refused(name, tmp_path) -> None:
+def test_another_suffix_raises(name, tmp_path) -> None:
     with pytest.raises(ConfigError, match=r"does not end in \.skops"):
         trained().save(tmp_path / name)
 
 
-def refused(path) -> str:
+def error_of(path) -> str:
     with pytest.raises(WeightsError) as error:
         load_classical(path)
     assert "\n" not in str(error.value)
@@ -411,7 +412,7 @@ def refused(path) -> str:
 
 
 def rewritten(path, target, replace):
-    """Copy an archive, its files changed by ``replace(name, content)``; what becomes None is left out."""
+    """Copy an archive, its files changed by ``replace(name, content)``; None leaves a file out."""
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(target, "w") as new:
         for name in old.namelist():
             content = replace(name, old.read(name))
@@ -430,32 +431,32 @@ def with_estimator(path, target, estimator):
     return target
 
 
-def test_files_that_are_none_are_refused(tmp_path) -> None:
+def test_other_files_raise(tmp_path) -> None:
     path = trained().save(tmp_path / "run" / "fold01" / "model.skops")
-    assert "does not exist" in refused(tmp_path / "other.skops")
-    assert f"holds no model.skops; choose a fold: {path.parent}" in refused(tmp_path / "run")
-    assert "holds no model.skops; give the folder of a fold" in refused(tmp_path)
+    assert "does not exist" in error_of(tmp_path / "other.skops")
+    assert f"has no model.skops; choose a fold: {path.parent}" in error_of(tmp_path / "run")
+    assert "has no model.skops; give the folder of a finished fold" in error_of(tmp_path)
     text = tmp_path / "text.skops"
     text.write_text("hello")
-    assert "is no simple classifier of serzoo but no zip archive" in refused(text)
+    assert "is no zip archive, not a classical classifier of serzoo" in error_of(text)
     bare = rewritten(path, tmp_path / "bare.skops", lambda name, old: None if name == "serzoo.json" else old)
-    assert "an archive without serzoo.json" in refused(bare)
+    assert "is an archive without serzoo.json" in error_of(bare)
     large = rewritten(
         path, tmp_path / "large.skops", lambda name, old: b" " * 1_000_001 if name == "serzoo.json" else old
     )
-    assert "more than 1000000 bytes" in refused(large)
+    assert "more than 1000000 bytes" in error_of(large)
 
 
-def test_damaged_files_are_refused(tmp_path) -> None:
+def test_damaged_files_raise(tmp_path) -> None:
     path = trained().save(tmp_path / "model.skops")
     content = path.read_bytes()
     for cut in (10, len(content) // 2, len(content) - 5):
         (tmp_path / "cut.skops").write_bytes(content[:cut])
-        assert "cut.skops is " in refused(tmp_path / "cut.skops")
+        assert "cut.skops is " in error_of(tmp_path / "cut.skops")
     first = zipfile.ZipFile(path).infolist()[0]
     at = first.header_offset + 200
     (tmp_path / "flipped.skops").write_bytes(content[:at] + bytes([content[at] ^ 255]) + content[at + 1 :])
-    assert "flipped.skops is damaged" in refused(tmp_path / "flipped.skops")
+    assert "flipped.skops is damaged" in error_of(tmp_path / "flipped.skops")
 
     def card(**changes):
         return lambda name, old: json.dumps({**json.loads(old), **changes}) if name == "serzoo.json" else old
@@ -467,26 +468,28 @@ def test_damaged_files_are_refused(tmp_path) -> None:
         {"arguments": {"c": 1}},
         {"width": "x"},
     ):
-        assert "is damaged (" in refused(rewritten(path, tmp_path / "changed.skops", card(**changes))), changes
+        assert "is damaged (" in error_of(rewritten(path, tmp_path / "changed.skops", card(**changes))), changes
     gone = rewritten(path, tmp_path / "gone.skops", lambda name, old: None if name == "schema.json" else old)
-    assert "is damaged (" in refused(gone)
+    assert "is damaged (" in error_of(gone)
     listed = rewritten(path, tmp_path / "list.skops", lambda name, old: b"[]" if name == "serzoo.json" else old)
-    assert "is damaged (" in refused(listed)
+    assert "is damaged (" in error_of(listed)
 
 
 def test_hostile_files_are_not_loaded(tmp_path) -> None:
     path, target = trained().save(tmp_path / "model.skops"), tmp_path / "hostile.skops"
     foreign = with_estimator(path, target, {"estimator": FunctionTransformer(func=exec)})
-    assert "holds builtins.exec, which svc does not consist of; it is not loaded." in refused(foreign)
+    assert "contains builtins.exec, types that svc does not have; it is not loaded." in error_of(foreign)
     forest = trained("random_forest").estimator
-    assert "holds sklearn.tree._tree.Tree, which svc" in refused(with_estimator(path, target, forest))
+    assert "contains sklearn.tree._tree.Tree, types that svc" in error_of(with_estimator(path, target, forest))
     other = LogisticRegression().fit([[0.0] * 4, [1.0] * 4], [0, 1])
-    message = "holds sklearn.linear_model._logistic.LogisticRegression, not sklearn.svm._classes.SVC; it is not loaded."
-    assert message in refused(with_estimator(path, target, other))
-    assert "is damaged (" in refused(with_estimator(path, target, SVC()))
+    message = (
+        "contains sklearn.linear_model._logistic.LogisticRegression, not sklearn.svm._classes.SVC; it is not loaded."
+    )
+    assert message in error_of(with_estimator(path, target, other))
+    assert "is damaged (" in error_of(with_estimator(path, target, SVC()))
 
 
-def test_a_forest_that_would_leave_its_memory_is_not_asked(tmp_path) -> None:
+def test_a_forest_with_branches_out_of_its_memory_is_not_loaded(tmp_path) -> None:
     path = trained("random_forest", blobs(distance=0.5)).save(tmp_path / "model.skops")
     whole = load_classical(path).estimator.estimators_[0].tree_.__getstate__()["nodes"]
 
@@ -505,21 +508,21 @@ def test_a_forest_that_would_leave_its_memory_is_not_asked(tmp_path) -> None:
         return rewritten(path, tmp_path / "broken.skops", replace)
 
     for field, value, reason in (
-        ("left_child", 10**9, "lead nowhere"),
-        ("right_child", 0, "lead nowhere"),
-        ("feature", 4, "asks for values that there are not"),
+        ("left_child", 10**9, "a branch of a tree leads out of it"),
+        ("right_child", 0, "a branch of a tree leads out of it"),
+        ("feature", 4, "a tree splits by a value that the vectors do not have"),
     ):
-        assert reason in refused(broken(field, value))
+        assert reason in error_of(broken(field, value))
 
 
-def test_a_saved_xgboost_says_what_it_needs(tmp_path, monkeypatch) -> None:
+def test_loading_without_xgboost_raises_with_the_extra(tmp_path, monkeypatch) -> None:
     path = trained("xgboost").save(tmp_path / "model.skops")
     monkeypatch.setitem(sys.modules, "xgboost", None)
     with pytest.raises(MissingExtraError, match=r"serzoo\[xgboost\]"):
         load_classical(path)
 
 
-def test_an_answer_of_nan_is_refused(monkeypatch) -> None:
+def test_probabilities_of_nan_raise(monkeypatch) -> None:
     monkeypatch.setattr(model, "class_probabilities", lambda *_: np.full((72, 3), np.nan))
-    with pytest.raises(WeightsError, match="svc answers with NaN"):
+    with pytest.raises(WeightsError, match="svc returns NaN"):
         ClassicalClassifier("svc", {}, CLASSES, SPEC, 4, (0, 1, 2), None).predict_probabilities(blobs()[0])

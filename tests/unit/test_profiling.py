@@ -86,7 +86,7 @@ def test_the_table_names_machine_and_figures() -> None:
         ("timnt", {}, UnknownNameError, "Unknown model or recipe 'timnt'. Did you mean 'timnet'?"),
         ("svc", {}, ConfigError, "svc is a classical classifier and has no training steps"),
         ("svc-ravdess-mel", {}, ConfigError, "svc is a classical classifier and has no training steps"),
-        ("vgg16-fsdd-word", {}, ConfigError, "the classes of vgg16-fsdd-word depend on its recordings; set them"),
+        ("vgg16-fsdd-word", {}, ConfigError, "The classes of vgg16-fsdd-word depend on its recordings; set them"),
         ("nowhere.keras", {}, UnknownNameError, "Model file nowhere.keras does not exist"),
         ("timnet", {"batch_size": 0}, ConfigError, "batch_size is 0; it must be an integer of at least 1."),
         ("timnet", {"repeats": 0}, ConfigError, "repeats is 0"),
@@ -112,7 +112,7 @@ def test_weights_alone_point_to_their_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "notes", "message"),
     [
-        (-9, "", "signal 9 ended the benchmark"),
+        (-9, "", "Signal 9 ended the benchmark"),
         (1, "ResourceExhaustedError: OOM when allocating", "does not fit into memory"),
     ],
 )

@@ -222,7 +222,7 @@ def test_a_pretrained_set_that_tells_something_else_is_refused(files, monkeypatc
         lambda n, sha: dataclasses.replace(CARD, name="other", bytes=n, sha256=sha),
     )
     assert card == files / "other.yaml"
-    assert "tells sad, happy, not female and male" in refused(name="other")
+    assert "has the classes sad, happy, not female and male" in refused(name="other")
     with pytest.raises(WeightsError, match="logistic_regression tells sad, happy, not"):
         load_gender_classifier(other)
 
