@@ -212,7 +212,7 @@ def test_a_missing_classifier_is_one_line(run, model_file, recordings, source, m
 
 def test_list_shows_pretrained_classifiers(run):
     _, out, _ = run("list")
-    (line,) = [line for line in out.partition("Pretrained\n")[2].splitlines() if line.startswith(f"  {NAME}  ")]
+    (line,) = [line for line in out.partition("Pretrained weights\n")[2].splitlines() if line.startswith(f"  {NAME}  ")]
     assert line.endswith("; CC BY-NC-SA 4.0")
 
 
