@@ -2,7 +2,7 @@
 
     python benchmarks/acrnn.py
 
-A step is forward, backward and Nadam on a batch of 3-second segments. Both figures come from a process of their own.
+A step is forward, backward and Nadam on a batch of 3-second segments. Each figure is measured in a new process.
 """
 
 import argparse

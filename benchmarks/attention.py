@@ -1,10 +1,10 @@
-"""Time and memory of self-attention: the layer of keras-self-attention against serzoo's own.
+"""Time and memory of self-attention: the layer of keras-self-attention against that of serzoo.
 
     python benchmarks/attention.py
 
-Prints, per number of frames, the time of a forward and backward pass of the layer alone (channels, units
-and window as in ACRNN) and how much it raises the process's peak memory. Every figure comes from a process of
-its own, since a process's peak never falls; what loading TensorFlow and a first pass take is left out.
+Prints, per number of frames, the time of a forward and backward pass of the layer (channels, units and window as in
+ACRNN) and the rise of the process's peak memory. Each figure is measured in a new process, since the peak of a process
+never falls; loading TensorFlow and a first pass are not included.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def print_table(options: argparse.Namespace) -> None:
 
 
 def measure_apart(layer: str, n_frames: int, options: argparse.Namespace) -> tuple[float, float]:
-    """Return what :func:`measure` returns in a fresh process."""
+    """Return the result of :func:`measure` in a new process."""
     settings = ("--frames", n_frames, "--batch", options.batch, "--repeats", options.repeats, *["--xla"] * options.xla)
     seconds, megabytes = run_apart(__file__, "--layer", layer, *settings)
     return seconds, megabytes

@@ -1,21 +1,20 @@
-"""From recordings to cached MFCCs: serzoo beside the papers' way, and the memory that a large corpus takes.
+"""From recordings to cached MFCCs: serzoo against the papers' way, and the memory for a large corpus.
 
     python benchmarks/features.py --corpus DIR --out results.json
     python benchmarks/features.py --memory
 
-The papers' way, one file after another: ``librosa.load`` at 22,050 Hz, the clip centred in 110,000 samples,
-``librosa.feature.mfcc`` with 39 coefficients, a CSV file per clip, and ``numpy.loadtxt`` of all of them at the end. It
-is timed on a sample of the files and scaled to the corpus. serzoo's way is timed on all files, with an empty cache and
-with a full one, and so are the leakage guard's content hashes. Every repeat times everything once, and a ratio is the
-median of the repeats' own ratios, so that other work on the machine weighs on both sides. The recordings were read
-before, and libraries are imported.
+The papers' way processes one file after another: ``librosa.load`` at 22,050 Hz, the clip padded or cut to 110,000
+samples, ``librosa.feature.mfcc`` with 39 coefficients, a CSV file per clip, and ``numpy.loadtxt`` of all of them at the
+end. It is timed on a sample of the files and scaled to the corpus. serzoo is timed on all files, with an empty cache
+and with a full one, and so are the content hashes of the leakage guard. Each repeat times everything once, and a ratio
+is the median over the repeats of their ratios, so that other work on the machine affects both sides. The recordings are
+in the file cache, and libraries are imported.
 
-The parts are milliseconds of processor time per clip on one thread, over the same sample. The floor is what the
-libraries themselves take for a clip: SHA-256 of its bytes, libsndfile's decoding into a buffer that is there, soxr,
-SciPy's Fourier transforms of the frames that hold sound, and one file written.
+The parts are milliseconds of processor time per clip on one thread, over the same sample. The floor is the time of the
+libraries alone: SHA-256 of a clip's bytes, decoding by libsndfile into an allocated buffer, soxr, SciPy's Fourier
+transforms of the frames with sound, and writing one file.
 
-Memory is the peak of a process of its own that fills the cache with the features of made-up recordings, each with other
-samples than the rest.
+Memory is the peak of a new process that fills the cache with the features of synthetic recordings, all different.
 """
 
 import argparse
@@ -54,7 +53,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, help="threads; default: one per core that may be used")
     parser.add_argument("--files", type=int, nargs="*", default=[1000, 10_000, 100_000], help="made-up corpora")
     parser.add_argument("--scratch", type=Path, help="folder for caches and made-up files; default: the system's")
-    parser.add_argument("--memory", action="store_true", help="measure memory alone, which needs no corpus")
+    parser.add_argument("--memory", action="store_true", help="measure memory only; needs no corpus")
     parser.add_argument("--quick", action="store_true", help="24 files, one repeat, made-up corpora of 50 and 200")
     parser.add_argument("--fill", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -80,7 +79,7 @@ def main() -> None:
 
 
 def measure(paths: Sequence[Path], options: argparse.Namespace) -> dict[str, Any]:
-    """Return everything that the table shows."""
+    """Return all figures of the table."""
     sample = paths[:: max(1, len(paths) // options.sample)]
     with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
         memory = [measure_memory(n_files, Path(scratch)) for n_files in options.files]
@@ -135,15 +134,14 @@ def extract_with_librosa(path: Path) -> np.ndarray:
 
 
 def largest_difference(paths: Sequence[Path]) -> float:
-    """Return how far serzoo's coefficients are from librosa's, which are -850 to 200, at most."""
+    """Return the largest difference of serzoo's coefficients from librosa's (-850 to 200)."""
     return max(
-        float(np.abs(extract(audio.read(path, 22_050)[0], SPEC) - extract_with_librosa(path)).max())
-        for path in paths
+        float(np.abs(extract(audio.read(path, 22_050)[0], SPEC) - extract_with_librosa(path)).max()) for path in paths
     )
 
 
 def time_parts(paths: Sequence[Path], scratch: Path, repeats: int) -> dict[str, dict[str, float]]:
-    """Return milliseconds of processor time per clip, of each step of serzoo's and of what the libraries alone do."""
+    """Return milliseconds of processor time per clip, of each step of serzoo and of the libraries alone."""
     import scipy.fft
     import soxr
     from threadpoolctl import threadpool_limits
@@ -202,7 +200,7 @@ def decode_into(path: Path, buffer: np.ndarray) -> None:
 
 
 def processor_time(calls: Sequence[Callable[[], object]]) -> float:
-    """Return the seconds that this process computes for; unlike the clock's, other processes' time is not in it."""
+    """Return the processor seconds of this process; unlike elapsed time, without those of other processes."""
     start = time.process_time()
     for call in calls:
         call()
@@ -210,7 +208,7 @@ def processor_time(calls: Sequence[Callable[[], object]]) -> float:
 
 
 def measure_memory(n_files: int, scratch: Path) -> dict[str, float]:
-    """Return the time and the peak memory of filling the cache from ``n_files`` made-up recordings, twice."""
+    """Return time and peak memory of filling the cache from ``n_files`` synthetic recordings, twice."""
     folder, cache = scratch / f"{n_files} files", scratch / f"{n_files} features"
     make_up(folder, n_files)
     command = (__file__, "--fill", folder, cache, n_files)
@@ -244,7 +242,7 @@ def made_up(folder: Path, index: int) -> Path:
 
 
 def fill_made_up(folder: Path, cache: Path, n_files: int) -> tuple[float, float, float]:
-    """Return the seconds it takes, and the peak memory in MB once a hundred clips, and then all, are done."""
+    """Return the seconds, and the peak memory in MB after a hundred clips and after all."""
     paths = [str(made_up(folder, index)) for index in range(n_files)]
     store = FeatureCache(cache)
     start = time.perf_counter()

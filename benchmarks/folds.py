@@ -1,9 +1,9 @@
-"""Folds on a CPU: one process with all threads beside as many processes of one thread as there are cores.
+"""Folds on a CPU: one process with all threads against one process of one thread per core.
 
     python benchmarks/folds.py --model timnet --out results.json
 
-A process trains on one batch, over and over. Both ways take turns, and a ratio is the median of the rounds' own ratios:
-how many times faster the processes together do their steps than the one process does as many.
+A process trains repeatedly on one batch. Both ways alternate, and a ratio is the median over the rounds of their
+ratios: the speed of the parallel processes relative to that of the single process for as many steps.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def main() -> None:
     n_cores = len(os.sched_getaffinity(0))
     alone, others = start(options, n_cores), [start(options, 1) for _ in range(n_cores)]
     for process in (alone, *others):
-        answer(process)  # compiled
+        next_number(process)  # compiled
     rounds = [(took([alone], options.steps), took(others, options.steps) / n_cores) for _ in range(options.repeats)]
     for process in (alone, *others):
         process.stdin.close()
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def start(options: argparse.Namespace, threads: int) -> subprocess.Popen[str]:
-    """Return a process that trains with so many threads."""
+    """Return a process that trains with this number of threads."""
     names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
     environment = {**os.environ, **dict.fromkeys(names, str(threads)), "TF_CPP_MIN_LOG_LEVEL": "2"}
     command = [sys.executable, __file__, "--serve", "--model", options.model, "--batch", str(options.batch)]
@@ -60,15 +60,15 @@ def start(options: argparse.Namespace, threads: int) -> subprocess.Popen[str]:
 
 
 def took(processes: list[subprocess.Popen[str]], steps: int) -> float:
-    """Return the milliseconds per step that the slowest of the processes takes, while all of them train."""
+    """Return the milliseconds per step of the slowest process, while all of them train."""
     for process in processes:
         process.stdin.write(f"{steps}\n")
         process.stdin.flush()
-    return max(answer(process) for process in processes) / steps * 1e3
+    return max(next_number(process) for process in processes) / steps * 1e3
 
 
-def answer(process: subprocess.Popen[str]) -> float:
-    """Return the number that a process writes next; it ends this one if it has ended."""
+def next_number(process: subprocess.Popen[str]) -> float:
+    """Return the next number that a process prints; exit if the process has ended."""
     line = process.stdout.readline()
     if not line:
         sys.exit(f"a process ended with {process.wait()}: {' '.join(map(str, process.args))}")
@@ -76,7 +76,7 @@ def answer(process: subprocess.Popen[str]) -> float:
 
 
 def serve(options: argparse.Namespace) -> None:
-    """Train as many steps as each line of stdin says, and print the seconds they take."""
+    """Train the number of steps in each line of stdin and print their seconds."""
     import keras
 
     import serzoo

@@ -1,6 +1,6 @@
-"""What the benchmarks share: time, peak memory, and a fresh process for each figure.
+"""Common to the benchmarks: time, peak memory, and a new process for each figure.
 
-A process's peak memory never falls, so whatever is compared must not share one.
+The peak memory of a process never falls, so figures to be compared must not share a process.
 """
 
 import os
@@ -14,16 +14,16 @@ from pathlib import Path
 
 
 def timed(function: Callable[[], object]) -> float:
-    """Return how long a call takes, in seconds."""
+    """Return the duration of a call in seconds."""
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
 
 
 def peak_memory() -> float:
-    """Return the most memory this process has held so far, in MB.
+    """Return the peak memory of this process so far, in MB.
 
-    Where Linux tells it, that is the program's own: ``ru_maxrss`` starts at the peak of the process that started this.
+    On Linux from /proc: ``ru_maxrss`` starts at the peak of the parent process.
     """
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.is_file() else []
@@ -35,27 +35,27 @@ def peak_memory() -> float:
 
 
 def run_apart(*command: object) -> list[float]:
-    """Run a Python script with its arguments in a process of its own, on TensorFlow's CPU, and return what it prints.
+    """Run a Python script with its arguments in a new process, on TensorFlow's CPU, and return the numbers it prints.
 
-    The process ends this one with its error output if it fails.
+    If the process fails, this one exits with its error output.
     """
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"}
     words = [sys.executable, *map(str, command)]
-    answer = subprocess.run(words, env=environment, capture_output=True, text=True)
-    if answer.returncode:
-        sys.exit(f"{' '.join(words)} ended with {answer.returncode}:\n{answer.stderr}")
-    return [float(figure) for figure in answer.stdout.split()]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(words)} ended with {done.returncode}:\n{done.stderr}")
+    return [float(figure) for figure in done.stdout.split()]
 
 
 def processor() -> str:
-    """Return the processor's name where Linux tells it."""
+    """Return the name of the processor (on other systems than Linux, the machine type)."""
     information = Path("/proc/cpuinfo")
     lines = information.read_text().splitlines() if information.is_file() else []
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def machine() -> dict[str, object]:
-    """Return what a figure was measured on: platform, processor, cores that may be used, load."""
+    """Return platform, processor, usable cores and load."""
     return {
         "platform": platform.platform(),
         "processor": processor(),

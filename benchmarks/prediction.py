@@ -1,23 +1,23 @@
-"""From a recording to its label: serzoo beside what a user would write, exports beside the model, and start-up.
+"""From a recording to its label: serzoo against a plain program, exports against the model, and start-up.
 
     python benchmarks/prediction.py --out results.json
     python benchmarks/prediction.py --clip recording.wav --only latency
 
-The model is TIM-Net for MFCCs of 110,000 samples at 22,050 Hz, with made-up weights: none of the times depends on them.
-What a user would write takes one file after another: ``librosa.load``, the clip centred in 110,000 samples,
-``librosa.feature.mfcc``, ``keras.Model.predict``. Recordings are 48 kHz, 16 bits, 3 to 4 s of noise that swells and
-fades, unless ``--clip`` gives one.
+The model is TIM-Net for MFCCs of 110,000 samples at 22,050 Hz, with random weights; the times do not depend on them.
+The plain program processes one file after another: ``librosa.load``, the clip padded or cut to 110,000 samples,
+``librosa.feature.mfcc``, ``keras.Model.predict``. Recordings are 48 kHz, 16 bits, 3 to 4 s of noise of varying
+loudness, unless ``--clip`` names one.
 
-- latency: one file, warm, in ms, after ``Classifier.warm_up`` and without it, and the parts of it: reading, resampling,
-  MFCC and network one after another on their own. The floor is what the libraries take for these: libsndfile, soxr,
-  SciPy's Fourier transforms of the frames, and the fastest form of the network at hand, the LiteRT file's.
-- folder: ``Classifier.predict`` of a folder, in times real time; what a user would write is timed on some of the files.
-- exports: answers to one waveform and to its features, by the model, called as ``.predict`` and as
-  ``.predict_on_batch``, the SavedModel and the LiteRT file.
-- startup: whole processes; Python's own beside them. Bytecode is there, as it is in an installation.
+- latency: one file, warm, in ms, after ``Classifier.warm_up`` and without it, and its parts: reading, resampling, MFCC
+  and network, each separately. The floor is the time of the libraries: libsndfile, soxr, SciPy's Fourier transforms of
+  the frames, and the fastest form of the network, the LiteRT file.
+- folder: ``Classifier.predict`` of a folder, in times real time; the plain program is timed on some of the files.
+- exports: predictions from one waveform and from its features, by the model (``.predict`` and ``.predict_on_batch``),
+  the SavedModel and the LiteRT file.
+- startup: whole processes, next to that of Python alone. Bytecode is compiled, as in an installation.
 
-Rounds are interleaved: each times everything once, so that other work on the machine weighs on all alike. Beside the
-clock's time stands this process's processor time, in which other processes' is not; with several threads it is more.
+Rounds are interleaved: each times everything once, so that other work on the machine affects all alike. Next to the
+elapsed time is the processor time of this process, without that of other processes; with several threads it is larger.
 """
 
 import argparse
@@ -129,7 +129,7 @@ def measure_latency(options: argparse.Namespace, scratch: Path) -> dict[str, Tim
 
 
 def users_way(path: Path, subject: Any) -> str:
-    """Return the label that a plain program finds."""
+    """Return the label that the plain program predicts."""
     import librosa
 
     from serzoo.features.reference import fit_length
@@ -141,7 +141,7 @@ def users_way(path: Path, subject: Any) -> str:
 
 
 def measure_folder(options: argparse.Namespace, scratch: Path) -> dict[str, Times]:
-    """Return times real time, one per round, of both ways, by the clock and by processor time."""
+    """Return times real time, one per round, of both ways, by elapsed and by processor time."""
     paths = make_up(scratch / "folder", options.files)
     seconds = [soundfile.info(path).duration for path in paths]
     subject, sample = classifier(), paths[: options.sample]
@@ -156,15 +156,15 @@ def measure_folder(options: argparse.Namespace, scratch: Path) -> dict[str, Time
         },
         warm=0,
     )
-    heard = {"serzoo": sum(seconds), "user's": sum(seconds[: len(sample)])}
+    audio_seconds = {"serzoo": sum(seconds), "user's": sum(seconds[: len(sample)])}
     return {
-        name: {kind: [1000 * heard[name] / value for value in values] for kind, values in times.items()}
+        name: {kind: [1000 * audio_seconds[name] / value for value in values] for kind, values in times.items()}
         for name, times in found.items()
     }
 
 
 def measure_exports(options: argparse.Namespace, scratch: Path) -> dict[str, Times]:
-    """Return milliseconds, one per round, of every form's answer to a waveform and to its features."""
+    """Return milliseconds, one per round, of every form's prediction from a waveform and from its features."""
     import keras
 
     from serzoo.features.extract import extract
@@ -188,7 +188,7 @@ def measure_exports(options: argparse.Namespace, scratch: Path) -> dict[str, Tim
 
 
 def exported(subject: Any, folder: Path, form: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Export the model and return what answers a waveform, and what answers features."""
+    """Export the model; return the functions that predict from a waveform, and those that predict from features."""
     import tensorflow as tf
 
     import serzoo
@@ -233,7 +233,7 @@ def rounds(repeats: int, ways: Mapping[str, Callable[[], object]], warm: int = 3
 
 
 def make_up(folder: Path, n_files: int) -> list[Path]:
-    """Write recordings of noise that swells and fades, and return them in order."""
+    """Write recordings of noise of varying loudness and return their paths in order."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     noise = rng.normal(0, 0.1, 10 * RATE).astype(np.float32)

@@ -1,7 +1,7 @@
-"""The two networks of temporal-aware blocks as a user would write them down: of stock Keras layers, and in PyTorch.
+"""TIM-Net and TBDM-Net as a user would write them: of stock Keras layers, and in PyTorch.
 
-They are what the benchmark of the training step compares serzoo with; nothing else uses them. As many weights as
-serzoo's models have, and the same results: the mean over time, the gate and the sums are operations of the graph.
+The benchmark of the training step compares serzoo with them. They have as many weights as serzoo's models and the same
+results: the mean over time, the gate and the sums are operations of the graph.
 """
 
 from collections.abc import Callable
@@ -81,7 +81,7 @@ def _classifier(
 
 
 def torch_tbdm(n_classes: int = 8) -> Any:
-    """Return TBDM-Net as a PyTorch module of (batch, time, 39), which gives logits."""
+    """Return TBDM-Net as a PyTorch module from (batch, time, 39) to logits."""
     import torch
     from torch import nn
 
@@ -90,7 +90,7 @@ def torch_tbdm(n_classes: int = 8) -> Any:
             super().__init__()
             self.convolution = nn.Conv1d(channels, channels, 2, dilation=dilation, padding="same", bias=False)
             self.normalization = nn.BatchNorm1d(channels)
-            self.dropout = nn.Dropout1d(DROPOUT)  # of whole rows of its last axis, so of frames
+            self.dropout = nn.Dropout1d(DROPOUT)  # zeroes whole rows of its last axis: frames
 
         def forward(self, frames: Any) -> Any:
             hidden = self.normalization(self.convolution(frames.transpose(1, 2)))

@@ -1,13 +1,13 @@
-"""A training step of TIM-Net or TBDM-Net: serzoo beside stock Keras layers, PyTorch, and the matrix products alone.
+"""A training step of TIM-Net or TBDM-Net: serzoo against stock Keras layers, PyTorch, and the matrix products alone.
 
     python benchmarks/training_step.py --model timnet --out results.json
 
-A step is forward, backward and Adam on one batch, until its loss is known. Every way has a process of its own, which
-waits while the others work: the repeats take turns, and a ratio is the median of the repeats' own ratios, so that
-other work on the machine weighs on all of them. Processor time, the sum over all threads, is less at its mercy.
+A step is forward, backward and Adam on one batch, until its loss is available. Each way has a process of its own that
+waits while the others compute. The repeats alternate, and a ratio is the median over the repeats of their ratios, so
+that other work on the machine affects all of them. Processor time, the sum over all threads, is affected less.
 
-The floor is what the products of the step's convolutions take by their definition, forward and for both gradients, at
-the shapes that the model has, in float32, each by the faster of TensorFlow and XLA; nothing else is in it.
+The floor is the time of the products of the step's convolutions by their definition, forward and for both gradients,
+with the shapes of the model, in float32, each by the faster of TensorFlow and XLA.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the milliseconds of every step of every way, by the clock and of the processors."""
+    """Return the milliseconds of every step of every way: elapsed and processor time."""
     ways = {way: Way(way, options) for way in options.ways or WAYS[options.model]}
     try:
         rounds = [{way: process.step() for way, process in ways.items()} for _ in range(options.repeats)]
@@ -86,7 +86,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 class Way:
-    """A process that trains in one way, a step whenever it is asked to."""
+    """A process that trains in one way, a step per request."""
 
     def __init__(self, way: str, options: argparse.Namespace) -> None:
         settings = ("--model", options.model, "--batch", str(options.batch), "--frames", str(options.frames))
@@ -105,15 +105,15 @@ class Way:
         self.step()  # compiles
 
     def step(self) -> tuple[float, float]:
-        """Return milliseconds by the clock and of the processors."""
+        """Return elapsed and processor milliseconds."""
         assert self.process.stdin
         assert self.process.stdout
         self.process.stdin.write("step\n")
         self.process.stdin.flush()
-        answer = self.process.stdout.readline()
-        if not answer:
+        line = self.process.stdout.readline()
+        if not line:
             sys.exit(f"a process ended with {self.process.wait()}: {' '.join(map(str, self.process.args))}")  # type: ignore[arg-type]
-        wall, processors = json.loads(answer)
+        wall, processors = json.loads(line)
         return wall, processors
 
     def end(self) -> None:
@@ -123,14 +123,14 @@ class Way:
 
 
 def serve(options: argparse.Namespace) -> None:
-    """Do a step for every line that comes in, two for the first; print what the last one took."""
+    """Do a step for every line of stdin, two for the first, and print the times of the last one."""
     step = make_step(options)
     step()
     for _ in sys.stdin:
         start, processors = time.perf_counter(), time.process_time()
         own = step()
         took = [time.perf_counter() - start, time.process_time() - processors]
-        if options.way == FLOOR:  # it does not repeat what is alike
+        if options.way == FLOOR:  # the floor times equal products once
             took = own  # type: ignore[assignment]
         print(json.dumps([1000 * seconds for seconds in took]), flush=True)
 
@@ -149,7 +149,7 @@ def make_step(options: argparse.Namespace) -> Step:
 
 
 def keras_model(options: argparse.Namespace) -> Any:
-    """Return a compiled model, serzoo's as it is trained by default."""
+    """Return a compiled model; serzoo's with its default training settings."""
     import keras
     import stock_models
 
@@ -197,7 +197,7 @@ def torch_step(features: np.ndarray, classes: np.ndarray) -> Step:
 
 
 def products(options: argparse.Namespace) -> Callable[[], list[float]]:
-    """Return a function that gives the seconds, and processor seconds, of the products of a step's convolutions."""
+    """Return a function that returns elapsed and processor seconds of the products of a step's convolutions."""
     import tensorflow as tf
 
     n_rows = options.batch * options.frames
@@ -227,7 +227,7 @@ def products(options: argparse.Namespace) -> Callable[[], list[float]]:
 
 
 def convolutions(model: str) -> list[tuple[int, int]]:
-    """Return the matrices, taps times channels to filters, that a model's frames are multiplied by."""
+    """Return the kernels of a model as matrices, taps times channels to filters."""
     if model == "timnet":
         return [(2 * N_FEATURES, N_FEATURES)] * 2 * 16 + [(N_FEATURES, N_FEATURES)] * 2
     widths = [N_FEATURES * 2**index for index in range(6)]
@@ -242,11 +242,11 @@ def print_table(results: dict[str, Any]) -> None:
     print("ms a step           median     min   of processors   it / serzoo (quartiles)   of processors   it / floor")
     for way, steps in wall.items():
         row = f"{way:18} {median(steps):7.0f} {min(steps):7.0f} {median(processors[way]):15.0f}"
-        print(row + beside(wall, way, SERZOO, 12) + beside(processors, way, SERZOO, 6) + beside(wall, way, FLOOR, 3))
+        print(row + ratio(wall, way, SERZOO, 12) + ratio(processors, way, SERZOO, 6) + ratio(wall, way, FLOOR, 3))
 
 
-def beside(times: dict[str, list[float]], way: str, other: str, width: int) -> str:
-    """Return the median and the quartiles of a way's time over another's, repeat by repeat."""
+def ratio(times: dict[str, list[float]], way: str, other: str, width: int) -> str:
+    """Return median and quartiles of the ratio of two ways' times, repeat by repeat."""
     if other not in times:
         return ""
     low, middle, high = np.percentile(np.divide(times[way], times[other]), (25, 50, 75))

@@ -1,12 +1,12 @@
-"""Time and memory of a training step: VGG16 against quaternion VGG16 behind RH-Emo's embedding.
+"""Time and memory of a training step: VGG16 against quaternion VGG16 on RH-Emo's embedding.
 
     python benchmarks/vgg16.py --width 0.25
 
-Prints for both networks their parameters, the time of a step (forward, backward, Adam) on 4-second clips, and how much
-building and training it raises the process's peak memory, with the changes from one to the other beside those that
-Guizzo et al. (2023) report for full width: time -80.5 %, memory -53.7 %. Both figures come from a process of their own,
-since a process's peak never falls; what loading TensorFlow and a first step of a narrow network take is left out. A
-GPU is not used: the memory is the host's.
+Prints for both networks the number of parameters, the time of a step (forward, backward, Adam) on 4-second clips, and
+the rise of the process's peak memory by building and training, with the changes from one to the other next to those of
+Guizzo et al. (2023) for full width: time -80.5 %, memory -53.7 %. Each figure is measured in a new process, since the
+peak of a process never falls; loading TensorFlow and a first step of a narrow network are not included. A GPU is not
+used: the memory is the host's.
 """
 
 import argparse
@@ -46,7 +46,7 @@ def print_table(options: argparse.Namespace) -> None:
 
 
 def measure_apart(network: str, options: argparse.Namespace) -> tuple[float, float, float]:
-    """Return what :func:`measure` returns in a fresh process."""
+    """Return the result of :func:`measure` in a new process."""
     settings = ("--width", options.width, "--batch", options.batch, "--repeats", options.repeats)
     parameters, seconds, megabytes = run_apart(__file__, "--network", network, *settings, *["--xla"] * options.xla)
     return parameters, seconds, megabytes
@@ -73,7 +73,7 @@ def make_model(network: str, width: float, xla: bool):
 
 
 def train(model, batch: int, steps: int) -> float:
-    """Take steps on made-up clips in 0..1 and return the time of the fastest, in seconds."""
+    """Train on random clips in 0..1 and return the time of the fastest step, in seconds."""
     rng = np.random.default_rng(0)
     clips = rng.uniform(size=(batch, N_FRAMES, N_BINS, 1)).astype("float32")
     targets = np.eye(N_CLASSES, dtype="float32")[rng.integers(0, N_CLASSES, batch)]
