@@ -22,7 +22,7 @@ _HUB_TIMEOUT = 5.0  # seconds
 _MODEL_FILES = ("*.json", "*.safetensors")
 
 _EXTRAS = {"hf": "huggingface", "onnx": "onnx"}
-"""The extra of serzoo that installs what a kind of source needs."""
+"""The extra of serzoo that installs the packages for a kind of source."""
 
 _READING = threading.Lock()  # threads that read recordings would download or hash the same files
 

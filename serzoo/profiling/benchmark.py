@@ -118,7 +118,7 @@ def _subject(model: str | Path | Recipe | SERModel | Classifier, changes: Mappin
         raise ConfigError("A model that is built cannot be changed; give its name or a recipe with changes.")
     if found is None:
         return {"file": str(_keras_file(str(model)))}
-    from serzoo.classifier import Classifier  # only here: it imports Keras, which names of recipes do not need
+    from serzoo.classifier import Classifier  # only here: it imports Keras, slow and not needed for recipes
 
     network = found.model if isinstance(found, Classifier) else found
     return {"name": name_of(network), "config": network.get_config()}

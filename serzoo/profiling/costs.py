@@ -129,7 +129,7 @@ class Profile:
 
     @property
     def prediction_bound(self) -> float:
-        """Least duration of a prediction, which reads each weight once."""
+        """Least duration of a prediction; it reads each weight once."""
         return self.ceilings.lower_bound(self.prediction_flops, 4 * self.parameters)
 
     def real_time_factor(self, seconds: float | None) -> float | None:

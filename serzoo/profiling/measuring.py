@@ -400,7 +400,7 @@ _BACKENDS = {"tensorflow": _TensorFlow, "jax": _JAX}
 def _memory(name: str) -> int:
     """Return memory of this process in bytes: ``VmRSS`` in use now, ``VmHWM`` the peak.
 
-    Where the system has no /proc, both are the peak, which may include a parent's memory.
+    Without /proc both are the peak, possibly that of the parent process.
     """
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()

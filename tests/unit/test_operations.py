@@ -11,6 +11,7 @@ from serzoo.features.spec import MFCCSpec
 from serzoo.layers.attention import DotProductAttention, SelfAttention
 from serzoo.layers.hypercomplex import PHMDense
 from serzoo.layers.quaternion import QuaternionConv2D, QuaternionConv2DTranspose
+from serzoo.profiling.benchmark import class_names_of, first_recipe
 from serzoo.profiling.operations import count_operations
 
 
@@ -105,3 +106,17 @@ def test_the_largest_products_come_first_and_small_ones_are_left_out() -> None:
     count = count_operations(network((8,), layers.Dense(90), layers.Dense(300), layers.Dense(2)), 7)
     assert count.largest(1) == [(1, 7, 90, 300)]
     assert count.largest(3) == [(1, 7, 90, 300)]
+
+
+@pytest.mark.parametrize(
+    ("name", "n_frames", "forward", "step"),
+    [("acrnn", 300, 28_142_721_456, 84_289_923_168), ("rh_emo", 501, 74_252_288, 220_397_568)],
+)
+def test_whole_models_cost_the_products_of_their_xla_program(name: str, n_frames: int, forward: int, step: int) -> None:
+    """The numbers were counted in the program that XLA compiles; a layer that is missed would show here."""
+    recipe = first_recipe(name)
+    model = serzoo.build(
+        name, class_names=class_names_of(recipe), feature_spec=recipe.features, **recipe.model.arguments
+    )
+    count = count_operations(model, 1, n_frames)
+    assert (count.flops, count.step_flops) == (forward, step)
