@@ -27,7 +27,7 @@ test: $(VENV)/installed-dev
 
 test-slow: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
-	KERAS_BACKEND=jax JAX_PLATFORMS=cpu $(BIN)/python -m pytest -n 2 --dist worksteal -m jax
+	KERAS_BACKEND=jax JAX_PLATFORMS=cpu JAX_COMPILATION_CACHE_DIR=$(VENV)/compiled-by-jax $(BIN)/python -m pytest -n 2 --dist worksteal -m jax
 
 # tensorflow-io loads on TensorFlow 2.16 only, so its route is tested in an environment of its own.
 .venv-tfio/installed: setup.cfg pyproject.toml constraints-tfio.txt
