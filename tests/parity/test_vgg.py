@@ -1,6 +1,6 @@
 """Sizes of the real and quaternion VGG16 and of RH-Emo against those of the published programs."""
 
-from contextlib import contextmanager
+import functools
 
 import keras
 import numpy as np
@@ -19,12 +19,12 @@ QUATERNIONS = {"embedding": None, "n_channels": 4, "n_features": 64, "n_frames_p
 TINY = {"n_features": 32, "n_frames_padded": 64, "width": 1 / 16}
 
 
-@contextmanager
-def without_values():
-    """Build models whose weights have shapes alone; the values of one of full size would take 660 MB."""
+@functools.cache
+def shapes_of(build, **arguments):
+    """Build models once whose weights have shapes alone; the values of one of full size would take 660 MB."""
     try:
         with keras.StatelessScope(initialize_variables=False):
-            yield
+            return build(**arguments)
     finally:
         keras.utils.clear_session()  # forgets the weights that wait for their values
 
@@ -51,31 +51,28 @@ def count(model):
     ],
 )
 def test_published_number_of_parameters(network, arguments, expected):
-    with without_values():
-        assert count(network(**arguments)) == expected
+    assert count(shapes_of(network, **arguments)) == expected
 
 
 def test_layers_of_the_real_network():
-    with without_values():
-        model = VGG16(n_classes=4)
-        counts = [layer.count_params() for layer in model.layers if layer.name.startswith("conv")]
-        dense = [model.get_layer(name).count_params() for name in ("dense", EMBEDDING, "classifier")]
-        assert model.get_layer("flat").output.shape == (None, 32_768)
-        assert model.embedding_model().output_shape == (None, 4096)
+    model = shapes_of(VGG16, n_classes=4)
+    counts = [layer.count_params() for layer in model.layers if layer.name.startswith("conv")]
+    dense = [model.get_layer(name).count_params() for name in ("dense", EMBEDDING, "classifier")]
+    assert model.get_layer("flat").output.shape == (None, 32_768)
+    assert model.embedding_model().output_shape == (None, 4096)
     assert counts == [640, 36_928, 73_856, 147_584, 295_168, 590_080, 590_080, 1_180_160] + 5 * [2_359_808]
     assert sum(counts) == 14_713_536
     assert dense == [134_221_824, 16_781_312, 16_388]
 
 
 def test_layers_of_the_quaternion_network():
-    with without_values():
-        model = QVGG16(n_classes=4)
-        convolutions = [layer for layer in model.layers if layer.name.startswith("conv")]
-        counts = [layer.count_params() for layer in convolutions]
-        dense = [model.get_layer(name) for name in ("dense", EMBEDDING, "classifier")]
-        assert model.get_layer("flat").output.shape == (None, 2048)
-        assert model.embedding_model().output_shape == (None, 4096)
-        assert [layer.count_params() for layer in dense] == [2_101_248, 4_198_400, 16_388]
+    model = shapes_of(QVGG16, n_classes=4)
+    convolutions = [layer for layer in model.layers if layer.name.startswith("conv")]
+    counts = [layer.count_params() for layer in convolutions]
+    dense = [model.get_layer(name) for name in ("dense", EMBEDDING, "classifier")]
+    assert model.get_layer("flat").output.shape == (None, 2048)
+    assert model.embedding_model().output_shape == (None, 4096)
+    assert [layer.count_params() for layer in dense] == [2_101_248, 4_198_400, 16_388]
     assert counts == [640, 9280, 18_560, 36_992, 73_984, 147_712, 147_712, 295_424] + 5 * [590_336]
     assert sum(counts) == 3_681_984
     assert {type(layer) for layer in convolutions} == {QuaternionConv2D}
@@ -86,29 +83,31 @@ def test_layers_of_the_quaternion_network():
     ("network", "rows", "columns"), [(VGG16, 512, 128), (QVGG16, 64, 64)], ids=["real", "quaternion"]
 )
 def test_maps_of_the_feature_layers(network, rows, columns):
-    with without_values():
-        model = network(n_classes=4)
-        shapes = [model.feature_map(number).shape for number in range(1, 14)]
-        assert model.get_layer("pool_5").output.shape == (None, rows // 32, columns // 32, 512)
+    model = shapes_of(network, n_classes=4)
+    shapes = [model.feature_map(number).shape for number in range(1, 14)]
+    assert model.get_layer("pool_5").output.shape == (None, rows // 32, columns // 32, 512)
     sizes = [(1, 64)] * 2 + [(2, 128)] * 2 + [(4, 256)] * 3 + [(8, 512)] * 3 + [(16, 512)] * 3
     assert shapes == [(None, rows // factor, columns // factor, channels) for factor, channels in sizes]
 
 
+def rh_emo_and_its_training_network():
+    model = RHEmo(n_classes=5)
+    return model, model.training_network()
+
+
 def test_parts_of_rh_emo():
-    with without_values():
-        model = RHEmo(n_classes=5)
-        network = model.training_network()
-        counts = {layer.name: count(layer) for layer in network.layers}
-        assert model.get_layer("encoder").output.shape == (None, 64, 64, 4)
-        assert {name: output.shape for name, output in network.output.items()} == {
-            "spectrogram": (None, 512, 128, 1),
-            "reconstruction": (None, 512, 128, 1),
-            "emotion": (None, 5),
-            "valence": (None, 1),
-            "arousal": (None, 1),
-            "dominance": (None, 1),
-        }
-        assert count(network) == 134_283_658
+    model, network = shapes_of(rh_emo_and_its_training_network)
+    counts = {layer.name: count(layer) for layer in network.layers}
+    assert model.get_layer("encoder").output.shape == (None, 64, 64, 4)
+    assert {name: output.shape for name, output in network.output.items()} == {
+        "spectrogram": (None, 512, 128, 1),
+        "reconstruction": (None, 512, 128, 1),
+        "emotion": (None, 5),
+        "valence": (None, 1),
+        "arousal": (None, 1),
+        "dominance": (None, 1),
+    }
+    assert count(network) == 134_283_658
     assert counts["encoder"] == 256
     assert sum(counts[name] for name in counts if name.startswith("decoder")) == 130
     for dimension in ("valence", "arousal", "dominance"):
@@ -116,13 +115,12 @@ def test_parts_of_rh_emo():
 
 
 def test_layers_of_the_encoder():
-    with without_values():
-        encoder = QVGG16(n_classes=4).get_layer("encoder")
-        counts = [count(stage) for stage in encoder.stages if stage.weights]
-        shapes, shape = [], (None, 512, 128, 1)
-        for stage in encoder.stages:
-            shape = stage.compute_output_shape(shape)
-            shapes += [shape[1:]] if "pool" in stage.name else []
+    encoder = shapes_of(QVGG16, n_classes=4).get_layer("encoder")
+    counts = [count(stage) for stage in encoder.stages if stage.weights]
+    shapes, shape = [], (None, 512, 128, 1)
+    for stage in encoder.stages:
+        shape = stage.compute_output_shape(shape)
+        shapes += [shape[1:]] if "pool" in stage.name else []
     assert counts == [20, 4, 76, 8, 148]
     assert shapes == [(256, 64, 2), (128, 64, 4), (64, 64, 4)]
 
@@ -130,10 +128,9 @@ def test_layers_of_the_encoder():
 @pytest.mark.parametrize("network", [VGG16, QVGG16])
 @pytest.mark.parametrize("width", [1 / 16, 3 / 16, 0.25, 1, 2])
 def test_width_is_a_factor_of_all_channels(network, width):
-    with without_values():
-        model = network(n_classes=4, width=width)
-        channels = [model.feature_map(number).shape[-1] for number in (1, 3, 5, 8, 13)]
-        units = [model.get_layer(name).output.shape[-1] for name in ("dense", EMBEDDING)]
+    model = shapes_of(network, n_classes=4, width=width)
+    channels = [model.feature_map(number).shape[-1] for number in (1, 3, 5, 8, 13)]
+    units = [model.get_layer(name).output.shape[-1] for name in ("dense", EMBEDDING)]
     assert channels == [width * size for size in (64, 128, 256, 512, 512)]
     assert units == [4096 * width] * 2
     assert all(isinstance(size, int) and size % 4 == 0 for size in channels + units)
