@@ -190,7 +190,7 @@ def test_train_and_cv_take_classical_classifiers(root, tmp_path):
     assert result.exit_code == 0, result.output
     assert "2 of 8 folds only" in result.output
     listed = CliRunner().invoke(app, ["list"]).output
-    assert "Simple classifiers\n" in listed
+    assert "Classical classifiers\n" in listed
     assert "  svc  " in listed
 
 
@@ -356,7 +356,7 @@ def test_other_spellings_of_a_gender_are_accepted(manifest):
         (
             ("01", "02", "03", "04"),
             3,
-            "3 speaker-disjoint folds need 3 speakers of each gender, and ravdess has 2 of one",
+            "3 speaker-disjoint folds need 3 speakers of each gender, but ravdess has only 2 of one gender",
         ),
         (("01", "02", "04"), 2, "'male' has one speaker only (01)"),
         (("01", "02", "03", "04"), 2, "fold01: Calibration: '"),

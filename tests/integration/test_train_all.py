@@ -14,7 +14,7 @@ from serzoo.experiments.train_all import train_all
 from serzoo.features.spec import MFCCSpec
 from serzoo.recipes import Recipe
 from serzoo.settings import GenderConfig, ModelConfig, TrainingConfig
-from serzoo.training.fit import fit
+from serzoo.training.callbacks import Checkpoint
 
 RECIPE = Recipe(
     name="small",
@@ -36,15 +36,15 @@ def model(tmp_path_factory, cache, no_plots):
     return train_all(RECIPE, run_folder=tmp_path_factory.mktemp("run"), cache=cache, progress=False)
 
 
-def test_it_hears_every_recording_and_leaves_nothing_to_resume_from(model):
+def test_every_recording_is_trained_on_and_no_state_remains(model):
     assert model.parent.name == "all"
     n_recordings = len(serzoo.data.load_corpus("synthetic"))
     assert len(read_provenance(model)) == n_recordings
     assert sorted(path.name for path in model.parent.iterdir() if path.is_file()) == [
         "environment.json",
-        "provenance.txt",
         "history.csv",
         "model.keras",
+        "provenance.txt",
     ]
     assert serzoo.load(model).class_names == serzoo.data.load_corpus("synthetic").class_names
 
@@ -56,18 +56,18 @@ def test_a_finished_model_is_not_trained_again(model, cache, monkeypatch):
     assert model.read_bytes() == before
 
 
-def test_an_interrupted_training_goes_on(model, cache, tmp_path, monkeypatch, no_plots):
-    save = fit.Checkpoint._save
+def test_an_interrupted_training_resumes(model, cache, tmp_path, monkeypatch, no_plots):
+    save = Checkpoint._save
 
     def save_then_stop(self, path, variables):
         save(self, path, variables)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("serzoo.training.callbacks._SAVE_EVERY_SECONDS", 0.0)
-    monkeypatch.setattr(fit.Checkpoint, "_save", save_then_stop)
+    monkeypatch.setattr(Checkpoint, "_save", save_then_stop)
     with pytest.raises(KeyboardInterrupt):
         train_all(RECIPE, run_folder=tmp_path, cache=cache, progress=False)
-    monkeypatch.setattr(fit.Checkpoint, "_save", save)
+    monkeypatch.setattr(Checkpoint, "_save", save)
     assert (tmp_path / "all" / "state.npz").exists()
     resumed = train_all(RECIPE, run_folder=tmp_path, cache=cache, progress=False)
     assert not (tmp_path / "all" / "state.npz").exists()
