@@ -1,4 +1,4 @@
-"""Make probabilities as sure as they are right, and say below which confidence an answer is worth nothing."""
+"""Temperature scaling, and the coverage and accuracy of a confidence threshold."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from serzoo.layers.temperature import FLOOR, at_temperature
 from serzoo.weights.cards import Calibration
 
 MAJORITY = 0.5
-"""The usual threshold: an answer is given where it is more likely right than wrong.
+"""The default threshold: keep a prediction that is more likely correct than wrong, else abstain.
 
-With calibrated probabilities that is the best rule where a wrong answer costs as much as a right one is worth, and none
-costs nothing (Chow, On Optimum Recognition Error and Reject Tradeoff, 1970).
+With calibrated probabilities this is the optimum if a wrong prediction costs as much as a correct one gains, and
+abstaining costs nothing (Chow, On Optimum Recognition Error and Reject Tradeoff, 1970).
 """
 
-_BINS = 15  # as Guo et al. have them
+_BINS = 15  # as in Guo et al.
 _TEMPERATURES = (0.05, 20.0)
 
 
@@ -26,21 +26,21 @@ def calibrate(
     folds: np.ndarray,
     threshold: float = MAJORITY,
 ) -> Calibration:
-    """Fit the temperature on predictions of recordings that were held out, and say what the answers are worth then.
+    """Fit the temperature on held-out predictions, and estimate calibration error, coverage and accuracy.
 
-    The temperature is fitted on all of them. What it is worth is found as scores are: each fold is judged at a
-    temperature that was fitted on the other folds, without the recordings that are in this one, too.
+    The temperature is fitted on all predictions. The estimates are cross-validated: each fold is scaled with a
+    temperature fitted on the other folds, without their predictions of clips that are in this fold too.
 
     Args:
         probabilities: (N, n_classes), each row with a sum of 1.
         targets: class indices, (N,).
-        clips: which recording each row is about, (N,); several networks may have heard the same.
-        folds: which fold each row is of, (N,).
-        threshold: a confidence below this makes the answer unknown, 0..1.
+        clips: the recording of each row, (N,); several rows may be of one.
+        folds: the fold of each row, (N,).
+        threshold: a prediction with a confidence below this is unknown, 0..1.
 
     Raises:
-        DataError: no predictions, of other shapes, or no probabilities; or one fold alone, or folds of which one has
-            all recordings, which leave nothing to fit a temperature on.
+        DataError: there are no predictions, their shapes differ, or they are no probabilities; or a fold has all
+            recordings, which leaves none to fit a temperature on.
         WeightsError: the threshold is out of range.
     """
     _check(probabilities, targets)
@@ -63,15 +63,15 @@ def calibrate(
 
 
 def _held_out(probabilities: np.ndarray, targets: np.ndarray, clips: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """Return the probabilities of each fold at a temperature that was fitted without its recordings."""
+    """Return the probabilities of each fold, scaled with a temperature fitted without its recordings."""
     calibrated = np.empty(probabilities.shape)
     for fold in np.unique(folds):
         own = folds == fold
         others = ~np.isin(clips, clips[own])
         if not others.any():
             raise DataError(
-                "All recordings are in one fold, so that none can tell what a temperature is worth that was fitted on "
-                "the others; give the scores of two folds or more."
+                "All recordings are in one fold, so a temperature cannot be fitted on other folds; give the scores of "
+                "two folds or more."
             )
         temperature = fit_temperature(probabilities[others], targets[others])
         calibrated[own] = np.asarray(at_temperature(probabilities[own], temperature), np.float64)
@@ -81,15 +81,15 @@ def _held_out(probabilities: np.ndarray, targets: np.ndarray, clips: np.ndarray,
 def fit_temperature(probabilities: np.ndarray, targets: np.ndarray) -> float:
     """Return the temperature at which the targets are most likely (Guo et al., ICML 2017, section 4.2).
 
-    The negative log likelihood is convex in the temperature's inverse, so that there is one. It is looked for between
-    0.05 and 20; probabilities that are always right have none, and get the smallest.
+    The negative log likelihood is convex in the inverse of the temperature, so the minimum is unique. The search is
+    between 0.05 and 20; predictions that are all correct have no minimum and get the smallest.
 
     Args:
         probabilities: (N, n_classes), each row with a sum of 1.
         targets: class indices, (N,).
 
     Raises:
-        DataError: no predictions, of other shapes, or no probabilities.
+        DataError: there are no predictions, their shapes differ, or they are no probabilities.
     """
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
@@ -106,7 +106,7 @@ def fit_temperature(probabilities: np.ndarray, targets: np.ndarray) -> float:
 
 
 def expected_calibration_error(probabilities: np.ndarray, targets: np.ndarray, n_bins: int = _BINS) -> float:
-    """Return how far confidence and accuracy are apart, 0..1 (Guo et al., ICML 2017, equation 3).
+    """Return the expected calibration error, 0..1 (Guo et al., ICML 2017, equation 3).
 
     Predictions are put into bins of equal width by their confidence; the differences between a bin's mean confidence
     and its accuracy are averaged, weighted by the bin's size.
@@ -114,10 +114,10 @@ def expected_calibration_error(probabilities: np.ndarray, targets: np.ndarray, n
     Args:
         probabilities: (N, n_classes), each row with a sum of 1.
         targets: class indices, (N,).
-        n_bins: of the confidences between 0 and 1; one that lies between two bins belongs to the lower.
+        n_bins: number of bins between 0 and 1; a confidence on the border of two bins belongs to the lower.
 
     Raises:
-        DataError: no predictions, of other shapes, or no probabilities.
+        DataError: as :func:`fit_temperature`.
     """
     _check(probabilities, targets)
     confidences, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == targets
@@ -129,8 +129,8 @@ def expected_calibration_error(probabilities: np.ndarray, targets: np.ndarray, n
 def _check(probabilities: np.ndarray, targets: np.ndarray) -> None:
     if probabilities.ndim != 2 or targets.shape != probabilities.shape[:1] or not len(targets):
         raise DataError(
-            f"Probabilities of shape {probabilities.shape} and targets of shape {targets.shape} do not go together; "
+            f"Probabilities of shape {probabilities.shape} and targets of shape {targets.shape} do not fit; "
             "calibration needs (N, n_classes) and (N,), N at least 1."
         )
     if not (probabilities >= 0).all() or not np.allclose(probabilities.sum(axis=1), 1, rtol=0, atol=1e-4):
-        raise DataError("Probabilities to calibrate must lie in 0..1 with a sum of 1 in each row.")
+        raise DataError("Probabilities to calibrate must be in 0..1 with a sum of 1 in each row.")

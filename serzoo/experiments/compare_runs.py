@@ -1,4 +1,4 @@
-"""Two run folders on the same test clips."""
+"""Comparing two runs on the same test clips."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class RunComparison:
     """The outcome of :func:`compare_runs`.
 
     Args:
-        first: the one run folder.
-        second: the other.
-        folds: on which folds.
-        comparison: differences, second minus first, of the scores of these folds' clips taken together.
+        first: the path of one run.
+        second: the path of the other.
+        folds: the folds compared.
+        comparison: differences, second minus first, of the scores of these folds' clips together.
     """
 
     first: str
@@ -33,17 +33,19 @@ class RunComparison:
 
     def __str__(self) -> str:
         found = self.comparison
-        folds = f"{len(self.folds)} folds taken together" if len(self.folds) > 1 else self.folds[0]
+        folds = f"{len(self.folds)} folds together" if len(self.folds) > 1 else self.folds[0]
         flips = "all" if found.exact else f"{N_RESAMPLES:,} random"
         lines = [f"{self.second} minus {self.first}, points, 95 % interval over speakers:"]
         lines += [f"  {TITLES[name]} {found.differences[name]}" for name in COMPARED]
         lines += [f"{found.n_clips} test clips of {marked(found.n_speakers)} speakers, {folds}."]
         lines += [
-            f"p is from {flips} exchanges of the speakers' answers; so many speakers cannot give less than "
-            f"{found.smallest_p:.2g}. Other seeds and splits are in neither."
+            f"p is from {flips} permutations, swapping predictions by speaker; its smallest possible value is "
+            f"{found.smallest_p:.2g}. Neither interval nor p covers other seeds and splits."
         ]
         if found.n_speakers < FEW_SPEAKERS:
-            lines += [f"† Below {FEW_SPEAKERS} speakers intervals are too narrow; where p says otherwise, p decides."]
+            lines += [
+                f"† Below {FEW_SPEAKERS} speakers intervals are too narrow; where interval and p disagree, p decides."
+            ]
         return "\n".join(lines)
 
 
@@ -51,9 +53,9 @@ def compare_runs(first: StoredRun, second: StoredRun, *, shared_folds: bool = Fa
     """Compare two runs on the same folds; see :func:`serzoo.experiments.statistics.compare`.
 
     Args:
-        first: the one run folder.
+        first: one run.
         second: the other.
-        shared_folds: compare on those folds that both have done, if these are not the same.
+        shared_folds: compare on the folds that both have done, instead of refusing runs of different folds.
 
     Raises:
         DataError: the runs differ in classes, folds, test clips, or in the clips' labels or speakers.
@@ -61,14 +63,14 @@ def compare_runs(first: StoredRun, second: StoredRun, *, shared_folds: bool = Fa
     both = f"{first.path} and {second.path} cannot be compared"
     if first.class_names != second.class_names:
         raise DataError(
-            f"{both}: the one tells {', '.join(first.class_names)}, the other {', '.join(second.class_names)}."
+            f"{both}: their classes are {', '.join(first.class_names)} and {', '.join(second.class_names)}."
         )
     shared = tuple(fold for fold in first.folds if fold in second.folds)
     alone = sorted(set(first.folds) ^ set(second.folds))
     if not shared or (alone and not shared_folds):
-        common = f"--shared-folds compares those that both have ({', '.join(shared)})"
+        common = f"--shared-folds compares the folds that both have ({', '.join(shared)})"
         remedy = common if shared else "compare runs of one protocol"
-        raise DataError(f"{both}: {alone[0]} is done in one of them alone; {remedy}.")
+        raise DataError(f"{both}: {alone[0]} is done in only one of them; {remedy}.")
     for fold in shared:
         _check_clips(first, second, fold, both)
     counts = [run.speaker_counts(shared) for run in (first, second)]
@@ -83,7 +85,7 @@ def _check_clips(first: StoredRun, second: StoredRun, fold: str, both: str) -> N
         clip, speaker, label = odd[0]
         times = sorted({clips[odd[0]] for clips in tested})
         how = (
-            f"counts {times[0]} times in one of them and {times[-1]} in another"
+            f"is there {times[0]} times in one of them and {times[-1]} times in another"
             if times[0]
             else "is not in all of them"
         )
@@ -94,6 +96,6 @@ def _check_clips(first: StoredRun, second: StoredRun, fold: str, both: str) -> N
 
 
 def _clips(run: StoredRun, name: str) -> Counter[tuple[str, str, str]]:
-    """Return clip, speaker and label of a run's test clips, and how often each is there."""
+    """Count a run's test clips by clip, speaker and label."""
     columns = (run.tables[name][column] for column in ("clip", "speaker", "label"))
     return Counter(zip(*columns, strict=True))

@@ -1,4 +1,4 @@
-"""Make a pretrained set: a network's weights, and a card that says what a cross-validation found of its kind."""
+"""Packaging pretrained weights: the arrays, and a model card with scores from a cross-validation."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ _COMMON = ("name", "n_classes", "class_names", "feature_spec")
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """What a cross-validation said of recordings that were held out.
+    """The predictions of a cross-validation on its test parts.
 
     Args:
-        recipe: what was trained.
-        protocol: how, in words.
+        recipe: the recipe of the trainings.
+        protocol: name, kind and selection rule in words.
         folds: for each fold the scores of its runs, one per seed.
         class_names: the classes, in order.
-        probabilities: of all runs' recordings, (N, n_classes).
-        targets: their class indices, (N,).
-        clips: which recording each is, with its corpus, (N,).
-        fold_numbers: which fold each is of, from 0 on, (N,).
+        probabilities: of all runs' test clips, (N, n_classes).
+        targets: class indices, (N,).
+        clips: corpus and name of each clip, (N,).
+        fold_numbers: the fold of each row, from 0 on, (N,).
     """
 
     recipe: Recipe
@@ -78,53 +78,53 @@ def package(
     trained_on: str | None = None,
     licence: str | None = None,
 ) -> Path:
-    """Write a pretrained set, ``NAME.weights.h5`` and its card ``NAME.yaml``, and load it as whoever uses it will.
+    """Write pretrained weights, ``NAME.weights.h5``, with their model card ``NAME.yaml``, and load them as a check.
 
-    Scores, temperature and what the threshold is worth come from held-out predictions of networks of the same kind; if
-    the model has heard more recordings than these had, they are what is known of it. Networks are of the same kind if
-    architecture, features, classes and training are the same, on the same corpora; protocol and seed may differ, and of
-    two corpora which one is trained on.
+    Scores, temperature and coverage of the threshold come from held-out predictions of networks of the same kind. A
+    model trained on all recordings has no held-out ones itself, so these are the best estimate. Networks are of the
+    same kind if architecture, features, classes, training settings and corpora are the same; protocol and seed may
+    differ, and of two corpora the one to train on.
 
     Args:
         model: a ``.keras`` file or a fold's folder.
-        name: of the set, ``<model>.<corpus>_v<number>``.
-        scores: run folders of cross-validations of the same model, features and classes, predictions kept as they are
-            or compressed. What several say is taken together.
+        name: of the weights, ``<model>.<corpus>_v<number>``.
+        scores: runs of cross-validations of the same model, features and classes, as training or as ``serzoo keep``
+            writes them. The predictions of several are pooled.
         out: the folder to write to.
-        threshold: the calibrated confidence, 0..1, below which the set answers ``unknown``.
+        threshold: the calibrated confidence, 0..1, below which the classifier returns ``unknown``.
         summary: one line; None for model and corpora.
-        trained_on: what these weights have heard; None for what the model's run folder says, which is not enough where
-            the training started from other networks, or was held against them.
-        licence: of the weights; None for that of the corpora, under the same condition.
+        trained_on: the training recordings in words; None for those of the model's run folder. Needed if the training
+            used other networks, as the folder does not list theirs.
+        licence: of the weights; None for that of the corpora. Needed in the same case.
 
     Returns:
-        The card.
+        The path of the card.
 
     Raises:
-        ConfigError: a name of another form, or taken; what the weights have heard, or their licence, is not known.
-        WeightsError: no model, or one that the cross-validations are not about.
-        DataError: a run folder is not one, or damaged; or all scores are of one fold.
+        ConfigError: the name is malformed or taken; or the training recordings or their licence are not known.
+        WeightsError: there is no model, or the cross-validations are of another kind of model.
+        DataError: a run is missing or damaged; or all scores are of one fold.
     """
     path, network = model_file(model), load(model).model
     held_out = [read_held_out(local_path(folder)) for folder in scores]
     if not held_out:
-        raise ConfigError(f"No cross-validation says what {name} is worth; name its run folder (--scores RUN).")
+        raise ConfigError(f"{name} needs scores of a cross-validation; give its run folder (--scores RUN).")
     own = _own_recipe(path)
     for found in held_out:
         _check_same(network, path, found)
         _check_same_training(own, path, found.recipe)
-        _warn_of_known_speakers(found)
+        _warn_of_seen_speakers(found)
     target = local_path(out) / f"{name}{EmotionCard.suffix}"
     _check_name(name, network, target)
     recipes = [*([own] if own else []), *(found.recipe for found in held_out)]
-    _check_others_are_told(recipes, trained_on, licence)
+    _check_origin(recipes, trained_on, licence)
     corpora = _corpora(recipes)
     known: dict[str, Any] = {
         "name": name,
         "summary": summary or _summary(network, corpora),
         "trained_on": trained_on or _trained_on(path, own),
         **_origin(corpora, licence),
-        **_worth(held_out, threshold),
+        **_scores_and_calibration(held_out, threshold),
         **_build_of(network),
     }
 
@@ -138,14 +138,14 @@ def package(
 
 
 def read_held_out(folder: Path) -> HeldOut:
-    """Read what a cross-validation's run folder says of its test parts.
+    """Read a cross-validation's predictions on its test parts.
 
     Raises:
-        DataError: the folder has no report of networks' predictions, or they contradict it.
+        DataError: the folder has no report, or none of networks, or its predictions contradict it.
     """
     stored = StoredRun.open(folder)
     for problem in differences(stored, str(folder)):
-        raise DataError(f"{problem}; no set can be made of it.")
+        raise DataError(f"{problem}; its scores cannot be used.")
     recipe, class_names = stored.trained_recipe(), stored.class_names
     protocol = get_protocol(recipe.protocol)
     kind = "speaker-independent" if protocol.speaker_independent else "speaker-DEPENDENT"
@@ -170,12 +170,12 @@ def read_held_out(folder: Path) -> HeldOut:
 
 
 def registered_name(network: SERModel) -> str:
-    """Return the name that :func:`serzoo.build` knows a network's architecture by."""
+    """Return the name of a network's architecture, as :func:`serzoo.build` takes it."""
     return next(name for name in MODELS if MODELS.get(name).load() is type(network))
 
 
 class _HeldOutRun(NamedTuple):
-    """Recordings of a run's test part, their true and their predicted classes, each (N,); probabilities (N, C)."""
+    """Test clips of a run: names, true and predicted classes, (N,), and probabilities, (N, n_classes)."""
 
     clips: list[str]
     targets: np.ndarray
@@ -184,10 +184,10 @@ class _HeldOutRun(NamedTuple):
 
 
 def _read_run(stored: StoredRun, name: str) -> _HeldOutRun:
-    """Return what a run says of its test part.
+    """Return a run's predictions on its test part.
 
     Raises:
-        DataError: it has predictions alone.
+        DataError: they are without probabilities.
     """
     table, columns = stored.tables[name], [f"p_{label}" for label in stored.class_names]
     if not set(columns) <= set(table):
@@ -200,7 +200,7 @@ def _read_run(stored: StoredRun, name: str) -> _HeldOutRun:
 
 
 def _check_same(network: SERModel, path: Path, held_out: HeldOut) -> None:
-    """Raise WeightsError unless a cross-validation is about networks like this one."""
+    """Raise WeightsError unless a cross-validation is of networks like this one."""
     recipe, own = held_out.recipe, _arguments(network)
     _compare(
         recipe,
@@ -216,7 +216,7 @@ def _check_same(network: SERModel, path: Path, held_out: HeldOut) -> None:
 
 
 def _check_same_training(own: Recipe | None, path: Path, scored: Recipe) -> None:
-    """Raise WeightsError unless a model in a run folder was trained as those that were scored, on the same corpora.
+    """Raise WeightsError unless a model in a run folder was trained like the scored ones, on the same corpora.
 
     A training on two corpora is scored in both directions.
     """
@@ -226,16 +226,16 @@ def _check_same_training(own: Recipe | None, path: Path, scored: Recipe) -> None
 
 
 def _compare(recipe: Recipe, path: Path, pairs: Mapping[str, tuple[object, object]]) -> None:
-    """Raise WeightsError unless what is scored is what the model has, by name."""
-    for what, (theirs, ours) in pairs.items():
+    """Raise WeightsError unless the scored network and the model have equal values, by name."""
+    for name, (theirs, ours) in pairs.items():
         if theirs != ours:
             raise WeightsError(
-                f"{recipe.name} was scored with {what} {theirs}, but {path} has {ours}; give its own run."
+                f"{recipe.name} was scored with {name} {theirs}, but {path} has {ours}; give its own run."
             )
 
 
 def _settings(recipe: Recipe) -> dict[str, object]:
-    """Return what decides on the training besides network and features, by dotted keys; seeds left out."""
+    """Return all settings of a training but network, features and seeds, by dotted keys."""
     values = recipe.to_dict()
     training = {key: value for key, value in values["training"].items() if key not in _NO_DIFFERENCE}
     stages = {key: values[key] for key in ("target", "initial", "anti_transfer", "rh_emo", "gender")}
@@ -255,49 +255,50 @@ def _dotted(values: Mapping[str, Any]) -> dict[str, object]:
     return flat
 
 
-def _warn_of_known_speakers(held_out: HeldOut) -> None:
-    """Warn where the held-out speakers were in training, since those of whoever uses the set are not."""
+def _warn_of_seen_speakers(held_out: HeldOut) -> None:
+    """Warn if the test speakers were in training, as a user's speakers are not."""
     if not get_protocol(held_out.recipe.protocol).speaker_independent:
-        text = f"{held_out.recipe.protocol} tests on speakers of the training, so confidences will promise too much of"
-        warnings.warn(f"{text} others; give scores of a speaker-independent protocol", SerzooWarning, stacklevel=3)
+        text = f"{held_out.recipe.protocol} tests on seen speakers, so confidences will be too high for other speakers"
+        warnings.warn(f"{text}; give scores of a speaker-independent protocol", SerzooWarning, stacklevel=3)
 
 
 def _check_name(name: str, network: SERModel, target: Path) -> None:
-    """Raise ConfigError unless a set may have this name."""
+    """Raise ConfigError unless pretrained weights may have this name."""
     architecture = registered_name(network)
     if not re.fullmatch(re.escape(architecture) + r"\.[a-z0-9_]+_v[0-9]+", name):
-        raise ConfigError(f"{name!r:.80} is no name for weights of {architecture}; call it {architecture}.<corpus>_v1.")
+        raise ConfigError(f"{name!r:.80} is no name for weights of {architecture}; use {architecture}.<corpus>_v1.")
     if target.exists() or card_path(target).exists():
-        raise ConfigError(f"{target} exists, and a set never changes under its name; raise the number behind _v.")
+        raise ConfigError(f"{target} exists, and published weights never change; raise the number after _v.")
     if UNKNOWN in (network.class_names or ()):
-        raise ConfigError(f"A class is called {UNKNOWN!r}, as the answer is that a set does not know; rename it.")
+        raise ConfigError(f"A class is named {UNKNOWN!r}, the label below the threshold; rename it.")
 
 
 def _own_recipe(path: Path) -> Recipe | None:
-    """Return the recipe of the run that a model file is of, or None if it is of none."""
+    """Return the recipe of a model file's run folder; None if it is in none."""
     file = path.parent.parent / "recipe.yaml"
     return read_recipe(file) if file.is_file() else None
 
 
-def _check_others_are_told(recipes: Sequence[Recipe], trained_on: str | None, licence: str | None) -> None:
-    """Raise ConfigError if trainings made use of other networks and what these had heard is not told."""
+def _check_origin(recipes: Sequence[Recipe], trained_on: str | None, licence: str | None) -> None:
+    """Raise ConfigError if trainings used other networks, and training recordings or licence are not given."""
     others = dict.fromkeys(name for recipe in recipes for name in _other_models(recipe))
     if others and not (trained_on and licence):
         raise ConfigError(
-            f"The training made use of {', '.join(others)}, whose recordings are not in its run folder; say what all "
-            "of it has heard, and under which licence the weights are (--trained-on TEXT --licence TEXT)."
+            f"The training used {', '.join(others)}, whose training recordings are not in its run folder; give all "
+            "training recordings and the licence of the weights (--trained-on TEXT --licence TEXT)."
         )
 
 
 def _other_models(recipe: Recipe) -> tuple[str, ...]:
     """Return the trained models that a training depends on, as the recipe names them."""
     gender = recipe.gender
-    told = gender is not None and gender.source != GOLDEN and gender.classifier not in CLASSICAL_CLASSIFIERS
-    return (*recipe.weight_files, gender.classifier) if gender is not None and told else recipe.weight_files
+    if gender is None or gender.source == GOLDEN or gender.classifier in CLASSICAL_CLASSIFIERS:
+        return recipe.weight_files
+    return (*recipe.weight_files, gender.classifier)
 
 
 def _corpora(recipes: Sequence[Recipe]) -> list[str]:
-    """Return the corpora that some recipe trains or tests on, each once, in order."""
+    """Return the distinct corpora that the recipes train or test on, in order."""
     named = [name for recipe in recipes for name in (recipe.corpus, recipe.test_corpus) if name]
     return list(dict.fromkeys(named))
 
@@ -311,24 +312,24 @@ def _summary(network: SERModel, corpora: Sequence[str]) -> str:
 
 
 def _origin(corpora: Sequence[str], licence: str | None) -> dict[str, object]:
-    """Return what a card says of the recordings, joined where they are of several corpora."""
+    """Return a card's corpus, source and licence; of several corpora joined."""
     known = {name: CORPORA.get(name) for name in corpora if name in CORPORA}
     stated = licence or _joined({name: corpus.licence for name, corpus in known.items()})
     if not licence and not all(name in known and known[name].licence for name in corpora):
-        raise ConfigError(f"The licence of {' and '.join(corpora)} is not known; say that of the weights (--licence).")
+        raise ConfigError(f"The licence of {' and '.join(corpora)} is not known; give that of the weights (--licence).")
     source = _joined({name: corpus.source for name, corpus in known.items()})
     return {"corpus": "+".join(corpora), "source": source, "licence": stated}
 
 
 def _joined(texts: Mapping[str, str]) -> str:
-    """Return the only text, or all of them under the titles of their corpora."""
+    """Return the only text, or all of them with the titles of their corpora."""
     if len(texts) == 1:
         return next(iter(texts.values()))
     return "; ".join(f"{_title(name)}: {text}" for name, text in texts.items())
 
 
-def _worth(held_out: Sequence[HeldOut], threshold: float) -> dict[str, object]:
-    """Return what a card says of the set's answers."""
+def _scores_and_calibration(held_out: Sequence[HeldOut], threshold: float) -> dict[str, object]:
+    """Return a card's protocol, scores and calibration."""
     summary = summarise([fold for found in held_out for fold in found.folds])
     first_folds = np.cumsum([0, *(len(found.folds) for found in held_out[:-1])])
     calibration = calibrate(
@@ -346,7 +347,7 @@ def _worth(held_out: Sequence[HeldOut], threshold: float) -> dict[str, object]:
 
 
 def _card_scores(summary: Summary, n_recordings: int) -> dict[str, object]:
-    """Return mean and deviation over folds, and each fold's UAR and WAR, the mean over its seeds."""
+    """Return mean and standard deviation over folds, and each fold's UAR and WAR, averaged over its seeds."""
     of_folds = {
         f"{name}_of_folds": [round(float(np.mean([getattr(run, name) for run in runs])), 6) for runs in summary.folds]
         for name in ("uar", "war")
@@ -361,8 +362,8 @@ def _rounded(calibration: Calibration) -> Calibration:
 
 
 def _build_of(network: SERModel) -> dict[str, object]:
-    """Return what a card says of the network itself, and what it is tested with."""
-    assert network.feature_spec is not None  # serzoo.load gives no network without
+    """Return a card's description of the network, and the input of its output check."""
+    assert network.feature_spec is not None  # serzoo.load returns no network without one
     return {
         "model": ModelConfig(registered_name(network), _arguments(network)),
         "class_names": network.class_names,
@@ -377,29 +378,29 @@ def _packages() -> tuple[str, ...]:
 
 
 def _arguments(network: SERModel) -> dict[str, Any]:
-    """Return all arguments of a network's architecture, so that later defaults do not change it."""
+    """Return all arguments of an architecture, so that a later change of defaults does not change the card."""
     return {key: _plain(value) for key, value in network.get_config().items() if key not in _COMMON}
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as a card has it, lists for tuples."""
+    """Return a value in the form of a card: lists for tuples."""
     return json.loads(json.dumps(value))
 
 
 def _trained_on(path: Path, recipe: Recipe | None) -> str:
-    """Say what a model file's run folder tells of the recordings that the weights have heard."""
-    heard, run = read_provenance(path), path.parent.parent
+    """Describe the training recordings of a model file, from its run folder."""
+    provenance, run = read_provenance(path), path.parent.parent
     try:
         n_files = read_json(run / "data.json")["n_recordings"]
     except (DataError, KeyError):
-        heard = None
-    if heard is None or recipe is None:
-        raise ConfigError(f"{path} is not in a run folder, so say what it has heard (--trained-on TEXT).")
+        provenance = None
+    if provenance is None or recipe is None:
+        raise ConfigError(f"{path} is not in a run folder; describe its training recordings (--trained-on TEXT).")
     corpora = " and ".join(_corpora([recipe]))
     if recipe.class_names or recipe.test_corpus:
         corpora += " that have its classes"
     if path.parent.name == ALL_RECORDINGS:
         return f"all {n_files} recordings of {corpora}"
-    # corpora have files of the same audio, which is heard once however often it is there
-    different = f"{len(heard)} recordings, those of the same audio counted once, of the {n_files} of {corpora}"
+    # some corpora have several files with the same audio
+    different = f"{len(provenance)} recordings, those of the same audio counted once, of the {n_files} of {corpora}"
     return f"{different}: {path.parent.name} of {recipe.name} under {recipe.protocol}"

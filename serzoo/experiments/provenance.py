@@ -1,6 +1,6 @@
-"""Provenance: which recordings a model was trained on, as a list of content hashes beside its file.
+"""Provenance: the training recordings of a model, as a list of content hashes next to its file.
 
-A model that starts from pretrained weights must not be tested on the recordings that those were trained on.
+A model that starts from pretrained weights must not be tested on their training recordings.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ PROVENANCE = "provenance.txt"
 _EARLIER_NAME = "heard.txt"  # in run folders of versions before 0.1.0
 
 _DIGITS = 16
-"""Of a recording's hash that are kept: enough to tell recordings apart, a quarter of its length."""
+"""Hex digits stored of each hash: 64 bits, enough to distinguish recordings, a quarter of its length."""
 
 
 def write_provenance(folder: Path, content_hashes: Iterable[str], weight_files: Iterable[Path] = ()) -> None:
@@ -34,13 +34,13 @@ def write_provenance(folder: Path, content_hashes: Iterable[str], weight_files: 
 
 
 def read_provenance(model_file: Path) -> frozenset[str] | None:
-    """Return the first digits of the hashes of a model's training recordings, or None without a list beside it."""
+    """Return the first digits of the hashes of a model's training recordings; None if there is no list."""
     lists = (model_file.parent / name for name in (PROVENANCE, _EARLIER_NAME))
     path = next((path for path in lists if path.is_file()), None)
     return None if path is None else frozenset(path.read_text(encoding="utf-8").split())
 
 
 def count_seen(model_file: Path, content_hashes: Iterable[str]) -> int | None:
-    """Return how many of these recordings a model was trained on, or None where that is not known."""
+    """Return how many of these recordings a model was trained on; None if unknown."""
     hashes = read_provenance(model_file)
     return None if hashes is None else sum(content[:_DIGITS] in hashes for content in content_hashes)

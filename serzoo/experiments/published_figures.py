@@ -1,7 +1,7 @@
-"""What papers report, in percent: the figures that results here are held against, each with its protocol.
+"""Published results in percent, to compare with, each with its protocol.
 
-The folds of most are random, so that speakers are in training and test: such a figure says nothing about new speakers,
-and is to be compared with a result under the same protocol alone.
+Most are on random folds, with the same speakers in training and test. Such a figure does not apply to new speakers and
+is comparable only with a result under the same protocol.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ _FROZEN = "Stanea et al., 2023"
 
 @dataclass(frozen=True)
 class Published:
-    """A result that somebody published.
+    """A published result.
 
     Args:
-        system: what was scored, with epochs and selection where the paper states them.
-        protocol: how, in words.
+        system: the scored system, with epochs and selection if the paper states them.
+        protocol: the protocol in words.
         speaker_independent: whether no test speaker was in training.
-        paper: who and when.
-        table: where in the paper; empty where that is not on record.
-        uar: unweighted average recall, in percent; None where it is not given, as in the others.
+        paper: authors and year.
+        table: its table; empty if not recorded.
+        uar: unweighted average recall, in percent; None if not published, as in the others.
         war: weighted average recall, the accuracy.
         f1: weighted F1.
     """
@@ -163,14 +163,14 @@ def _system_key(corpus: str, system: str) -> str:
 PUBLISHED: Mapping[str, Published] = MappingProxyType(
     dict([*_timnet(), *_tbdm(), *_quaternion(), *_frozen(), *_SINGLE.items()])
 )
-"""All of them: ``system/corpus`` or ``system/corpus/variant``."""
+"""All published results by ``system/corpus`` or ``system/corpus/variant``."""
 
 
 def published_gender_systems(corpus: str) -> dict[str, Published]:
-    """Return TBDM-Net's ways to use a speaker's gender, by the names of its tables 5 and 6, in their order.
+    """Return the results of TBDM-Net's gender systems, by their names in its tables 5 and 6, in order.
 
     Args:
-        corpus: ``ravdess`` or ``iemocap``; of another corpus nothing is published.
+        corpus: ``ravdess`` or ``iemocap``; empty for others, without published results.
     """
     keys = {system: _system_key(corpus, system) for system in _GENDER_SYSTEMS}
     return {system: PUBLISHED[key] for system, key in keys.items() if key in PUBLISHED}

@@ -1,29 +1,27 @@
-"""The run folder: everything a result can be checked and continued from.
+"""The run folder: everything needed to check a result, and to continue an interrupted run.
 
 ::
 
-    recipe.yaml        the recipe with every value spelt out, but for how often each fold is trained
-    data.json          which recordings: corpus, number, classes and a hash of what is known of them and of their audio;
-                       and hashes of trained models that the training starts from or is held against, and of the files
-                       that embeddings come from
+    recipe.yaml        the recipe with all values, except the number of seeds
+    data.json          the recordings: corpus, number, classes, and a hash of their metadata and audio; hashes of the
+                       trained models that the training uses, and of the files that embeddings come from
     fold01/            one folder per fold; with further seeds also fold01-seed47, fold01-seed48, ...
-      state.npz        to resume from; gone when the training is done
-      tensorboard/     its logs, unless it was trained with others as one program
+      state.npz        the state to resume from; deleted when the training is done
+      tensorboard/     logs, unless it was trained with other folds as one program
       history.csv      loss and scores of each epoch
       against1/ ...    history of a stage before the last
-      layers.csv       validation scores of each anti-transfer layer that was tried, in layer02/ and so on
+      layers.csv       validation scores of each anti-transfer layer tried, in layer02/ and so on
       embedding.npy    the fused representation of each test clip
-      model.keras      the model that was scored, with class names and feature spec; of a simple classifier, which has
-                       neither logs, history nor representation, model.skops
-      provenance.txt        hashes of the recordings it was trained and validated on
+      model.keras      the scored model, with class names and feature spec; a classical classifier has model.skops
+                       instead, and neither logs, history nor representation
+      provenance.txt   hashes of the training and validation recordings
       environment.json versions, backend, platform
       predictions.csv  label and probabilities of each test clip; written last
-    report.json        scores of the runs done so far: each, mean and standard deviation over folds, pooled
-    leakage.json       what their training, validation and test parts share
+    report.json        scores of the finished runs: each, mean and standard deviation over folds, pooled
+    leakage.json       speakers, texts and audio shared by training, validation and test parts
     plots/             curves, confusion matrix, t-SNE
 
-A run folder that is kept for good (:mod:`serzoo.results.keep`) has ``predictions.csv.gz`` and ``history.csv.gz``
-instead, and neither models, logs, embeddings nor plots.
+Tables may be compressed (``predictions.csv.gz``). :mod:`serzoo.results.keep` writes a run in two files.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ import json
 import platform
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
@@ -59,10 +57,10 @@ PREDICTIONS = "predictions.csv"
 """Label and probabilities of each test clip of a fold."""
 
 KEPT = "run.json"
-"""In the form that ``serzoo keep`` writes (:mod:`serzoo.results.keep`): everything but the predictions."""
+"""A kept run without its predictions (:mod:`serzoo.results.keep`)."""
 
 TEXT_COLUMNS = dict.fromkeys(("fold", "seed", "clip", "speaker", "label", "prediction"), str)
-"""Types of those columns of predictions that are text even if they look like numbers."""
+"""Types of the columns of predictions that are text even if they look like numbers."""
 
 _RECORDED_PACKAGES = (
     "serzoo", "keras", "tensorflow", "jax", "numpy", "librosa", "soundfile", "soxr", "scikit-learn", "skops", "xgboost",
@@ -86,11 +84,11 @@ class RunFolder:
 
         Args:
             path: the folder.
-            recipe: what is trained.
-            data: which recordings, as :func:`describe_data` tells.
+            recipe: the recipe to train.
+            data: the description of :func:`describe_data`.
 
         Raises:
-            ConfigError: the folder holds a run of another recipe or of other recordings.
+            ConfigError: the folder holds a run of another recipe or of other recordings, or a kept run.
         """
         run = cls(local_path(path))
         if (run.path / KEPT).exists():
@@ -98,10 +96,10 @@ class RunFolder:
         own = {"recipe.yaml": recipe.to_yaml(), "data.json": _json(data)}
         for name, text in own.items():
             kept = run.path / name
-            if kept.exists() and kept.read_bytes() != text.encode() and not _says(kept, recipe):
-                what = "other settings" if name == "recipe.yaml" else _other(kept, data)
+            if kept.exists() and kept.read_bytes() != text.encode() and not _has_recipe(kept, recipe):
+                other = "other settings" if name == "recipe.yaml" else _other(kept, data)
                 raise ConfigError(
-                    f"{run.path} holds a run with {what} (see {name} there); choose another run folder or delete it."
+                    f"{run.path} holds a run with {other} (see {name} there); choose another run folder or delete it."
                 )
         for name, text in own.items():
             write_whole(run.path / name, text)
@@ -116,28 +114,28 @@ class RunFolder:
         write_whole(self.path / name, _json(values))
 
     def write_predictions(self, fold: str, table: pd.DataFrame) -> None:
-        """Write a fold's predictions; their presence is what marks it as done."""
+        """Write a fold's predictions; their presence marks it as done."""
         _write_frame(self.fold(fold) / PREDICTIONS, table)
 
     def read_scores(
         self, folds: Iterable[str], class_names: Sequence[str], clips: list[tuple[str, str]] | None = None
     ) -> dict[str, Scores]:
-        """Score those of ``folds`` that are done from their predictions files.
+        """Score the finished ones of ``folds`` from their predictions.
 
         Args:
             folds: names of folders, one per fold and seed.
             class_names: the classes, in order.
-            clips: name and label of each recording that they are tested on, in order; None if that is not known.
+            clips: name and label of each test clip, in order; None to skip this check.
 
         Raises:
-            DataError: a file is damaged, or of other classes or recordings.
+            DataError: a file is damaged, or has other classes or clips.
         """
         paths = {fold: stored(self.fold(fold) / PREDICTIONS) for fold in folds}
         return {fold: score_predictions(path, class_names, clips) for fold, path in paths.items() if path.exists()}
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """Write rows of one form as CSV."""
+    """Write rows with the same keys as CSV."""
     import pandas as pd
 
     _write_frame(path, pd.DataFrame(rows))
@@ -145,11 +143,11 @@ def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
 
 def _write_frame(path: Path, table: pd.DataFrame) -> None:
     write_whole(path, table.to_csv(index=False, lineterminator="\n"))
-    _compressed(path).unlink(missing_ok=True)  # of a run folder that was kept
+    _compressed(path).unlink(missing_ok=True)  # else two versions of one table
 
 
 def stored(path: Path) -> Path:
-    """Return where a table is: at ``path``, or compressed beside it, as run folders that are kept have it."""
+    """Return the path of a table, which may be compressed: ``path``, or with ``.gz`` if only that exists."""
     packed = _compressed(path)
     return packed if packed.exists() and not path.exists() else path
 
@@ -163,46 +161,46 @@ def read_table(path: Path, dtype: Any = None) -> pd.DataFrame:
 
     Args:
         path: the file, uncompressed.
-        dtype: the columns' types, as :func:`pandas.read_csv` takes them; None for what their values look like.
+        dtype: the columns' types, as :func:`pandas.read_csv` takes them; None to infer them.
 
     Raises:
-        DataError: there is no such file, or it is damaged.
+        DataError: the file is missing or damaged.
     """
     import pandas as pd
 
     path = stored(path)
     try:
-        return pd.read_csv(path, dtype=dtype, keep_default_na=False)  # a class may be called None
+        return pd.read_csv(path, dtype=dtype, keep_default_na=False)  # a class may be named None
     except FileNotFoundError:
         raise DataError(f"{path} is missing; train that fold again.") from None
-    except (ValueError, EOFError, OSError, zlib.error):  # what pandas and gzip make of other bytes
+    except (ValueError, EOFError, OSError, zlib.error):  # raised by pandas and gzip on other bytes
         raise damaged(path, "no table") from None
 
 
 def read_predictions(folder: Path) -> pd.DataFrame:
-    """Return the predictions in the folder of a fold that is done, texts as texts.
+    """Return the predictions of a finished fold from its folder.
 
     Raises:
-        DataError: there are none, or the file is damaged.
+        DataError: the file is missing or damaged.
     """
     return read_table(folder / PREDICTIONS, TEXT_COLUMNS)
 
 
 def run_name(fold: str, seed: int | str, first_seed: int) -> str:
-    """Return the name of the folder in which a fold is trained with a seed; further seeds come after the first."""
+    """Return the name of the folder of a fold and seed; the first seed is not part of it."""
     return fold if str(seed) == str(first_seed) else f"{fold}-seed{seed}"
 
 
 def score_predictions(path: Path, class_names: Sequence[str], clips: list[tuple[str, str]] | None = None) -> Scores:
-    """Compute the scores from a predictions file (columns ``label`` and ``prediction``), compressed or not.
+    """Compute scores from a file of predictions (columns ``label`` and ``prediction``), compressed or not.
 
     Args:
         path: the file.
         class_names: the classes, in order.
-        clips: name and label of each recording that it must be about, in order; None for whatever it is about.
+        clips: the expected names and labels, in order; None to skip this check.
 
     Raises:
-        DataError: the file lacks a column, names another class, or is about other recordings.
+        DataError: the file lacks a column, or has other classes or clips.
     """
     table = read_table(path, str)
     targets, predictions = class_indices(table, path, class_names)
@@ -216,11 +214,11 @@ def class_indices(table: pd.DataFrame, path: Path, class_names: Sequence[str]) -
 
     Args:
         table: with the columns ``label`` and ``prediction``.
-        path: where it was read, for messages.
+        path: its file, for messages.
         class_names: the classes, in order.
 
     Raises:
-        DataError: a column is missing, a class unknown, or there is no row.
+        DataError: a column is missing, a class is unknown, or there are no rows.
     """
     lookup = {name: index for index, name in enumerate(class_names)}
     try:
@@ -233,26 +231,31 @@ def class_indices(table: pd.DataFrame, path: Path, class_names: Sequence[str]) -
 
 
 def damaged(path: Path, reason: str) -> DataError:
-    """Return the error for a file that is not what a run writes."""
+    """Return the error for a file that a run cannot have written."""
     return DataError(f"{path} is damaged or of another run ({reason}); delete its folder to train that fold again.")
 
 
 def _other(path: Path, data: Mapping[str, object]) -> str:
-    """Return what differs between a kept description of the recordings and a new one."""
+    """Describe the difference between the stored description of the data and a new one."""
     try:
         kept = {**json.loads(path.read_bytes())}
-    except (ValueError, TypeError):  # somebody has edited it
+    except (ValueError, TypeError):  # edited by hand
         kept = {}
     embeddings_alone = {**kept, "embeddings": None} == {**data, "embeddings": None}
     return "embeddings by another network or table" if embeddings_alone else "other recordings or pretrained weights"
 
 
-def _says(path: Path, recipe: Recipe) -> bool:
-    """Return whether a file holds this recipe, perhaps as an earlier version wrote it, without later keys."""
+def _has_recipe(path: Path, recipe: Recipe) -> bool:
+    """Return whether a file is of this recipe, perhaps written by an earlier version, without later keys."""
     try:
-        return path.name == "recipe.yaml" and read_recipe(path) == recipe
+        return path.name == "recipe.yaml" and same_training(read_recipe(path), recipe)
     except SerzooError:
         return False
+
+
+def same_training(one: Recipe, other: Recipe) -> bool:
+    """Return whether two recipes are equal but for the number of seeds and the texts that describe them."""
+    return one == replace(other, repeats=one.repeats, summary=one.summary, source=one.source)
 
 
 def describe_data(
@@ -261,16 +264,16 @@ def describe_data(
     weight_files: Mapping[str, Path] = MappingProxyType({}),
     recipe: Recipe | None = None,
 ) -> dict[str, object]:
-    """Return what recordings a run is about, as plain data that differs whenever they do.
+    """Return a description of a run's data, as plain data: it changes if recordings, weights or embeddings do.
 
     Args:
         manifest: the recordings.
-        content_hashes: of each recording's audio, in order.
-        weight_files: trained models that the run starts from or is held against, by the recipe's names for them.
-        recipe: what is trained; where its embeddings come from files, their content is part of the description.
+        content_hashes: hashes of the recordings' audio, in order.
+        weight_files: the trained models that the training uses, by their names in the recipe.
+        recipe: the recipe; if its embeddings come from files, a hash of these is included.
 
     Raises:
-        WeightsError: those files are not there.
+        WeightsError: these files are missing.
     """
     known = ("label", "speaker", "gender", "session", *(name for name in DIMENSIONS if name in manifest.frame.columns))
     columns = [manifest.column(name) for name in known]
@@ -284,26 +287,23 @@ def describe_data(
     }
     weights = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in weight_files.items()}
     embeddings = {source: source_fingerprint(source) for source in _embedding_sources(recipe)}
-    beside = {"weights": weights, "embeddings": {source: content for source, content in embeddings.items() if content}}
-    return {**described, **{name: hashes for name, hashes in beside.items() if hashes}}
+    files = {"weights": weights, "embeddings": {source: content for source, content in embeddings.items() if content}}
+    return {**described, **{name: hashes for name, hashes in files.items() if hashes}}
 
 
 def _embedding_sources(recipe: Recipe | None) -> list[str]:
-    """Return where the embeddings of a recipe come from: its own, and those that the speakers' genders are told by."""
+    """Return the sources of a recipe's embeddings: of its features, and of its gender classifier's."""
     if recipe is None:
         return []
-    own = [recipe.features.source] if isinstance(recipe.features, EmbeddingSpec) else []
+    sources = [recipe.features.source] if isinstance(recipe.features, EmbeddingSpec) else []
     gender = recipe.gender
-    told = (
-        []
-        if gender is None or gender.source == GOLDEN or gender.classifier not in CLASSICAL_CLASSIFIERS
-        else [gender.features]
-    )
-    return [*own, *told]
+    if gender is not None and gender.source != GOLDEN and gender.classifier in CLASSICAL_CLASSIFIERS:
+        sources.append(gender.features)
+    return sources
 
 
 def environment() -> dict[str, object]:
-    """Return the versions that a result depends on; packages that are not installed are left out."""
+    """Return the versions that a result depends on, of installed packages."""
     import keras
 
     versions = {}

@@ -13,9 +13,9 @@ errors remain: skew, and the bound that no interval exceeds the range from the w
 "Bootstrap-based improvements for inference with clustered errors", Review of Economics and Statistics 90, 2008). The
 test of a difference keeps its level with any number of speakers; with few it has little power.
 
-**Pooled.** Scores are of all folds' test clips together, each counted once: a fold of a speaker-independent protocol has
-few speakers, or one, so folds cannot be resampled apart from speakers. The mean over folds differs a little from the
-pooled score; for WAR and folds of one size they are equal. Of several seeds' predictions of a clip each counts its
+**Pooled.** Scores are of all folds' test clips together, each counted once: a fold of a speaker-independent protocol
+has few speakers, or one, so folds cannot be resampled apart from speakers. The mean over folds differs a little from
+the pooled score; for WAR and folds of one size they are equal. Of several seeds' predictions of a clip each counts its
 share. So UAR and WAR are means over seeds, and F1 is of the averaged confusion matrix.
 
 **Not covered** are other seeds, splits, training parts, sentences and corpora. The scores of two seeds of a small

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from serzoo.errors import DataError
 from serzoo.experiments.run_check import differences
-from serzoo.experiments.run_folder import KEPT, PREDICTIONS, read_table, run_name
+from serzoo.experiments.run_folder import KEPT, PREDICTIONS, read_table, run_name, same_training
 from serzoo.experiments.stored_run import StoredRun, read_json, run_folders
 from serzoo.files import local_path, moved_into_place
 
@@ -78,8 +78,8 @@ def _check_replaceable(source: Path, target: Path) -> None:
 def _check_same_run(new: StoredRun, old: StoredRun) -> None:
     """Raise DataError unless two runs are of one recipe and data, and the new one has all folds of the old one."""
     if not old.derived:
-        recipes = [{**run.trained_recipe().to_dict(), "repeats": 1} for run in (new, old)]
-        for name, same in (("recipe", recipes[0] == recipes[1]), ("data", _data(new) == _data(old))):
+        same_recipe = same_training(new.trained_recipe(), old.trained_recipe())
+        for name, same in (("recipe", same_recipe), ("data", _data(new) == _data(old))):
             if not same:
                 raise DataError(f"{old.path} is a run with another {name} than {new.path}; {_NOT_REPLACED}")
     for lost in sorted(set(old.runs) - set(new.runs)):

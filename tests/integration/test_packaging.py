@@ -1,4 +1,4 @@
-"""From run folders to a pretrained set: what its card says, and what is refused."""
+"""From run folders to pretrained weights: the card's content, and the refusals."""
 
 import gzip
 import json
@@ -21,6 +21,7 @@ from serzoo.experiments.train_all import ALL_RECORDINGS
 from serzoo.features.spec import MFCCSpec
 from serzoo.metrics import summarise
 from serzoo.recipes import Recipe, read_recipe
+from serzoo.results.keep import keep
 from serzoo.settings import ModelConfig, TrainingConfig
 from serzoo.weights.cards import read_card
 
@@ -107,7 +108,7 @@ def refused(folder, error, **changes):
     return str(caught.value)
 
 
-def test_the_command_makes_a_set_that_loads(run, folder, tmp_path):
+def test_the_command_writes_weights_that_load(run, folder, tmp_path):
     code, out, err = run("package", folder / FOLD, "--name", NAME, "--scores", folder, "--out", tmp_path / "out")
     assert (code, err) == (0, "")
     path = tmp_path / "out" / f"{NAME}.yaml"
@@ -121,7 +122,7 @@ def test_the_command_makes_a_set_that_loads(run, folder, tmp_path):
         assert "optimizer" not in file
 
 
-def test_the_card_says_where_all_of_it_is_from(folder, tmp_path):
+def test_the_card_states_the_origin_of_all_its_parts(folder, tmp_path):
     card = read_card(make(folder, tmp_path / "out"))
     assert (card.corpus, card.licence) == ("ravdess", "CC BY-NC-SA 4.0")
     assert card.source.startswith("https://zenodo.org/")
@@ -138,7 +139,7 @@ def test_the_card_says_where_all_of_it_is_from(folder, tmp_path):
     assert card.calibration.threshold == 0.5
 
 
-def test_what_all_recordings_were_is_said(folder, tmp_path):
+def test_the_card_states_a_training_on_all_recordings(folder, tmp_path):
     shutil.copytree(folder / FOLD, folder / ALL_RECORDINGS, ignore=shutil.ignore_patterns("predictions.csv"))
     card = package(folder / ALL_RECORDINGS, NAME, [folder], tmp_path / "out")
     assert read_card(card).trained_on == "all 24 recordings of ravdess"
@@ -159,7 +160,7 @@ def test_probabilities_are_calibrated_on_held_out_predictions(folder, tmp_path):
     assert (found.threshold, found.coverage, found.accuracy) == (0.7, 1.0, 0.75)
 
 
-def test_compressed_predictions_and_further_runs_count_too(folder, tmp_path):
+def test_kept_and_compressed_predictions_and_further_runs_count_too(folder, tmp_path):
     expected = read_card(make(folder, tmp_path / "one"))
     other = shutil.copytree(folder, tmp_path / "other")
     for path in scored(other):
@@ -171,6 +172,9 @@ def test_compressed_predictions_and_further_runs_count_too(folder, tmp_path):
     assert found.calibration.error_after == pytest.approx(expected.calibration.error_after, abs=1e-3)
     assert found.calibration.temperature == pytest.approx(expected.calibration.temperature, rel=1e-3)
     assert found.protocol == f"{expected.protocol}; {expected.protocol}"
+    keep(other, tmp_path / "kept")
+    kept = read_card(make(folder, tmp_path / "three", scores=[tmp_path / "kept"]))
+    assert (kept.scores, kept.calibration, kept.protocol) == (expected.scores, expected.calibration, expected.protocol)
 
 
 @pytest.fixture
@@ -212,7 +216,7 @@ def test_a_model_of_both_corpora_is_scored_by_both_directions(directions, tmp_pa
     assert len(card.scores["uar_of_folds"]) == 2
 
 
-def test_a_set_of_pooled_corpora_is_scored_on_both_at_once(folder, tmp_path):
+def test_weights_of_pooled_corpora_are_scored_on_both_together(folder, tmp_path):
     change(
         folder,
         ("protocol: loso-v1", "protocol: cross-pooled2-seed0-v1"),
@@ -229,16 +233,18 @@ def test_scores_of_one_fold_are_refused(directions):
     assert "All recordings are in one fold" in refused(folder, DataError)
 
 
-def test_scores_on_known_speakers_are_warned_of(folder, tmp_path):
+def test_scores_on_seen_speakers_give_a_warning(folder, tmp_path):
     change(folder, ("protocol: loso-v1", "protocol: random10-seed46-v1"))
-    with pytest.warns(SerzooWarning, match="random10-seed46-v1 tests on speakers of the training, so confidences will"):
+    with pytest.warns(
+        SerzooWarning, match="random10-seed46-v1 tests on seen speakers, so confidences will be too high"
+    ):
         card = read_card(make(folder, tmp_path / "out"))
     assert card.protocol.startswith("random10-seed46-v1 (speaker-DEPENDENT) of tiny")
 
 
-def test_a_model_file_alone_needs_words(folder, tmp_path):
+def test_a_model_file_alone_needs_a_description(folder, tmp_path):
     path = shutil.copy(folder / FOLD / "model.keras", tmp_path / "alone.keras")
-    with pytest.raises(ConfigError, match=r"alone\.keras is not in a run folder, so say what it has heard"):
+    with pytest.raises(ConfigError, match=r"alone\.keras is not in a run folder; describe its training recordings"):
         package(path, NAME, [folder], tmp_path / "out")
     card = read_card(package(path, NAME, [folder], tmp_path / "out", trained_on="whispers", summary="S", licence="L"))
     assert (card.trained_on, card.summary, card.licence) == ("whispers", "S", "L")
@@ -247,7 +253,7 @@ def test_a_model_file_alone_needs_words(folder, tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("tbdm.ravdess_v1", "is no name for weights of timnet; call it timnet.<corpus>_v1."),
+        ("tbdm.ravdess_v1", "is no name for weights of timnet; use timnet.<corpus>_v1."),
         ("timnet.ravdess", "is no name for weights of timnet"),
         ("timnet.ravdess_v1/..", "is no name for weights of timnet"),
     ],
@@ -256,9 +262,9 @@ def test_a_name_of_another_form_is_refused(folder, name, message):
     assert message in refused(folder, ConfigError, name=name)
 
 
-def test_a_set_never_changes_under_its_name(folder, tmp_path):
+def test_weights_never_change_under_their_name(folder, tmp_path):
     kept = make(folder, tmp_path / "out").read_bytes()
-    with pytest.raises(ConfigError, match="exists, and a set never changes under its name; raise the number behind _v"):
+    with pytest.raises(ConfigError, match="exists, and published weights never change; raise the number after _v"):
         make(folder, tmp_path / "out", threshold=0.6)
     assert (tmp_path / "out" / f"{NAME}.yaml").read_bytes() == kept
 
@@ -289,7 +295,7 @@ def test_scores_of_another_kind_of_model_are_refused(folder, tmp_path, old, new,
     assert found.endswith("; give its own run.")
 
 
-def test_what_makes_no_other_kind_of_model_may_differ(folder, tmp_path):
+def test_runs_may_differ_in_name_seed_and_defaults(folder, tmp_path):
     other = shutil.copytree(folder, tmp_path / "other")
     change(
         other,
@@ -302,21 +308,23 @@ def test_what_makes_no_other_kind_of_model_may_differ(folder, tmp_path):
     assert " of again, " in read_card(make(folder, tmp_path / "out", scores=[folder, other])).protocol
 
 
-def test_what_starts_from_other_networks_needs_words(folder, tmp_path):
+def test_a_training_from_other_networks_needs_a_description(folder, tmp_path):
     change(folder, ("initial: null", "initial: {model: elsewhere/fold01}"))
-    for told in ({}, {"trained_on": "whispers"}, {"licence": "mine"}):
-        message = refused(folder, ConfigError, **told)
-        assert message.startswith("The training made use of elsewhere/fold01, whose recordings are not in its run fol")
+    for given in ({}, {"trained_on": "whispers"}, {"licence": "mine"}):
+        message = refused(folder, ConfigError, **given)
+        assert message.startswith(
+            "The training used elsewhere/fold01, whose training recordings are not in its run folder"
+        )
     card = read_card(make(folder, tmp_path / "out", trained_on="whispers", licence="mine"))
     assert (card.trained_on, card.licence) == ("whispers", "mine")
 
 
 def test_scores_that_are_none_are_refused(folder, tmp_path):
-    assert "No cross-validation says what" in refused(folder, ConfigError, scores=[])
+    assert "needs scores of a cross-validation" in refused(folder, ConfigError, scores=[])
     assert "report.json cannot be read" in refused(folder, DataError, scores=[tmp_path / "nothing"])
     for path, table in scored(folder).items():
         table.drop(columns="p_sad").to_csv(path, index=False)
-    assert "lacks the probabilities of some class; no set can be made of it." in refused(folder, DataError)
+    assert "lacks the probabilities of some class; its scores cannot be used." in refused(folder, DataError)
     for path, table in scored(folder).items():
         table.drop(columns=[column for column in table if column.startswith("p_")]).to_csv(path, index=False)
     assert "predictions.csv has no probabilities" in refused(folder, DataError)
@@ -325,7 +333,7 @@ def test_scores_that_are_none_are_refused(folder, tmp_path):
 def test_scores_that_predictions_contradict_are_refused(folder):
     path, table = next(iter(scored(folder).items()))
     table.iloc[1:].to_csv(path, index=False)
-    assert re.search(r"fold01.*: UAR: report\.json says .*; no set can be made", refused(folder, DataError))
+    assert re.search(r"fold01.*: UAR: report\.json has .*; its scores cannot be used", refused(folder, DataError))
 
 
 @pytest.mark.parametrize("names", [5, None, [1, 2], [[1]], [["fold01-speaker-01"], ["fold01-speaker-01"]]])
@@ -347,7 +355,7 @@ def test_predictions_that_are_not_the_most_probable_class_are_refused(folder, tm
     table.loc[0, "prediction"] = "sad" if table.loc[0, "prediction"] != "sad" else "calm"
     table.to_csv(path, index=False)
     settle(folder)
-    assert "a prediction is not the most probable class; no set can be made of it." in refused(folder, DataError)
+    assert "a prediction is not the most probable class; its scores cannot be used." in refused(folder, DataError)
     table["p_sad"] = "much"
     table.to_csv(path, index=False)
     assert "(not only numbers in the column p_sad)" in refused(folder, DataError)
@@ -359,7 +367,7 @@ def test_a_missing_fold_and_a_threshold_out_of_range_are_refused(folder):
     assert "predictions.csv is missing" in refused(folder, DataError)
 
 
-def test_a_corpus_of_ones_own_needs_a_licence(folder, tmp_path):
+def test_a_corpus_of_the_user_needs_a_licence(folder, tmp_path):
     change(folder, ("corpus: ravdess", "corpus: folder"))
-    assert "The licence of folder is not known; say that of the weights (--licence)." in refused(folder, ConfigError)
+    assert "The licence of folder is not known; give that of the weights (--licence)." in refused(folder, ConfigError)
     assert read_card(make(folder, tmp_path / "out", licence="mine")).licence == "mine"

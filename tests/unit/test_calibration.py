@@ -176,7 +176,7 @@ def test_recordings_of_a_fold_are_left_out_wherever_they_are():
 
 def test_one_fold_alone_says_nothing_of_others():
     probabilities, targets, clips, _ = two_folds()
-    with pytest.raises(DataError, match="All recordings are in one fold, so that none can tell"):
+    with pytest.raises(DataError, match="All recordings are in one fold, so a temperature cannot be fitted"):
         calibrate(probabilities, targets, clips, np.zeros(24, int))
     with pytest.raises(DataError, match="need as many recordings and folds"):
         calibrate(probabilities, targets, clips, np.zeros(23, int))

@@ -1,4 +1,4 @@
-"""The list of what a model has heard."""
+"""The list of a model's training recordings."""
 
 from serzoo.experiments.provenance import PROVENANCE, count_seen, read_provenance, write_provenance
 
@@ -13,7 +13,7 @@ def test_recordings_are_counted(tmp_path):
     assert len(read_provenance(model)) == 4
 
 
-def test_what_pretrained_models_have_heard_is_heard_too(tmp_path):
+def test_recordings_of_pretrained_models_are_added(tmp_path):
     write_provenance(tmp_path / "first", HASHES[:2])
     known, unknown = tmp_path / "first" / "model.keras", tmp_path / "other" / "model.keras"
     write_provenance(tmp_path / "second", HASHES[2:3], [known, unknown])

@@ -175,9 +175,9 @@ def test_pairs_are_compared(results):
         in (page_of(results).read_text())
     )
     assert "where interval\nand p disagree, p decides" in page_of(results).read_text()
-    assert "72 test clips of 12 † speakers, 2 folds taken together." in str(found)
-    assert "so many speakers cannot give less than 0.00049." in str(found)
-    assert "† Below 30 speakers intervals are too narrow; where p says otherwise, p decides." in str(found)
+    assert "72 test clips of 12 † speakers, 2 folds together." in str(found)
+    assert "its smallest possible value is 0.00049." in str(found)
+    assert "† Below 30 speakers intervals are too narrow; where interval and p disagree, p decides." in str(found)
 
 
 def test_early_stopping_and_missing_seeds_show(tmp_path):
@@ -548,7 +548,7 @@ def test_runs_on_other_clips_are_refused(tmp_path):
     first, second, third = (make_run(tmp_path / name, n_folds=n) for name, n in (("a", 2), ("b", 2), ("c", 3)))
     open_run = StoredRun.open
     assert compare_runs(open_run(first), open_run(second)).folds == ("fold01", "fold02")
-    with pytest.raises(DataError, match="fold03 is done in one of them alone; --shared-folds compares"):
+    with pytest.raises(DataError, match="fold03 is done in only one of them; --shared-folds compares"):
         compare_runs(open_run(first), open_run(third))
     shared = compare_runs(open_run(first), open_run(third), shared_folds=True)
     assert shared.comparison == compare_runs(open_run(first), open_run(second)).comparison
@@ -556,7 +556,7 @@ def test_runs_on_other_clips_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"in fold02, the test clip .* \(speaker 01, angry\) is not in all of them"):
         compare_runs(open_run(first), open_run(second))
     change(third / "report.json", '"sad"\n', '"bored"\n')
-    with pytest.raises(DataError, match="the one tells angry, happy, sad, the other"):
+    with pytest.raises(DataError, match="their classes are angry, happy, sad and"):
         compare_runs(open_run(first), open_run(third))
 
 
@@ -564,7 +564,7 @@ def test_a_doubled_clip_is_named(tmp_path):
     first, second = (make_run(tmp_path / name) for name in ("a", "b"))
     path = second / "fold02" / "predictions.csv"
     path.write_text(path.read_text() + path.read_text().splitlines()[5] + "\n")
-    name = r"in fold02, the test clip fold2-4\.wav .* counts 1 times in one of them and 2 in another"
+    name = r"in fold02, the test clip fold2-4\.wav .* is there 1 times in one of them and 2 times in another"
     with pytest.raises(DataError, match=name.replace("fold2-4", "fold1-4")):
         compare_runs(StoredRun.open(first), StoredRun.open(second))
 
@@ -606,6 +606,26 @@ def test_a_kept_run_has_two_files_with_all_of_it(tmp_path):
     assert [one["runs"] for one in stored["environments"]] == [["fold01", "fold01-seed47", "fold02-seed47"], ["fold02"]]
     with pytest.raises(ConfigError, match=r"kept is a kept run \(run\.json\), not a run folder to train in"):
         RunFolder.open(target, load_recipe("timnet-ravdess"), {})
+
+
+def test_a_derived_run_is_kept_as_one(tmp_path):
+    run = make_run(tmp_path / "run")
+    for name in (
+        "recipe.yaml",
+        "data.json",
+        "leakage.json",
+        *(f"{fold}/environment.json" for fold in ("fold01", "fold02")),
+    ):
+        (run / name).unlink()
+    (run / "system.json").write_text('{"system": "split:M", "trainings": ["a"]}')
+    keep(run, tmp_path / "kept")
+    keep(tmp_path / "kept", tmp_path / "again")
+    kept = StoredRun.open(tmp_path / "again")
+    assert (kept.derived, kept.software(), kept.kept["system"]["system"]) == (True, [], "split:M")
+    assert kept.summary == StoredRun.open(run).summary
+    for found in (kept, StoredRun.open(run)):
+        with pytest.raises(DataError, match="holds predictions derived from other runs, not a training"):
+            found.trained_recipe()
 
 
 def damage_kept(path, change):
@@ -853,7 +873,7 @@ def test_report_writes_prints_and_checks(run, results):
 def test_compare_prints_and_refuses(run, results):
     code, out, _ = run("compare", results / "first", results / "second")
     assert code == 0
-    assert "72 test clips of 12 † speakers, 2 folds taken together" in out
+    assert "72 test clips of 12 † speakers, 2 folds together" in out
     code, out, _ = run("compare", results / "first", results / "second", "--json")
     assert json.loads(out)["differences"]["uar"].keys() == {"value", "low", "high", "p"}
     code, _, err = run("compare", results / "first", results / "nothing")
