@@ -222,7 +222,9 @@ def class_indices(table: pd.DataFrame, path: Path, class_names: Sequence[str]) -
     """
     lookup = {name: index for index, name in enumerate(class_names)}
     try:
-        targets, predictions = (np.array([lookup[name] for name in table[key]]) for key in ("label", "prediction"))
+        targets, predictions = (
+            np.array([lookup[name] for name in table[key].tolist()]) for key in ("label", "prediction")
+        )
     except KeyError as error:
         raise damaged(path, f"no column or class {error}") from None
     if not len(targets):

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from types import MappingProxyType
 
@@ -216,7 +217,8 @@ class SpeakerCounts:
             By the names of :data:`serzoo.metrics.HEADLINE`, a score for each row of ``draws``, (B,).
         """
         times = np.ones((1, len(self.speakers))) if draws is None else draws.astype(float)
-        return headline_scores(*(times @ counts for counts in (self.hits, self.support, self.predicted)))
+        counts = times @ np.hstack([self.hits, self.support, self.predicted])
+        return headline_scores(*np.split(counts, 3, axis=1))
 
 
 def intervals(
@@ -289,6 +291,7 @@ def compare(
     return Comparison(differences, n_speakers, first.n_clips, exact, smallest_p)
 
 
+@lru_cache(maxsize=8)  # all runs of one corpus have as many speakers
 def _draws(n_speakers: int, n_resamples: int, seed: int) -> np.ndarray:
     """Return the number of times each of S speakers is drawn in each of B samples of S, (B, S)."""
     if n_speakers < 2:

@@ -178,9 +178,11 @@ class StoredRun:
         for column in ("fold", "seed"):
             if column not in table:
                 raise damaged(stored(self.path / PREDICTIONS), f"no column {column}")
-        rows = zip(table.pop("fold"), table.pop("seed"), strict=True)
-        names = [run_name(fold, seed, self.seeds[0]) for fold, seed in rows]
-        return {str(name): rows.reset_index(drop=True) for name, rows in table.groupby(np.array(names), sort=False)}
+        groups = table.groupby(["fold", "seed"], sort=False)
+        return {
+            run_name(str(fold), str(seed), self.seeds[0]): rows.drop(columns=["fold", "seed"]).reset_index(drop=True)
+            for (fold, seed), rows in groups
+        }
 
     def predictions_file(self, run: str) -> Path:
         """Return the file that holds a run's predictions."""
@@ -199,7 +201,12 @@ class StoredRun:
 
     def indices(self, run: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the true and the predicted class indices of a run's clips."""
-        return class_indices(self.tables[run], self.predictions_file(run), self.class_names)
+        return self._indices[run]
+
+    @cached_property
+    def _indices(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        tables = self.tables.items()
+        return {run: class_indices(table, self.predictions_file(run), self.class_names) for run, table in tables}
 
     @cached_property
     def summary(self) -> Summary:

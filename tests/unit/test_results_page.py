@@ -107,10 +107,10 @@ def make_run(path, n_folds=2, n_seeds=1, accuracy=0.7, seed=0, model="timnet", i
     return path
 
 
-@pytest.fixture
-def results(tmp_path):
-    """A folder of results with its ledger and its page beside it."""
-    folder = tmp_path / "results"
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory):
+    """A folder of results with its ledger and its page next to it, to copy."""
+    folder = tmp_path_factory.mktemp("untouched") / "results"
     make_run(folder / "first")
     make_run(folder / "second", accuracy=0.9, seed=1)
     make_run(folder / "study" / "a", model="svc", independent=True)
@@ -118,6 +118,13 @@ def results(tmp_path):
     (folder / "ledger.yaml").write_text(LEDGER)
     page_of(folder).write_text(make_page(folder))
     return folder
+
+
+@pytest.fixture
+def results(untouched, tmp_path):
+    """A folder of results with its ledger and its page next to it, which a test may change."""
+    shutil.copytree(untouched.parent, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "results"
 
 
 def test_a_page_that_follows_from_the_predictions_has_no_problems(results):

@@ -119,7 +119,7 @@ def coverage(n_speakers, beta, n_trials=1500):
 
 
 @pytest.mark.parametrize("n_speakers", sorted(COVERAGE))
-def test_intervals_of_few_speakers_cover_as_much_as_is_said(n_speakers):
+def test_intervals_of_few_speakers_have_the_stated_coverage(n_speakers):
     assert n_speakers < FEW_SPEAKERS
     assert coverage(n_speakers, (9, 1)) == pytest.approx(COVERAGE[n_speakers], abs=3)
 
@@ -213,7 +213,7 @@ def test_bad_input_is_one_line():
         compare(counts, one_class(np.ones((4, 2), int)))
     with pytest.raises(DataError, match="1 of 2 clips have no known speaker"):
         SpeakerCounts.from_predictions(["a", ""], [0, 0], [0, 0], 2)
-    with pytest.raises(DataError, match="give as many of each"):
+    with pytest.raises(DataError, match="give equally many"):
         SpeakerCounts.from_predictions(["a"], [0, 0], [0, 0], 2)
     with pytest.raises(DataError, match="at least 1"):
         SpeakerCounts.from_predictions([], [], [], 2)
