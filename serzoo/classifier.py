@@ -44,7 +44,7 @@ Genders: TypeAlias = "Gender | Sequence[Gender] | Path | ClassicalClassifier"
 
 The classifier is the name of a pretrained one (:func:`serzoo.list_pretrained`), a ``.skops`` file, the folder of a
 run's fold (a ``Path``, or text with a slash), or the result of
-:func:`serzoo.classical.gender_classifier.load_gender_classifier`, which saves loading it at each call.
+:func:`serzoo.classical.gender_classifier.load_gender_classifier`; that saves loading it at each call.
 """
 
 
@@ -317,7 +317,7 @@ class Classifier:
 
     def _forward(self, features: np.ndarray, genders: np.ndarray, batch_size: int) -> np.ndarray:
         """Return the network's probabilities, (n, n_classes), computed for ``batch_size`` rows at a time."""
-        # network.predict makes a tf.data pipeline per call, which takes ten times as long as the network for one clip
+        # network.predict makes a tf.data pipeline per call; for one clip that takes ten times as long as the network
         rows = [slice(start, start + batch_size) for start in range(0, len(features), batch_size)]
         batches = [(features[part], genders[part] if self.model.takes_gender else None) for part in rows]
         networks = [self._for_one_clip if len(batch[0]) == 1 else self.network for batch in batches]

@@ -156,7 +156,7 @@ def load(
     """Load a trained model for classifying recordings. No code from a file is run.
 
     Args:
-        source: pretrained weights, which are compared with their model card (:mod:`serzoo.weights.store`): a name of
+        source: pretrained weights, compared with their model card (:mod:`serzoo.weights.store`): a name of
             :func:`serzoo.list_pretrained`, a card or its folder, ``https://.../NAME.yaml`` or
             ``hf://user/repository/NAME[@REVISION]``. Or a ``.keras`` file of serzoo, the folder of a run's fold, a
             weight file of TIM-Net's program (``.hdf5``) or a TBDM-Net state (``.npz``).

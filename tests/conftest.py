@@ -72,7 +72,7 @@ def synthetic_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the pretrained set timnet.tiny_v1: a small TIM-Net as it starts, and a calibration made up."""
+    """A folder with the pretrained weights timnet.tiny_v1: a small untrained TIM-Net, and a made-up calibration."""
     import dataclasses
     from functools import partial
 

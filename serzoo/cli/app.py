@@ -22,8 +22,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Speech emotion recognition in Keras: classify recordings, train models and compare their results.",
-    epilog="Start with: serzoo predict FILE. A recipe, which serzoo list names, sets the model, features, corpus, "
-    "protocol and training settings of an experiment.",
+    epilog="Start with: serzoo predict FILE. A recipe sets the model, features, corpus, protocol and training "
+    "settings of an experiment; serzoo list names them all.",
 )
 for commands in (prediction_commands, listing, training_commands, results_commands, model_commands):
     app.add_typer(commands.app)

@@ -55,7 +55,7 @@ def predict_files(
 
     Prints the label and the confidence for each recording; the label is
     'unknown' below the threshold. A recording longer than twice the model's
-    clips is classified in windows, which are printed as a timeline.
+    clips is classified in windows, printed as a timeline.
     """
     from serzoo.weights.store import default_pretrained
 

@@ -39,7 +39,7 @@ def study_frozen_representations(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Cross-validate classifiers on frozen representations, which are not trained, and print a table of scores."""
+    """Cross-validate classifiers on frozen (untrained) representations, and print a table of scores."""
     import_tensorflow_quietly()
     from serzoo.data.vectors import embedding_spec
     from serzoo.experiments.studies import NETWORK, study_frozen

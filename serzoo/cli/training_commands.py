@@ -178,7 +178,7 @@ def classify_genders(
     from serzoo.weights.store import card_path
 
     if save is not None and (model is not None or save.suffix != ".skops"):
-        raise ConfigError(f"--save {save} needs a name that ends in .skops, and no --model, which trains nothing.")
+        raise ConfigError(f"--save {save} needs a name that ends in .skops, and no --model.")
     if save is not None:
         card_path(save)  # a file in the card's place is refused before the training, not after it
     manifest = load_corpus(corpus, root)

@@ -42,7 +42,7 @@ def write(classifier: Classifier, folder: Path) -> None:
     - ``serving_default`` takes ``waveform``, (1, n_samples) float32 of any length at the model's sample rate, full
       scale at -1 and 1;
     - ``features`` takes ``features``, (1, n_frames, ...) float32; for a model of segments those of the whole recording,
-      which the file cuts.
+      cut by the file.
 
     For a model with a gender input, both also take ``gender``, (1,) float32, the probability of male; values outside
     0..1 give NaN.

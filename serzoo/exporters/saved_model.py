@@ -27,7 +27,7 @@ def write(classifier: Classifier, folder: Path) -> None:
     - ``serving_default`` takes ``waveform``, (batch, n_samples) float32 of any length at the model's sample
       rate, full scale at -1 and 1;
     - ``features`` takes ``features``, (batch, n_frames, ...) float32; for a model of segments those of whole
-      recordings, which the export cuts;
+      recordings; the export cuts them;
     - ``class_names`` takes nothing and returns ``class_names``, (n_classes,).
 
     For a model with a gender input, the first two also take ``gender``, (batch,) float32, the probability of male;

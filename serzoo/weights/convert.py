@@ -131,7 +131,7 @@ def read_timnet_hdf5(path: str | Path) -> Arrays:
 
     Returns:
         The arrays as ``layer/variable``, for example ``"conv1d_2/kernel"``. The numbers of the layers of each kind
-        start at the first, which has none, whatever the program had built before.
+        start at the first, without a number, whatever the program had built before.
 
     Raises:
         WeightsError: the file is missing or is not HDF5.

@@ -1,4 +1,4 @@
-"""What every pretrained set of emotions keeps to: those of the package, and one that is made here."""
+"""The contract of all pretrained emotion weights: those of the package, and some made here."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ NOT_ON_JAX = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason=
 
 @pytest.fixture(scope="module", params=[*SETS, MADE_HERE])
 def source(request, tiny_set):
-    """Where a set is: a name of the package, or a folder."""
+    """The weights' source: a name of the package, or a folder."""
     return tiny_set if request.param == MADE_HERE else request.param
 
 
@@ -48,8 +48,8 @@ def clip(classifier):
     return synthesize(**{**classifier.card.input, "sample_rate": classifier.feature_spec.sample_rate})
 
 
-def told(classifier):
-    """Return the gender of the fixed input as a keyword, if the model takes one."""
+def gender_input(classifier):
+    """Return the gender of the check clip as a keyword, for models with a gender input."""
     return {"gender": classifier.card.input["gender"]} if classifier.model.takes_gender else {}
 
 
@@ -57,33 +57,33 @@ def values(prediction):
     return np.array(list(prediction.probabilities.values()))
 
 
-def heard_whole(classifier, clip, **gender):
-    """Return the prediction for what an export hears: all of a clip, or the centre of a fixed length."""
+def as_exported(classifier, clip, **gender):
+    """Return the prediction for the part that an export takes: the whole clip, or the centre of a fixed length."""
     spec = classifier.feature_spec
     return classifier.predict(clip, spec.sample_rate, windows="auto" if spec.n_samples is None else False, **gender)
 
 
-def test_the_sets_that_are_promised_are_there():
+def test_the_documented_weights_exist():
     assert store.DEFAULT == "dense_tcn.ravdess_v1"
     assert {"dense_tcn.ravdess_v1", "timnet.ravdess_v2", "dense_tcn.ravdess_emodb_v2"} <= set(SETS)
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_the_documentation_says_of_it_what_its_card_does(name):
+def test_the_documentation_has_the_numbers_of_the_card(name):
     card = store.pretrained_card(name)
     (row,) = (line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith(f"| `{name}`"))
     found = card.calibration
-    judged = f"{100 * found.error_after:.1f} %, {100 * found.coverage:.0f} %, {100 * found.accuracy:.0f} %"
+    shown = f"{100 * found.error_after:.1f} %, {100 * found.coverage:.0f} %, {100 * found.accuracy:.0f} %"
     assert f"{100 * card.scores['uar']:.2f} UAR" in row
-    assert judged in row
+    assert shown in row
 
 
 @pytest.mark.jax
-def test_it_answers_as_its_card_says(classifier):
+def test_its_probabilities_are_those_of_its_card(classifier):
     card = classifier.card
-    found = classifier.predict(*read_check_clip(card.input), **told(classifier))
+    found = classifier.predict(*read_check_clip(card.input), **gender_input(classifier))
     np.testing.assert_allclose(values(found), card.output, rtol=0, atol=1e-5)
-    assert max(card.output) < 0.9999, "an answer at 1 would not move with what it is computed from"
+    assert max(card.output) < 0.9999, "a probability at 1 would not change with the features"
 
 
 def test_the_card_is_whole(classifier, source):
@@ -100,7 +100,7 @@ def test_the_card_is_whole(classifier, source):
     assert path.stat().st_size == card.bytes < 2_000_000
 
 
-def test_the_card_tells_what_it_is_worth(classifier):
+def test_the_card_has_scores_and_calibration(classifier):
     scores, calibration = classifier.card.scores, classifier.card.calibration
     assert {"uar", "war", "uar_of_folds"} <= set(scores)
     assert np.mean(scores["uar_of_folds"]) == pytest.approx(scores["uar"], abs=1e-5)
@@ -140,17 +140,17 @@ def test_it_survives_a_keras_file(classifier, clip, tmp_path):
     for found, expected in zip(again.model.get_weights(), classifier.model.get_weights(), strict=True):
         np.testing.assert_array_equal(found, expected)
     assert (again.class_names, again.feature_spec) == (classifier.class_names, classifier.feature_spec)
-    raw, found = (heard_whole(each, clip, **told(classifier)) for each in (again, classifier))
+    raw, found = (as_exported(each, clip, **gender_input(classifier)) for each in (again, classifier))
     calibrated = np.asarray(classifier.calibrated(values(raw)[None]))[0]
     np.testing.assert_allclose(values(found), calibrated, rtol=0, atol=1e-5)
 
 
-def test_below_its_threshold_it_does_not_know(classifier, clip):
+def test_below_its_threshold_the_label_is_unknown(classifier, clip):
     rate = classifier.feature_spec.sample_rate
-    found = classifier.predict(clip, rate, **told(classifier))
+    found = classifier.predict(clip, rate, **gender_input(classifier))
     assert found.label == (found.top if found.confidence >= classifier.threshold else UNKNOWN)
-    assert classifier.predict(clip, rate, threshold=0, **told(classifier)).label == found.top
-    assert classifier.predict(clip, rate, threshold=1, **told(classifier)).label == UNKNOWN
+    assert classifier.predict(clip, rate, threshold=0, **gender_input(classifier)).label == found.top
+    assert classifier.predict(clip, rate, threshold=1, **gender_input(classifier)).label == UNKNOWN
 
 
 @pytest.mark.slow
@@ -160,7 +160,7 @@ def test_an_export_gives_its_calibrated_probabilities(classifier, clip, tmp_path
     folder = export(classifier, tmp_path / "export", format_)
     gender = {"gender": np.ones(1, np.float32)} if classifier.model.takes_gender else {}
     found = asked(folder, format_, clip[None], **gender)[0]
-    expected = heard_whole(classifier, clip, **told(classifier))
+    expected = as_exported(classifier, clip, **gender_input(classifier))
     np.testing.assert_allclose(found, values(expected), rtol=0, atol=WAVEFORM_TOLERANCE)
     metadata = json.loads((folder / "metadata.json").read_text())
     card = classifier.card
@@ -173,8 +173,8 @@ def test_an_export_gives_its_calibrated_probabilities(classifier, clip, tmp_path
 @pytest.mark.slow
 @NOT_ON_JAX
 @pytest.mark.parametrize("format_", ["saved_model", "litert"])
-def test_an_export_calibrates_what_segments_are_put_together_to(tiny_set, tmp_path, format_):
-    """The network here answers segments, and the card's temperature is about recordings."""
+def test_an_export_calibrates_pooled_segments(tiny_set, tmp_path, format_):
+    """The network classifies segments; the card's temperature is for recordings."""
     spec = {"kind": "mfcc", "sample_rate": 8_000, "n_mfcc": 13, "n_mels": 40, "segment_frames": 10}
     model = serzoo.build("timnet", class_names=("angry", "happy", "sad"), feature_spec=spec, n_blocks=2, filters=4)
     subject = Classifier(model, serzoo.load(tiny_set).card)
@@ -198,8 +198,8 @@ def asked(folder, format_, waveforms, **gender):
 
 
 @pytest.mark.parametrize("name", ["acrnn", "dense_tcn", "embedding_dnn", "tbdm", "timnet"])
-def test_a_networks_arguments_are_those_it_was_asked_for_completed(name):
-    """Cards hold the one, recipes the other, and packaging compares them."""
+def test_a_networks_arguments_are_the_given_ones_completed(name):
+    """Cards have complete arguments, recipes the given ones, and packaging compares them."""
     found = serzoo.build(name, n_classes=3, dropout=0.25).get_config()
     expected = full_arguments(name, None, {"dropout": 0.25})
     common = {key: found[key] for key in ("name", "n_classes", "class_names", "feature_spec")}
@@ -218,7 +218,7 @@ def recording(tmp_path):
 
 @pytest.fixture
 def usual(tiny_set, monkeypatch):
-    """The set that is made here stands for the package's."""
+    """The weights made here, in place of the package's."""
     monkeypatch.setattr(store, "FILES", tiny_set)
     monkeypatch.setattr(store, "DEFAULT", MADE_HERE)
     return MADE_HERE
@@ -247,14 +247,14 @@ def test_predict_takes_a_threshold(run, usual, recording, tmp_path):
     assert err.splitlines()[-1] == "error: threshold is 1.5; it must be a number in 0..1."
 
 
-def test_predict_without_any_set_is_one_line(run, recording, monkeypatch, tmp_path):
+def test_predict_without_pretrained_weights_is_one_line(run, recording, monkeypatch, tmp_path):
     monkeypatch.setattr(store, "FILES", tmp_path)
     code, out, err = run("predict", recording)
     assert (code, out) == (2, "")
     assert err == "error: No pretrained emotion weights come with this serzoo; name a model (--model).\n"
 
 
-def test_list_shows_sets_with_their_licence(run, usual):
+def test_list_shows_pretrained_weights_with_their_licence(run, usual):
     _, out, _ = run("list")
     (line,) = [
         line for line in out.partition("Pretrained weights\n")[2].splitlines() if line.startswith(f"  {usual}  ")
@@ -262,7 +262,7 @@ def test_list_shows_sets_with_their_licence(run, usual):
     assert line.endswith("untrained; free: no recordings, made by serzoo on first use")
 
 
-def test_models_are_named_as_sets_wherever_a_model_is(run, usual, tmp_path, monkeypatch):
+def test_pretrained_weights_are_named_wherever_a_model_is(run, usual, tmp_path, monkeypatch):
     code, out, _ = run("convert", usual, tmp_path / "model.keras")
     assert (code, Path(out.strip())) == (0, tmp_path / "model.keras")
     code, _, err = run("predict", "-m", "timnet.tiny", "x.wav")

@@ -1,4 +1,4 @@
-"""The command line: what it answers, and one line with exit code 2 for whatever it cannot use."""
+"""The command line: its output, and one line with exit code 2 for wrong input."""
 
 import csv
 import io
@@ -79,7 +79,7 @@ def test_list_names_everything(run):
         ("random10-seed46", ["shuffled 10-fold", "seed 46"]),
     ],
 )
-def test_describe_shows_whatever_has_a_name(run, name, expected):
+def test_describe_shows_every_kind_of_name(run, name, expected):
     code, out, err = run("describe", name)
     assert (code, err) == (0, "")
     assert [text for text in expected if text not in out] == []
@@ -108,7 +108,7 @@ def test_predict_prints_a_line_and_writes_json_and_csv(run, model_file, tone, tm
 
 
 @pytest.mark.parametrize("gender", ["female", "0.4"])
-def test_predict_is_told_the_gender(run, gender_model_file, tone, gender):
+def test_predict_takes_a_gender_input(run, gender_model_file, tone, gender):
     code, out, err = run("predict", "--model", gender_model_file, "--gender", gender, tone)
     assert (code, err) == (0, "")
     assert out.startswith(f"{tone}: ")
@@ -123,14 +123,14 @@ def test_predict_is_told_the_gender(run, gender_model_file, tone, gender):
         (["--gender", "x"], "gender is 'x'"),
     ],
 )
-def test_a_gender_that_is_missing_or_none_is_one_line(run, gender_model_file, tone, options, message):
+def test_a_missing_or_invalid_gender_is_one_line(run, gender_model_file, tone, options, message):
     code, out, err = run("predict", "--model", gender_model_file, tone, *options)
     assert (code, out) == (2, "")
     assert message in err
     assert err.count("\n") == 1
 
 
-def test_a_gender_that_nobody_asks_for_is_refused(run, model_file, tone):
+def test_a_gender_for_a_model_without_gender_input_is_refused(run, model_file, tone):
     code, _, err = run("predict", "--model", model_file, tone, "--gender", "male")
     assert code == 2
     assert "timnet does not take the speaker's gender" in err
@@ -142,7 +142,7 @@ def test_long_files_get_a_timeline(run, model_file, tmp_path):
     assert "0.0 s -" in out.splitlines()[1]
 
 
-def test_good_files_are_answered_beside_bad_ones(run, model_file, tone, tmp_path):
+def test_good_files_are_classified_next_to_bad_ones(run, model_file, tone, tmp_path):
     (tmp_path / "bad.wav").write_text("no audio at all")
     code, out, err = run("predict", "--model", model_file, tone, tmp_path / "bad.wav", "-o", tmp_path / "answers.json")
     assert code == 2
@@ -189,7 +189,7 @@ def test_values_can_be_set_and_folds_chosen(run, recipe_file, synthetic_root, tm
     assert "label_smoothing: 0.2" in resolved
 
 
-def test_a_training_against_another_network_is_set_on_the_command_line(run, recipe_file, tmp_path):
+def test_anti_transfer_is_set_on_the_command_line(run, recipe_file, tmp_path):
     root = write_corpus(tmp_path / "ravdess", "ravdess", n_speakers=3, n_texts=1)
     spec, small = MFCCSpec(n_samples=22_050), {"n_blocks": 2, "filters": 8}
     network = serzoo.build("timnet", class_names=("01", "02", "03"), feature_spec=spec, **small)
@@ -228,7 +228,7 @@ def test_the_papers_weights_are_converted(run, tmp_path):
     assert serzoo.load(target).class_names == CLASSES
 
 
-def test_verify_says_what_is_wrong(run, tmp_path):
+def test_verify_lists_the_problems(run, tmp_path):
     clip = tmp_path / "Actor_01" / "03-01-05-01-02-01-01.wav"
     clip.parent.mkdir()
     soundfile.write(clip, np.zeros(100), 48_000)
@@ -249,7 +249,7 @@ def test_a_synthetic_corpus_is_written_and_its_features_cached(run, recipe_file,
     assert ": 0 clips" in run("features", "size")[1]
 
 
-# What cannot be used -------------------------------------------------------------------------------------------------
+# Wrong input ----------------------------------------------------------------------------------------------------------
 
 
 def wav(path, samples, rate=RATE):
@@ -327,7 +327,7 @@ def unknown_label(folder):
         (["cv", "timnet-ravdess"], "No place is given for RAVDESS"),
         (["cv", "timnet-ravdess", "--data", "nowhere"], "nowhere does not exist"),
         (["cv", "timnet-synthetic", "--set", "training.epoch=3"], "Did you mean 'epochs'?"),
-        (["cv", "timnet-synthetic", "--set", "training.epochs=many"], "training.epochs is 'many'; it must be an integer"),
+        (["cv", "timnet-synthetic", "--set", "training.epochs=many"], "training.epochs is 'many'; it must be an int"),
         (["cv", "timnet-synthetic", "--set", "epochs"], "is not key=value"),
         (["cv", "timnet-synthetic", "--set", "model.arguments.n_block=3"], "Did you mean 'n_blocks'?"),
         (["cv", "timnet-synthetic", "--set", "model.arguments.name=x"], "Unknown argument of timnet 'name'"),
@@ -373,7 +373,7 @@ def test_corpora_that_cannot_be_trained_on_are_refused(run, model_file, tmp_path
         assert len(err.strip().splitlines()) == 1
 
 
-def test_an_interruption_says_how_to_go_on(run, monkeypatch):
+def test_an_interruption_prints_how_to_continue(run, monkeypatch):
     def interrupt():
         raise KeyboardInterrupt
 
@@ -383,7 +383,7 @@ def test_an_interruption_says_how_to_go_on(run, monkeypatch):
     assert err.startswith("interrupted; the same command continues a training")
 
 
-def test_one_bad_recording_does_not_cost_the_others_their_answer(run, model_file, tone, tmp_path):
+def test_one_bad_recording_does_not_stop_the_others(run, model_file, tone, tmp_path):
     wav(tmp_path / "absurd.wav", 1e30 * tone_samples())
     code, out, err = run("predict", "--model", model_file, tone, tmp_path / "absurd.wav")
     assert code == 2
@@ -391,7 +391,7 @@ def test_one_bad_recording_does_not_cost_the_others_their_answer(run, model_file
     assert "absurd.wav has samples of 1e+29" in err
 
 
-def test_a_hostile_config_runs_nothing(run, tmp_path):
+def test_a_hostile_recipe_runs_no_code(run, tmp_path):
     path = tmp_path / "hostile.yaml"
     path.write_text(f"name: !!python/object/apply:os.system ['touch {tmp_path}/pwned']\n")
     code, _, err = run("cv", path)
@@ -400,7 +400,7 @@ def test_a_hostile_config_runs_nothing(run, tmp_path):
     assert not (tmp_path / "pwned").exists()
 
 
-def test_a_classifier_that_knows_more_classes_than_a_corpus_has_is_scored_on_those(run, model_file, tmp_path):
+def test_a_classifier_with_more_classes_than_the_corpus_is_scored_on_the_shared_ones(run, model_file, tmp_path):
     serzoo.data.synthetic.write_corpus(tmp_path / "clips", "emodb", n_speakers=2)
     code, _, err = run("evaluate", model_file, "emodb", tmp_path / "clips", "-q")
     assert code == 2

@@ -23,7 +23,7 @@ def example(name):
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
-def test_an_example_is_short_and_says_how_to_run_it(path):
+def test_an_example_is_short_and_states_how_to_run_it(path):
     text = path.read_text()
     assert len(text.splitlines()) < 60
     assert f"examples/{path.name}" in text.split('"""')[1]

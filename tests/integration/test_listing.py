@@ -9,7 +9,7 @@ def summaries():
     return {name: load_recipe(name).summary for name in list_recipes()}
 
 
-def test_every_config_is_listed_with_its_summary(run, summaries):
+def test_every_recipe_is_listed_with_its_summary(run, summaries):
     code, out, _ = run("list")
     assert code == 0
     listed = out[out.index("Recipes\n") :].splitlines()[1:]

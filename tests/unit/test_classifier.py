@@ -25,7 +25,7 @@ from serzoo.weights.check_clips import EMOTION_CLIP
 from serzoo.zoo import build, load
 
 RATE = 22_050
-LENGTH = RATE // 2  # samples that the model hears
+LENGTH = RATE // 2  # samples that the model takes
 NAMES = ("angry", "happy", "sad")
 
 
@@ -75,7 +75,7 @@ def recordings(tmp_path):
     ]
 
 
-# What is answered -----------------------------------------------------------------------------------------------------
+# Predictions ----------------------------------------------------------------------------------------------------------
 
 
 def test_predicts_a_file(classifier, recordings):
@@ -118,7 +118,7 @@ def test_threads_may_share_a_classifier(classifier, recordings):
 
 
 @pytest.mark.parametrize("n_samples", [LENGTH, None])
-def test_warming_up_does_not_change_the_answer(recordings, n_samples):
+def test_warming_up_does_not_change_the_probabilities(recordings, n_samples):
     subject = Classifier(tiny_model(n_samples=n_samples))
     expected = [values(subject.predict(path)) for path in recordings]
     subject.warm_up()
@@ -127,7 +127,7 @@ def test_warming_up_does_not_change_the_answer(recordings, n_samples):
 
 
 @pytest.mark.parametrize("warm", [False, True])
-def test_weights_that_change_change_the_answer(recordings, warm):
+def test_changed_weights_change_the_probabilities(recordings, warm):
     model = tiny_model()
     subject = Classifier(model)
     if warm:
@@ -137,12 +137,12 @@ def test_weights_that_change_change_the_answer(recordings, warm):
     assert np.abs(values(subject.predict(recordings[0])) - before).max() > 1e-3
 
 
-def test_files_are_told_apart(classifier, recordings):
+def test_different_files_get_different_probabilities(classifier, recordings):
     answers = np.array([values(prediction) for prediction in classifier.predict(recordings)])
     assert np.ptp(answers, axis=0).max() > 1e-3
 
 
-# Pretrained sets ------------------------------------------------------------------------------------------------------
+# Pretrained weights ---------------------------------------------------------------------------------------------------
 
 
 CALIBRATION = Calibration(2.0, 0.3, 0.1, 0.5, 0.6, 0.7, 100)
@@ -180,7 +180,7 @@ def test_a_card_calibrates(recordings, number):
     np.testing.assert_allclose(values(found), np.mean([values(other) for _, other in pairs], axis=0), atol=1e-6)
 
 
-def test_a_card_calibrates_what_segments_are_put_together_to(recordings):
+def test_a_card_calibrates_pooled_segments(recordings):
     small = {"n_convs": 1, "filters": [2, 2], "projection": 4, "lstm_units": 2}
     spec = LogMelSpec(n_mels=8, segment_frames=20)
     model = build("acrnn", class_names=NAMES, feature_spec=spec, gender=False, **small)
@@ -191,7 +191,7 @@ def test_a_card_calibrates_what_segments_are_put_together_to(recordings):
     np.testing.assert_allclose(values(found), roots / roots.sum(), rtol=0, atol=1e-6)
 
 
-def test_below_the_threshold_the_answer_is_unknown(recordings):
+def test_below_the_threshold_the_label_is_unknown(recordings):
     subject = Classifier(tiny_model(), CARD)
     sure = subject.predict(recordings[0])
     assert (sure.threshold, subject.threshold) == (0.5, 0.5)
@@ -215,7 +215,7 @@ def test_below_the_threshold_the_answer_is_unknown(recordings):
         assert found.label == UNKNOWN
 
 
-def test_a_model_without_a_card_answers_as_it_did(classifier, recordings):
+def test_a_model_without_a_card_has_no_threshold(classifier, recordings):
     found = classifier.predict(recordings[0])
     assert (classifier.card, classifier.threshold, found.threshold, found.label) == (None, 0, 0, found.top)
     assert not {"top", "threshold"} & set(found.to_dict())
@@ -223,23 +223,23 @@ def test_a_model_without_a_card_answers_as_it_did(classifier, recordings):
     assert classifier.predict(recordings[0], threshold=1).label == UNKNOWN
 
 
-def test_outputs_say_what_an_unknown_recording_may_be(classifier, recordings):
+def test_outputs_have_the_most_probable_class_of_an_unknown_recording(classifier, recordings):
     found = classifier.predict(recordings[:2], threshold=0.99)
     (row, _) = csv.DictReader(io.StringIO(to_csv(found)))
     assert (row["label"], row["top"], row["threshold"]) == (UNKNOWN, found[0].top, "0.99")
     assert float(row["confidence"]) == pytest.approx(found[0].confidence, abs=1e-6)
-    told = json.loads(to_json(found))[0]
-    assert (told["label"], told["top"], told["threshold"]) == (UNKNOWN, found[0].top, 0.99)
-    assert told["probabilities"][told["top"]] == told["confidence"]
+    shown = json.loads(to_json(found))[0]
+    assert (shown["label"], shown["top"], shown["threshold"]) == (UNKNOWN, found[0].top, 0.99)
+    assert shown["probabilities"][shown["top"]] == shown["confidence"]
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan"), "0.5", True])
-def test_a_threshold_that_is_none_is_refused(classifier, recordings, threshold):
+def test_an_invalid_threshold_is_refused(classifier, recordings, threshold):
     with pytest.raises(ConfigError, match=r"^threshold is .*; it must be a number in 0\.\.1"):
         classifier.predict(recordings[0], threshold=threshold)
 
 
-def test_a_saved_network_leaves_its_card_behind(recordings, tmp_path):
+def test_a_saved_network_has_no_card(recordings, tmp_path):
     subject = Classifier(tiny_model(), CARD)
     with pytest.warns(SerzooWarning, match=r"timnet\.none_v1 without its model card: .* its licence is still CC0"):
         path = subject.save(tmp_path / "model.keras")
@@ -315,7 +315,7 @@ def test_when_windows_are_used(classifier, n_samples, windows, n_segments):
     assert len(classifier.predict(waveform, RATE, windows=windows).timeline) == n_segments
 
 
-def test_without_windows_the_centre_is_heard(classifier):
+def test_without_windows_the_centre_is_classified(classifier):
     waveform = tone(3)
     start = (len(waveform) - LENGTH) // 2
     prediction = classifier.predict(waveform, RATE, windows=False)
@@ -356,7 +356,7 @@ def test_model_of_any_length_takes_recordings_whole(of_any_length):
         (tone(level=30_000), RATE, "where full scale is 1; divide 16-bit samples by 32768"),
     ],
 )
-def test_unusual_recordings_are_answered_with_a_warning(classifier, waveform, rate, message):
+def test_unusual_recordings_are_classified_with_a_warning(classifier, waveform, rate, message):
     (warning,) = classifier.predict(waveform, rate).warnings
     assert message in warning
 
@@ -476,7 +476,7 @@ def test_bad_options_are_refused(classifier, options):
 
 
 @pytest.mark.parametrize("missing", ["class_names", "feature_spec"])
-def test_model_must_know_names_and_features(missing):
+def test_a_model_needs_class_names_and_features(missing):
     with pytest.raises(ConfigError, match=f"timnet has no {missing}; build or load it with {missing}="):
         Classifier(tiny_model(**{missing: None}))
 
@@ -490,7 +490,7 @@ def test_features_must_fit_the_model():
         Classifier(tiny_model(n_samples=None, n_frames=215))
 
 
-def test_diverged_model_does_not_answer():
+def test_a_diverged_model_is_refused():
     model = tiny_model()
     model.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
     with pytest.raises(WeightsError, match="timnet returns NaN"):
@@ -541,7 +541,7 @@ def test_csv():
     }
 
 
-def test_nothing_predicted_is_still_json_and_csv():
+def test_no_predictions_are_still_json_and_csv():
     assert json.loads(to_json([])) == []
     assert to_csv([]) == "name,label,confidence,duration,warnings\n"
 

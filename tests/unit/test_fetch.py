@@ -1,4 +1,4 @@
-"""Pretrained sets from folders, addresses and the hub: fetched once, checked, and refused in one line."""
+"""Pretrained weights from folders, addresses and the hub: downloaded once, checked, and refused in one line."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ CARD = f"{NAME}.yaml"
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Serves a folder, notes what is asked for, and sends half of the paths in ``torn``."""
+    """Serves a folder, records the requests, and sends half of the paths in ``torn``."""
 
     def do_GET(self):
         self.server.asked.append(self.path)
@@ -46,12 +46,12 @@ class Handler(SimpleHTTPRequestHandler):
         return None
 
     def log_message(self, *_):
-        """Say nothing."""
+        """Print nothing."""
 
 
 @pytest.fixture
 def folder(tiny_set, tmp_path):
-    """A copy of a set that may be damaged."""
+    """A copy of pretrained weights that may be damaged."""
     return shutil.copytree(tiny_set, tmp_path / "sets")
 
 
@@ -77,7 +77,7 @@ def cache(tmp_path, monkeypatch):
 
 
 def kept(cache):
-    """Return the names of all files in the cache, whatever they are."""
+    """Return the names of all files in the cache."""
     return sorted(path.name for path in cache.rglob("*") if path.is_file())
 
 
@@ -88,7 +88,7 @@ def change_card(folder, **changes):
 
 
 def describe_again(folder):
-    """Let the card say size and hash of the file as it is now."""
+    """Update the card's size and hash of the weights file."""
     content = (folder / WEIGHTS).read_bytes()
     change_card(folder, bytes=len(content), sha256=store.hashlib.sha256(content).hexdigest())
 
@@ -100,10 +100,10 @@ def refused(source, error=WeightsError, **arguments):
     return str(caught.value)
 
 
-# Where sets are -------------------------------------------------------------------------------------------------------
+# Sources of weights ---------------------------------------------------------------------------------------------------
 
 
-def test_a_set_is_loaded_from_its_folder_and_by_its_card(folder):
+def test_weights_are_loaded_from_their_folder_and_by_their_card(folder):
     for source in (folder, str(folder), folder / CARD, str(folder / CARD), (folder / CARD).as_uri(), folder.as_uri()):
         classifier = serzoo.load(source)
         assert classifier.card.name == NAME
@@ -111,7 +111,7 @@ def test_a_set_is_loaded_from_its_folder_and_by_its_card(folder):
     assert (classifier.threshold, classifier.card.calibration.temperature) == (0.75, 2.5)
 
 
-def test_a_set_of_the_package_is_loaded_by_name(folder, monkeypatch, tmp_path):
+def test_weights_of_the_package_are_loaded_by_name(folder, monkeypatch, tmp_path):
     monkeypatch.setattr(store, "FILES", folder)
     monkeypatch.chdir(tmp_path)
     (tmp_path / NAME).mkdir()
@@ -131,7 +131,7 @@ def test_a_set_of_the_package_is_loaded_by_name(folder, monkeypatch, tmp_path):
     assert store.default_pretrained() == NAME
 
 
-def test_without_any_set_a_name_comes_with_what_to_do(tmp_path, monkeypatch):
+def test_without_pretrained_weights_a_name_comes_with_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "FILES", tmp_path)
     message = refused(NAME, UnknownNameError)
     assert message.startswith(
@@ -141,20 +141,20 @@ def test_without_any_set_a_name_comes_with_what_to_do(tmp_path, monkeypatch):
         store.pretrained_card(NAME)
 
 
-def test_a_folder_of_several_sets_is_ambiguous(folder):
+def test_a_folder_of_several_cards_is_ambiguous(folder):
     shutil.copy(folder / WEIGHTS, folder / "other.weights.h5")
     shutil.copy(folder / CARD, folder / "other.yaml")
     assert f"holds several model cards; name one: {folder / 'other.yaml'}, {folder / CARD}." in refused(folder)
 
 
-def test_a_set_is_fetched_once(server, cache):
+def test_weights_are_downloaded_once(server, cache):
     source = f"{server.url}/{CARD}"
     expected = serzoo.load(source).model.get_weights()
     assert server.asked == [f"/{CARD}", f"/{WEIGHTS}"]
     assert kept(cache) == [WEIGHTS, CARD]
     for found, weights in zip(serzoo.load(source).model.get_weights(), expected, strict=True):
         np.testing.assert_array_equal(found, weights)
-    assert len(server.asked) == 2, "nothing is asked for again"
+    assert len(server.asked) == 2, "no second download"
 
 
 def test_a_card_of_the_package_may_name_an_address(server, folder, cache, tmp_path, monkeypatch):
@@ -164,13 +164,13 @@ def test_a_card_of_the_package_may_name_an_address(server, folder, cache, tmp_pa
     shutil.move(folder / CARD, entry)
     monkeypatch.setattr(store, "FILES", entry)
     assert serzoo.list_pretrained() == [NAME]
-    assert server.asked == [], "listing asks nobody"
+    assert server.asked == [], "listing downloads nothing"
     assert serzoo.load(NAME).card.name == serzoo.load(NAME).card.name == NAME
     assert server.asked == [f"/{WEIGHTS}"]
     assert kept(cache) == [WEIGHTS]
 
 
-def test_a_damaged_file_in_the_cache_is_fetched_again(server, cache):
+def test_a_damaged_file_in_the_cache_is_downloaded_again(server, cache):
     source = f"{server.url}/{CARD}"
     serzoo.load(source)
     (path,) = cache.rglob(WEIGHTS)
@@ -188,7 +188,7 @@ def test_a_hub_id_is_an_address():
         assert fetch.card_address(f"hf://some-body/their.sets/{name}@v1.0-rc") == at_revision
 
 
-def test_a_hub_id_is_fetched_from_its_address(server, monkeypatch):
+def test_a_hub_id_is_downloaded_from_its_address(server, monkeypatch):
     monkeypatch.setattr(fetch, "HUB", server.url + "/{revision}/{name}.yaml")
     monkeypatch.setattr(Handler, "translate_path", lambda self, path: f"{self.directory}/{Path(path).name}")
     for source, revision in ((f"hf://me/sets/{NAME}", "main"), (f"hf://me/sets/{NAME}@v2", "v2")):
@@ -214,25 +214,25 @@ def test_a_hub_id_is_fetched_from_its_address(server, monkeypatch):
         "hf://user/repository/timnet.tiny_v1@",
     ],
 )
-def test_what_is_no_place_of_a_set_is_refused(source):
+def test_an_invalid_address_is_refused(source):
     assert refused(source).startswith(f"{source!r} is not an address of pretrained weights; give https://")
 
 
 @pytest.mark.parametrize("source", ["~nobody-of-this-name/x", "~nobody-of-this-name/x.yaml", "~nobody-of-this-name"])
-def test_nobodys_home_folder_is_refused(run, source):
+def test_an_unknown_home_folder_is_refused(run, source):
     assert refused(source, SerzooError).startswith(f"{source!r} begins with no user's home folder; write the path out.")
     code, _, err = run("predict", "-m", source, "x.wav")
     assert (code, err.count("\n")) == (2, 1)
 
 
-def test_a_file_address_that_is_none_is_refused():
+def test_an_invalid_file_address_is_refused():
     assert refused("file://[bad/x.yaml").startswith("'file://[bad/x.yaml' is not the address of a card or folder")
 
 
-# What is refused ------------------------------------------------------------------------------------------------------
+# Refusals -------------------------------------------------------------------------------------------------------------
 
 
-def test_nobody_answers(server, cache):
+def test_no_response(server, cache):
     server.shutdown()
     server.server_close()
     message = refused(f"{server.url}/{CARD}")
@@ -240,7 +240,7 @@ def test_nobody_answers(server, cache):
     assert kept(cache) == []
 
 
-def test_a_set_that_is_not_there(server, cache):
+def test_missing_weights(server, cache):
     message = refused(f"{server.url}/timnet.other_v1.yaml")
     assert message.startswith(
         f"{server.url}/timnet.other_v1.yaml cannot be downloaded (404 Client Error: File not found)"
@@ -248,7 +248,7 @@ def test_a_set_that_is_not_there(server, cache):
     assert list((cache / "pretrained").iterdir()) == [], "nor a folder"
 
 
-def test_more_bytes_than_the_card_says_are_not_taken(server, folder, cache):
+def test_more_bytes_than_on_the_card_are_not_read(server, folder, cache):
     n_bytes = (folder / WEIGHTS).stat().st_size
     (folder / WEIGHTS).write_bytes(bytes(n_bytes + 1))
     message = refused(f"{server.url}/{CARD}")
@@ -258,7 +258,7 @@ def test_more_bytes_than_the_card_says_are_not_taken(server, folder, cache):
     assert "/other.yaml has more than 1000000 bytes" in refused(f"{server.url}/other.yaml")
 
 
-def test_what_is_moved_is_fetched_from_there_unless_it_leads_elsewhere(server, folder):
+def test_redirections_are_followed_to_allowed_addresses_only(server, folder):
     server.moved = {f"/old/{CARD}": f"/{CARD}", f"/old/{WEIGHTS}": f"/{WEIGHTS}"}
     assert serzoo.load(f"{server.url}/old/{CARD}").card.name == NAME
     elsewhere = server.url.replace("127.0.0.1", "127.1")  # the same, but by no name that is known to be
@@ -271,7 +271,7 @@ def test_what_is_moved_is_fetched_from_there_unless_it_leads_elsewhere(server, f
     assert "is redirected more than 5 times" in refused(f"{server.url}/round/{CARD}")
 
 
-def test_a_card_from_elsewhere_does_not_ask_this_machine(server, folder, cache):
+def test_a_card_from_the_web_cannot_read_from_this_machine(server, folder, cache):
     change_card(folder, url=f"{server.url}/shut-down")
     address = f"https://example.com/{CARD}"
     kept_card = cache / "pretrained" / hashlib.sha256(address.encode()).hexdigest()[:16] / CARD
@@ -282,7 +282,7 @@ def test_a_card_from_elsewhere_does_not_ask_this_machine(server, folder, cache):
 
 
 @pytest.mark.parametrize("file", [CARD, WEIGHTS])
-def test_half_a_file_does_not_stay(server, cache, file):
+def test_half_a_download_is_not_kept(server, cache, file):
     server.torn.add(f"/{file}")
     refused(f"{server.url}/{CARD}")
     assert file not in kept(cache)
@@ -291,14 +291,14 @@ def test_half_a_file_does_not_stay(server, cache, file):
     serzoo.load(f"{server.url}/{CARD}")
 
 
-def test_what_is_no_card_does_not_stay(server, folder, cache):
+def test_a_download_that_is_not_a_card_is_not_kept(server, folder, cache):
     (folder / CARD).write_text("name: some recipe\n")
     message = refused(f"{server.url}/{CARD}")
     assert message.startswith(f"{server.url}/{CARD} is not a valid model card")
     assert kept(cache) == []
 
 
-def test_another_file_than_the_cards_does_not_stay(server, folder, cache):
+def test_another_file_than_the_cards_is_not_kept(server, folder, cache):
     (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-1] + b"?")
     assert refused(f"{server.url}/{CARD}").startswith(f"{server.url}/{WEIGHTS} is not the file of its model card")
     assert kept(cache) == [CARD]
@@ -314,20 +314,20 @@ def test_a_file_of_another_size_or_content_is_refused(folder):
     assert "cannot be read (No such file or directory); get it again." in refused(folder / CARD)
 
 
-def test_another_answer_is_refused(folder):
+def test_other_probabilities_are_refused(folder):
     output = list(serzoo.load(folder).card.output)
     change_card(folder, output=[output[0] + 2e-5, *output[1:]])
     assert refused(folder).startswith(f"{NAME} returns ")
 
 
-def test_another_temperature_gives_another_answer(folder):
+def test_another_temperature_is_refused(folder):
     calibration = strict_yaml.read(folder / CARD)["calibration"]
     change_card(folder, calibration={**calibration, "temperature": 1.0})
     assert refused(folder).startswith(f"{NAME} returns ")
 
 
 def rewrite(folder, change):
-    """Change the arrays of the file, and let the card say its new size and hash."""
+    """Change the arrays of the file, and its size and hash on the card."""
     with h5py.File(folder / WEIGHTS, "r+") as file:
         change(file["layers/dense/vars"], file)
     describe_again(folder)
@@ -350,7 +350,7 @@ def linked(vars_, file):
 
 
 def decoy(vars_, file):
-    """What a look at all arrays finds is whole, and what Keras reads is somebody else's."""
+    """The visible arrays are complete, but Keras would read those of another file."""
     secret = str(file.filename).replace(WEIGHTS, "secret.h5")
     with h5py.File(secret, "w") as other:
         other["secret"] = vars_["0"][()]
@@ -410,7 +410,7 @@ def test_other_arrays_than_the_networks_are_refused(folder, change, reason):
     assert reason in message
 
 
-def test_what_is_no_hdf5_is_refused(folder):
+def test_a_file_that_is_not_hdf5_is_refused(folder):
     (folder / WEIGHTS).write_bytes(b"no arrays" * 10_000)
     describe_again(folder)
     assert "does not hold the weights of its card's timnet (" in refused(folder)
@@ -467,7 +467,7 @@ def test_a_damaged_card_is_refused(folder, changes, message):
         ("scores", {"war": "high"}, "(card: scores.war is 'high'; it must be a number in 0..1)"),
     ],
 )
-def test_a_card_that_asks_for_more_than_any_is_refused(folder, key, changes, message):
+def test_a_card_with_sizes_beyond_real_ones_is_refused(folder, key, changes, message):
     values = json.loads(json.dumps(strict_yaml.read(folder / CARD)[key])) | changes
     change_card(folder, **{key: values})
     assert message in refused(folder / CARD)
@@ -484,7 +484,7 @@ def test_a_card_that_asks_for_more_than_any_is_refused(folder, key, changes, mes
         ({"url": "https://exa mple.org/x"}, "(card: url is 'https://exa mple.org/x'; it must be an address"),
     ],
 )
-def test_a_card_that_no_set_has_is_refused(folder, changes, message):
+def test_an_impossible_card_is_refused(folder, changes, message):
     change_card(folder, **changes)
     assert message in refused(folder / CARD)
 
@@ -531,18 +531,18 @@ def test_a_calibration_out_of_range_is_refused(folder, changes):
     assert re.search(rf"\(card(, calibration: |: calibration\.){name} is", refused(folder))
 
 
-def test_a_card_says_what_a_call_need_not(folder):
+def test_names_and_features_are_not_given_with_pretrained_weights(folder):
     assert "The model card of " in refused(folder, ConfigError, class_names=("angry", "happy", "sad"))
     assert "The model card of " in refused(folder, ConfigError, recipe="timnet-ravdess")
 
 
-def test_a_set_that_tells_genders_is_no_model():
+def test_gender_weights_are_not_an_emotion_model():
     assert refused("gender-ravdess").startswith(
         "gender-ravdess classifies the speaker's gender; use it as a gender input"
     )
 
 
-def test_a_set_that_tells_emotions_tells_no_genders(folder, monkeypatch):
+def test_emotion_weights_are_not_a_gender_classifier(folder, monkeypatch):
     from serzoo.classical.gender_classifier import load_gender_classifier
 
     monkeypatch.setattr(store, "FILES", folder)

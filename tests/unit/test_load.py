@@ -100,7 +100,7 @@ def test_names_and_features_are_added_where_the_file_has_none(nameless):
     np.testing.assert_allclose(classifier.network.predict(features(), verbose=0), expected, rtol=0, atol=1e-6)
 
 
-def test_file_without_names_says_what_to_give(nameless):
+def test_a_file_without_names_is_refused_with_the_remedy(nameless):
     with pytest.raises(ConfigError, match="has no class_names; build or load it with class_names="):
         load(nameless)
     assert_refused(nameless, "has 3 classes but 2 class names are given", class_names=["a", "b"])
@@ -114,7 +114,7 @@ def test_file_without_names_says_what_to_give(nameless):
         ({"recipe": "timnet-ravdess"}, "has the class names"),
     ],
 )
-def test_what_the_file_says_is_not_overruled(saved, arguments, match):
+def test_names_and_features_of_the_file_cannot_be_replaced(saved, arguments, match):
     assert_refused(saved, match, **arguments)
     assert load(saved, class_names=NAMES, feature_spec=SPEC).class_names == NAMES
 

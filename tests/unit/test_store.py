@@ -1,6 +1,6 @@
-"""Cards and the store: what comes with the package is what its cards say, and what is not is refused in one line.
+"""Model cards and the store: packaged weights match their cards, and others are refused in one line.
 
-Pretrained sets of emotions have further tests, in tests/contract/test_pretrained.py.
+Emotion weights have further tests in tests/contract/test_pretrained.py.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ from serzoo.weights.check_clips import EMOTION_CLIP, GENDER_CLIP, read_check_cli
 NAME = "gender-ravdess"
 CARD = GenderCard(
     name="model",
-    summary="says the same of everybody",
+    summary="the same for all speakers",
     bytes=0,
     sha256=64 * "0",
     corpus="ravdess",
@@ -65,7 +65,7 @@ def refused(error=WeightsError, name=NAME):
     return str(caught.value)
 
 
-# What comes with the package ------------------------------------------------------------------------------------------
+# Weights of the package -----------------------------------------------------------------------------------------------
 
 
 def test_the_folder_holds_cards_their_weights_and_the_check_clips_only():
@@ -77,7 +77,7 @@ def test_the_folder_holds_cards_their_weights_and_the_check_clips_only():
 
 
 @pytest.mark.parametrize("name", serzoo.list_pretrained("gender"))
-def test_a_pretrained_classifier_of_genders_is_what_its_card_says(name):
+def test_a_pretrained_gender_classifier_matches_its_card(name):
     card, path = store.pretrained_file(name)
     model = load_gender_classifier(name)  # which checks the fixed output
     assert (card.kind, card.class_names, model.class_names) == ("gender", GENDERS, GENDERS)
@@ -86,7 +86,7 @@ def test_a_pretrained_classifier_of_genders_is_what_its_card_says(name):
     assert card.source == CORPORA.get(card.corpus).source
     assert "speaker-disjoint" in card.protocol
     assert 0.9 < card.scores["accuracy"] <= 1
-    assert 0.001 < min(card.output) < 0.5, "an answer at 0 or 1 would not move with what it is computed from"
+    assert 0.001 < min(card.output) < 0.5, "a probability at 0 or 1 would not change with the features"
     assert path.stat().st_size < 200_000
     assert {"serzoo", "numpy", "librosa", "scikit-learn"} <= set(card.versions)
 
@@ -109,7 +109,7 @@ def test_a_name_is_one_wherever_it_is_used(tmp_path, monkeypatch):
             load_gender_classifier(path)
 
 
-# What is refused ------------------------------------------------------------------------------------------------------
+# Refusals -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_a_missing_file_is_refused(files):
     assert "gender-ravdess.skops cannot be read (No such file or directory)" in refused()
 
 
-def test_another_answer_than_the_cards_is_refused(files):
+def test_probabilities_other_than_the_cards_are_refused(files):
     female, male = store.pretrained_card(NAME).output
     change_card(files, output=[female - 0.9e-5, male + 0.9e-5])
     load_gender_classifier(NAME)
@@ -158,7 +158,7 @@ def test_another_answer_than_the_cards_is_refused(files):
     assert "its card states" in refused()
 
 
-def test_another_answer_is_put_down_to_other_packages(files):
+def test_a_difference_names_packages_of_other_versions(files):
     change_card(files, output=[0.5, 0.5], versions={"librosa": "0.0.1", "numpy": np.__version__, "torrch": "2"})
     assert refused().endswith("it was made with librosa==0.0.1 torrch==2: install these.")
 
@@ -208,13 +208,13 @@ def test_a_damaged_card_is_refused(files, changes, message):
     assert message in refused()
 
 
-def test_a_card_that_is_no_yaml_is_refused(files):
+def test_a_card_that_is_not_yaml_is_refused(files):
     for text, message in (("a: !b", "not strict YAML"), ("7", "is not a valid model card (it holds 7, no keys)")):
         (files / f"{NAME}.yaml").write_text(text)
         assert message in refused()
 
 
-def test_pretrained_weights_of_other_classes_raise(files, monkeypatch):
+def test_a_gender_card_of_another_classifier_is_refused(files, monkeypatch):
     other = dataclasses.replace(load_gender_classifier(NAME), class_names=("sad", "happy"))
     card = store.save_with_card(
         files / "other.skops",
@@ -260,7 +260,7 @@ def test_nothing_half_written_stays(tmp_path):
     assert ((tmp_path / "model.bin").read_bytes(), card.read_bytes()) == (b"abc", kept)
 
 
-def test_what_cannot_be_used_is_not_written(tmp_path):
+def test_unusable_weights_are_not_written(tmp_path):
     def check(card):
         assert sorted(path.name for path in card.parent.iterdir()) == ["model.bin", "model.yaml"]
         raise WeightsError("not what it should be")
@@ -273,17 +273,17 @@ def test_what_cannot_be_used_is_not_written(tmp_path):
 @pytest.mark.parametrize(
     ("file", "name"), [("a.b_v1.weights.h5", "a.b_v1"), ("gender.skops", "gender"), ("x.y.bin", "x.y")]
 )
-def test_a_set_is_called_as_its_file(tmp_path, file, name):
+def test_weights_are_named_after_their_file(tmp_path, file, name):
     assert write(tmp_path / file) == tmp_path / f"{name}.yaml"
     assert cards.read_card(tmp_path / f"{name}.yaml").name == name
 
 
-def test_a_file_that_is_called_as_no_set_can_be_is_refused(tmp_path):
+def test_a_file_with_an_invalid_name_is_refused(tmp_path):
     with pytest.raises(WeightsError, match=r"name is 'my model'; it must be ASCII letters"):
         write(tmp_path / "my model.bin")
 
 
-def test_a_card_replaces_nothing_but_a_card(tmp_path):
+def test_a_card_replaces_only_a_card(tmp_path):
     write(tmp_path / "model.bin")
     write(tmp_path / "model.bin", b"abcd")
     assert cards.read_card(tmp_path / "model.yaml").bytes == 4
