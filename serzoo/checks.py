@@ -174,7 +174,7 @@ def check(name: str, value: object, allowed: Allowed, error: type[SerzooError] =
 
 
 def require(is_allowed: bool, name: str, value: object, words: str, error: type[SerzooError] = ConfigError) -> None:
-    """Raise the error of :func:`refusal` unless ``is_allowed``, which says what ``words`` say."""
+    """Raise the error of :func:`refusal` unless ``is_allowed``; ``words`` state the condition."""
     if not is_allowed:
         raise refusal(name, value, words, error)
 

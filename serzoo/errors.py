@@ -1,4 +1,4 @@
-"""Errors meant for the user: one line that says what was given, what is allowed and what to do.
+"""Errors meant for the user: one line with the given value, the allowed ones and the remedy.
 
 Every error the package raises on purpose derives from :class:`SerzooError`; the command line
 prints its message and exits with code 2. Anything else that escapes is a bug of serzoo.
@@ -7,7 +7,7 @@ prints its message and exits with code 2. Anything else that escapes is a bug of
 import difflib
 from collections.abc import Iterable
 
-_SHOWN = 24  # more names than this do not help whoever misspelt one
+_SHOWN = 24  # a longer list of names does not help
 
 
 class SerzooError(Exception):
@@ -15,7 +15,7 @@ class SerzooError(Exception):
 
 
 class UnknownNameError(SerzooError):
-    """A name that no registry, config or corpus knows."""
+    """A name that is in no registry, recipe or corpus."""
 
 
 class ConfigError(SerzooError):
@@ -47,14 +47,14 @@ class MissingExtraError(SerzooError):
 
 
 def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> UnknownNameError:
-    """Return the error for ``name``, with the nearest match first and then what is allowed.
+    """Return the error for ``name``, with the nearest match and the allowed names.
 
-    Of more than 24 names the error has the twelve nearest ones, and says how many there are.
+    Of more than 24 names the error lists the twelve nearest, and the number of the others.
 
     Args:
-        kind: what was asked for, in the singular, for example ``"model"``.
-        name: what was given.
-        allowed: the names that would have been accepted.
+        kind: of the name, in the singular, for example ``"model"``.
+        name: the given one.
+        allowed: the known names.
     """
     names = sorted(allowed)
     near = _nearest(str(name), names, n=1, cutoff=0.5)

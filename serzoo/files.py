@@ -1,4 +1,4 @@
-"""Writing files and folders so that nothing half-written ever stands under their name."""
+"""Writing files and folders atomically: a name never refers to a half-written one."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from serzoo.errors import SerzooError
 
 @contextmanager
 def moved_into_place(target: Path, *, replace_folder: bool = False) -> Iterator[Path]:
-    """Yield a path beside ``target``, of the same name, at which to write a file or a folder.
+    """Yield a temporary path next to ``target``, of the same name, for writing a file or a folder.
 
     It is moved to ``target`` in one step when the block ends, and removed if the block raises. Parent
-    folders are made. A file that is there already is replaced, a folder only if it is empty.
+    folders are made. An existing file is replaced, a folder only if it is empty.
 
     Args:
         target: where the file or folder goes.
-        replace_folder: replace a folder that is not empty, too; if that fails, it is there as it was.
+        replace_folder: also replace a folder that is not empty; if that fails, it stays unchanged.
 
     Raises:
         OSError: the place cannot be written, or a folder there is not empty.
@@ -36,7 +36,7 @@ def moved_into_place(target: Path, *, replace_folder: bool = False) -> Iterator[
 
 
 def _exchange(new: Path, target: Path, old: Path) -> None:
-    """Move ``target`` to ``old`` and ``new`` in its place, or leave it there."""
+    """Move ``target`` to ``old`` and ``new`` to its place, or leave ``target`` unchanged."""
     old.parent.mkdir()
     os.replace(target, old)
     try:
@@ -47,9 +47,9 @@ def _exchange(new: Path, target: Path, old: Path) -> None:
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
-    """Write bytes, or text as UTF-8, as the file ``path`` or where a link leads; see :func:`moved_into_place`.
+    """Write bytes, or text as UTF-8, as the file ``path`` or the target of a link; see :func:`moved_into_place`.
 
-    What is neither file nor folder, a pipe or a device, is written to and not replaced.
+    A pipe or device is written to, not replaced.
     """
     data = content.encode() if isinstance(content, str) else content
     if path.exists() and not path.is_file() and not path.is_dir():
@@ -60,13 +60,13 @@ def write_whole(path: Path, content: bytes | str) -> None:
 
 
 def local_path(source: str | Path) -> Path:
-    """Return a path as somebody wrote it, with the home folder in place of ``~``.
+    """Return a path with ``~`` replaced by the home folder.
 
     Raises:
-        SerzooError: nobody has that home folder, or no file can be called so.
+        SerzooError: no user has that home folder, or the path has a NUL.
     """
     if "\0" in str(source):
-        raise SerzooError(f"{str(source)!r:.200} is no path; leave the NUL out.")
+        raise SerzooError(f"{str(source)!r:.200} is not a path; leave the NUL out.")
     try:
         return Path(source).expanduser()
     except RuntimeError:

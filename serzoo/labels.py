@@ -13,10 +13,10 @@ SHARED_LABELS = ("angry", "fear", "happy", "neutral", "sad")
 """The five classes that CASIA, EMO-DB, EMOVO, RAVDESS and SAVEE share (TIM-Net, section 3.2)."""
 
 EMOTION, DIMENSIONS = "emotion", ("valence", "arousal", "dominance")
-"""What a network may be trained to tell of a clip: its class, and on which side of the middle three ratings lie."""
+"""The outputs that a network may be trained on: the class, and whether each of three ratings is high."""
 
 UNKNOWN = "unknown"
-"""The answer where the most probable class is less probable than the threshold; no class of a pretrained set is it."""
+"""The prediction if no class reaches the threshold; reserved, so no class of pretrained weights has this name."""
 
 MALE, FEMALE = "male", "female"
 _MALE_PROBABILITIES = {MALE: 1.0, "m": 1.0, FEMALE: 0.0, "f": 0.0}
@@ -27,8 +27,8 @@ def male_probability(gender: object, whose: str = "The speaker's") -> float:
 
     Args:
         gender: ``"male"``, ``"female"``, their first letters, in capitals or not; or a number in 0..1 (also as text)
-            from somebody who is not sure.
-        whose: what the error message puts before the word gender.
+            if it is uncertain.
+        whose: the words before "gender" in the error message.
 
     Raises:
         DataError: anything else; an unknown gender, NaN, None or the empty text, is refused too.

@@ -110,7 +110,7 @@ class Scores:
 
     @property
     def war(self) -> float:
-        """Weighted average recall, 0..1, which is the accuracy."""
+        """Weighted average recall, 0..1: the accuracy."""
         return self._headline["war"]
 
     @property

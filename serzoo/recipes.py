@@ -36,20 +36,19 @@ class Recipe:
     """Everything that decides a result, apart from the recordings.
 
     Args:
-        name: how the recipe is called; letters, digits, ``.``, ``_`` and ``-``, for it names folders too.
+        name: of the recipe and of folders: letters, digits, ``.``, ``_`` and ``-``.
         corpus: a name of :data:`serzoo.data.CORPORA`.
         model: architecture and arguments.
-        features: what the model hears.
+        features: of the model's input.
         protocol: a named protocol of :mod:`serzoo.data.protocols`.
         training: training settings and selection rule.
-        target: what is to be told: ``label``, the emotion, or another column of the manifest, such as ``speaker`` or
-            ``text``, a task to pretrain on.
-        initial: weights to start from; None for fresh ones.
+        target: the column of the manifest to predict: ``label``, the emotion; or for pretraining another, such as
+            ``speaker`` or ``text``.
+        initial: weights to start from; None for random ones.
         anti_transfer: training away from other networks.
-        rh_emo: RH-Emo's two stages; without, its classifier alone is trained.
-        gender: who tells the model the speakers' genders, and whose recordings it is trained on; None for what the
-            corpus states and all recordings.
-        repeats: how often each fold is trained, with the seeds training.seed, training.seed + 1, ...
+        rh_emo: RH-Emo's two stages; None trains its classifier only.
+        gender: source of the gender input, and the genders to train on; None for the corpus's and all recordings.
+        repeats: trainings of each fold, with the seeds training.seed, training.seed + 1, ...
         summary: one line for ``serzoo list``.
         source: paper and table that the recipe follows.
         class_names: use these classes of the corpus (or values of the target) only, in this order.
@@ -242,7 +241,7 @@ def _merge(base: Mapping[str, Any], values: dict[str, Any]) -> None:
 
 
 def recipe_from_dict(values: Any, origin: str = "recipe") -> Recipe:
-    """Build a recipe from plain data; ``origin`` is what error messages call it.
+    """Build a recipe from plain data; ``origin`` is its name in error messages.
 
     Raises:
         UnknownNameError: an unknown name or key, with the nearest match.

@@ -12,7 +12,7 @@ class Registry(Generic[T]):
     """Maps names to objects of one kind.
 
     Args:
-        kind: what the entries are, in the singular; error messages use it.
+        kind: of the entries, in the singular, for error messages.
     """
 
     def __init__(self, kind: str) -> None:

@@ -1,6 +1,6 @@
-"""What data and training read of a recipe: the model, its training and augmentation, and the use of genders.
+"""The parts of a recipe that data and training read: model, training, augmentation and genders.
 
-Each is a small frozen dataclass that checks its own values; :mod:`serzoo.recipes` puts them together.
+Each is a small frozen dataclass that checks its values; a :class:`serzoo.recipes.Recipe` combines them.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ SELECTION_RULES = {
     "best-train-war": "the epoch with the highest WAR on the training part (TBDM-Net's ::BT)",
     "best-validation-uar": "the epoch with the highest UAR on the validation part",
     "best-validation-loss": "the epoch with the lowest loss on the validation part, anti-transfer left out",
-    LEAKY_RULE: "the epoch with the highest WAR on the TEST part: a leak, kept to show what it is worth",
+    LEAKY_RULE: "the epoch with the highest WAR on the TEST part: a leak, offered to measure its effect",
 }
 
 
 @dataclass(frozen=True)
 class ModelConfig(Checked):
-    """Which architecture, or which simple classifier, with which arguments."""
+    """An architecture or classical classifier, and its arguments."""
 
     name: str
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -103,11 +103,11 @@ PRECISIONS = (FLOAT32, BFLOAT16)
 
 @dataclass(frozen=True)
 class TrainingConfig(Checked):
-    """How a model is trained and which of its epochs is kept.
+    """Settings of a training, and the rule that chooses the epoch to keep.
 
     Args:
         optimizer: the optimiser and its settings.
-        batch_size: segments per step; a clip that is not cut is one.
+        batch_size: segments per step; an uncut clip is one segment.
         epochs: passes over the training part.
         label_smoothing: applied to training targets only.
         selection: one of :data:`SELECTION_RULES`.
@@ -129,8 +129,8 @@ class TrainingConfig(Checked):
         precision: of the matrix products in the dilated blocks of TIM-Net and TBDM-Net while they train, one of
             :data:`PRECISIONS`; all else stays float32. bfloat16 is faster for wide blocks where the processor has
             products of it and XLA does not compile the step (``jit_compile: false``).
-        precise_norm: after the last step, take the moving statistics of batch normalisation anew from the training
-            part, for the weights that are kept (Wu and Johnson, 2021).
+        precise_norm: after the last step, recompute the moving statistics of batch normalisation on the training part
+            with the weights that are kept (precise batch norm, Wu and Johnson, 2021).
     """
 
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -204,7 +204,7 @@ class AntiTransferConfig(Checked):
 
 @dataclass(frozen=True)
 class ReconstructionConfig(Checked):
-    """How RH-Emo's first stage is trained; what is not here is as in the recipe's ``training``."""
+    """Settings of RH-Emo's first stage; all others are those of the recipe's ``training``."""
 
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     batch_size: Annotated[int, COUNT] = 50
@@ -246,14 +246,14 @@ TRAIN_ON = ("all", MALE, FEMALE)
 
 @dataclass(frozen=True)
 class GenderConfig(Checked):
-    """What a training makes of the speakers' genders (Striletchi et al., 2024, section 3.5).
+    """The use of the speakers' genders in training (Striletchi et al., 2024, section 3.5).
 
     Args:
-        source: one of :data:`GENDER_SOURCES`, what a model with gender input is told in training and in testing.
-        classifier: who tells, unless it is the corpus: a simple classifier, trained on each fold's training part; or a
-            trained one: pretrained by name, a ``.skops`` file or a path with a folder in it.
-        arguments: of a simple classifier, those that are not to be as ``serzoo gender`` has them.
-        features: what a simple classifier hears, as ``serzoo gender --features`` takes it.
+        source: one of :data:`GENDER_SOURCES`: the gender input of a model in training and testing.
+        classifier: gender classifier for the other sources than the corpus: a classical one, trained on each fold's
+            training part; or a trained one: name of pretrained weights, ``.skops`` file or path with a folder.
+        arguments: of a classical classifier, those other than the defaults of ``serzoo gender``.
+        features: of a classical classifier, as in ``serzoo gender --features``.
         train_on: ``all``, or ``male`` or ``female`` to train and validate on those speakers only; the test part stays.
     """
 

@@ -1,8 +1,8 @@
-"""Dataclasses built from plain data: what recipes, ledgers and weight cards are read with.
+"""Dataclasses built from plain data: the reader of recipes, ledgers and model cards.
 
-The fields of a dataclass say which keys there are, which of them are needed and of what type each value is. Unknown
-keys, missing ones and values of the wrong type raise with their place: the file, the line (where the data comes from
-:func:`serzoo.strict_yaml.read`, which knows the lines of keys) and the dotted key.
+The fields of a dataclass define the keys, the required ones and the types of values. Unknown and missing keys, and
+values of another type, raise an error with their place: the file, the line (if :func:`serzoo.strict_yaml.read` read the
+data) and the dotted key.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _TYPE_NAMES = {
 
 @dataclass(frozen=True)
 class Place:
-    """Where a value stands, for error messages.
+    """The place of a value, for error messages.
 
     Args:
-        origin: the file, or what else the data is called.
+        origin: the file, or another name of the data; empty for values made in Python.
         path: the keys that lead to the value; of a list's entry its number, counted from 1.
         line: of the file, counted from 1; None where it is not known.
     """
@@ -64,14 +64,14 @@ class Place:
 
 
 Choice = Callable[[Mapping[str, Any], Place], tuple[type, Mapping[str, Any]]]
-"""Takes the values of a dataclass and their place; returns which dataclass is meant, and what of the values is its."""
+"""Takes the values for an abstract dataclass and their place; returns the dataclass to build, and its values."""
 
 _NO_CHOICES: Mapping[type, Choice] = types.MappingProxyType({})
 
 
 @contextmanager
 def placed(place: Place) -> Iterator[None]:
-    """Put the place, if it names a file or the like, before the message of an error of serzoo, whose class it keeps."""
+    """Prefix the messages of serzoo's errors with the place, if it has an origin; their class stays."""
     try:
         yield
     except SerzooError as error:
@@ -86,12 +86,12 @@ def build(cls: type[T], values: Any, place: Place, choices: Mapping[type, Choice
             :func:`convert` knows.
         values: a mapping from fields to plain data; all else is refused.
         place: where ``values`` stands.
-        choices: for a class that stands for several, here or anywhere below, what tells which one is meant.
+        choices: for each abstract dataclass, here or below, the function that chooses the one to build.
 
     Raises:
         UnknownNameError: an unknown key, with the nearest match.
         ConfigError: a key is missing, or a value is of the wrong type.
-        SerzooError: whatever the dataclass raises about its values, with their place.
+        SerzooError: raised by the dataclass itself, with the place.
     """
     if not isinstance(values, Mapping):
         raise place.refusal(values, _TYPE_NAMES[Mapping])
@@ -145,7 +145,7 @@ def convert(
     base = typing.get_origin(hint) or hint
     converted = value
     if base is float and type(value) is int:
-        converted = float(str(value))  # a number too large for a float becomes infinite, which no setting allows
+        converted = float(str(value))  # a number too large for a float becomes infinite; no setting allows that
     if base is tuple and isinstance(value, (list, tuple)):
         converted = tuple(_entries(typing.get_args(hint)[0], value, place, choices))
     is_of_type = isinstance(converted, base) and not (base is int and isinstance(value, bool))
@@ -166,7 +166,7 @@ def _entries(kind: Any, values: Sequence[Any], place: Place, choices: Mapping[ty
 class Checked:
     """Base of dataclasses that are checked like those from a file when they are made in Python.
 
-    A subclass that checks more, what spans several fields, calls this ``__post_init__`` first.
+    A subclass with checks across several fields calls this ``__post_init__`` first.
     """
 
     def __post_init__(self) -> None:

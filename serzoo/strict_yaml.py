@@ -1,7 +1,7 @@
-"""YAML that says one thing only and can do nothing: the format of recipes, ledgers and weight cards.
+"""A strict and safe subset of YAML: the format of recipes, ledgers and model cards.
 
 Plain values are read as JSON would: ``1e-3`` is a number, ``true`` a truth value, ``null`` nothing, and
-all else is text, also ``01``, ``no`` and ``2023-06-04``, of which YAML 1.1 makes other things. Tags,
+all else is text, also ``01``, ``no`` and ``2023-06-04``, unlike in YAML 1.1. Tags,
 anchors, aliases and duplicate keys are refused, so a document can neither run code nor grow without bound.
 """
 
@@ -24,11 +24,11 @@ _PLAIN_VALUES = (
     ("int", r"[-+]?(0|[1-9][0-9]*)", tuple("-+0123456789")),
     ("float", r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?", tuple("-+.0123456789")),
 )
-"""YAML type, what it looks like, and the characters it can start with; the first that fits is taken."""
+"""YAML type, pattern and first characters of plain values; the first match decides."""
 
 
 class LinedDict(dict[str, Any]):
-    """A mapping that knows on which line of its document each key stands."""
+    """A mapping with the line of each key in its document."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ def read(path: Path) -> Any:
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror}); give a YAML file.") from None
     if len(content) > _MAX_BYTES:
-        raise ConfigError(f"{path} is larger than {_MAX_BYTES} bytes; a config is a short text file.")
+        raise ConfigError(f"{path} is larger than {_MAX_BYTES} bytes; a recipe is a short text file.")
     try:
         return parse(content.decode("utf-8-sig"), str(path))
     except UnicodeDecodeError as error:
@@ -62,7 +62,7 @@ def parse(text: str, origin: str) -> Any:
 
     Args:
         text: the document.
-        origin: what error messages call it.
+        origin: its name, for error messages.
 
     Returns:
         As :func:`read`; None for an empty document.
@@ -91,11 +91,11 @@ def dump(values: Mapping[str, Any]) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes text that would be something else to this reader or to one of YAML 1.1."""
+    """Quotes text that this reader or one of YAML 1.1 would not read as text."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Makes plain data only, of less than YAML's safe subset."""
+    """Returns plain data only, from less than YAML's safe subset."""
 
     yaml_implicit_resolvers = {}  # noqa: RUF012 - none of YAML 1.1's; those of _PLAIN_VALUES are added below
     depth = 0

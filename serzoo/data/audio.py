@@ -18,14 +18,12 @@ from serzoo.files import local_path
 
 _LFS_MARK = b"version https://git-lfs"
 SAMPLE_RATES = (1_000, 768_000)
-"""Lowest and highest rate, in Hz, that a recording can have: others are damaged headers, and resampling from them
-takes forever or crashes."""
+"""Lowest and highest sample rate in Hz. Others come from damaged headers; resampling them hangs or crashes."""
 
 SILENCE, LOUDEST = 1e-6, 1e6
-"""Deviations from the mean, where full scale is 1: below the first nothing is heard (-120 dB), above the second the
-numbers are no sound."""
+"""Largest deviation from the mean, full scale being 1, of silence (-120 dB) and of numbers that can be sound."""
 
-_STREAMED_SIZE = 0x7FFFF000  # programs that write to a pipe cannot know the size and claim at least this much
+_STREAMED_SIZE = 0x7FFFF000  # the least size in headers of programs that write to a pipe and do not have the size
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ def resample(waveform: np.ndarray, source_rate: int, target_rate: int) -> np.nda
 
 
 def content_hash(path: str | Path) -> str:
-    """Return a hash of what a recording sounds like, whatever its format and header.
+    """Return a hash of the decoded samples of a recording, independent of its format and header.
 
     Args:
         path: a file that :func:`read` accepts.
@@ -137,7 +135,7 @@ def check_waveform(waveform: np.ndarray, sample_rate: int, name: str = "waveform
     Args:
         waveform: (n_samples,) floating point, full scale at -1 and 1.
         sample_rate: in Hz.
-        name: what the error message calls the waveform.
+        name: of the waveform, for error messages.
 
     Returns:
         The waveform as float32, not resampled.
@@ -158,11 +156,11 @@ def check_waveform(waveform: np.ndarray, sample_rate: int, name: str = "waveform
 
 
 def check_audible(waveform: np.ndarray, name: str) -> None:
-    """Refuse what nobody can hear, or is no sound at all.
+    """Raise for silence, and for numbers too large to be sound.
 
     Args:
         waveform: (n_samples,), full scale at -1 and 1.
-        name: what the error message calls it.
+        name: of the waveform, for error messages.
 
     Raises:
         AudioError: no sample is further than :data:`SILENCE` from their mean, or one is beyond :data:`LOUDEST`.
@@ -175,7 +173,7 @@ def check_audible(waveform: np.ndarray, name: str) -> None:
             "record it again or leave it out."
         )
     if loudest > LOUDEST:
-        raise AudioError(f"{name} has samples of {loudest:.3g} where full scale is 1; export it again.")
+        raise AudioError(f"{name} has samples of {loudest:.3g}, but full scale is 1; export it again.")
 
 
 def _decode(path: Path) -> tuple[np.ndarray, int]:

@@ -1,4 +1,4 @@
-"""Features kept on disk under the audio's content and the feature spec, so that no stale value can come back."""
+"""Features stored on disk under hashes of the file's bytes and of the spec, so that stale ones are never read."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ _ENTRIES = f"??/{'?' * 64}-{'?' * 16}.npy"
 _HASHES = f"??/{'?' * 64}-{'?' * 16}.sha256"
 
 _HEADERS = threading.Lock()
-"""For headers of arrays, which NumPy hands to Python's parser: before 3.12 that breaks in threads (gh-106905)."""
+"""Held while NumPy reads the header of an array: it uses Python's parser, not thread-safe before 3.12 (gh-106905)."""
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
 class FeatureCache:
-    """Extracts each recording once and keeps the result.
+    """Extracts the features of each recording once and stores them.
 
     An entry is a ``.npy`` file with a SHA-256 of itself behind it (``numpy.load`` reads it as any other).
-    Entries are moved into place whole, so that several processes may fill one folder. Content hashes are kept
-    beside them, as 32 bytes with a checksum.
+    Entries are moved into place whole, so that several processes may fill one folder. Content hashes are stored
+    next to them, as 32 bytes with a checksum.
 
     Args:
         folder: where the entries are; None for ``$SERZOO_CACHE/features`` or, if that is not set,
@@ -60,14 +60,14 @@ class FeatureCache:
         progress: bool | None = None,
         workers: int | None = None,
     ) -> np.ndarray | list[np.ndarray]:
-        """Return the features of recordings, computing those that are not there yet.
+        """Return the features of recordings; those that are not stored are computed.
 
         Args:
             paths: the recordings.
             spec: the features.
             progress: show a progress bar on stderr; None if stderr is a terminal.
-            workers: threads; None for one per CPU core that the process may use. No more clips than that are
-                decoded at a time, and but for what is returned no more than twice as many are in memory.
+            workers: threads; None for one per CPU core that the process may use. As many clips
+                are decoded at a time, and at most twice as many, besides the result, are in memory.
 
         Returns:
             (len(paths), n_frames, *spec.frame_shape) float32 if all recordings have as many frames (``spec.n_samples``
@@ -95,7 +95,7 @@ class FeatureCache:
         progress: bool | None = None,
         workers: int | None = None,
     ) -> list[int]:
-        """Compute the features that are not there yet, and hold none of them in memory.
+        """Compute and store the features that are not stored, without returning them.
 
         Args:
             paths: as in :meth:`features`.
@@ -136,10 +136,10 @@ class FeatureCache:
         return computed
 
     def content_hashes(self, paths: Sequence[str | Path], *, workers: int | None = None) -> list[str]:
-        """Return what :func:`serzoo.data.audio.content_hash` says of recordings, decoding each only once.
+        """Return :func:`serzoo.data.audio.content_hash` of each recording.
 
-        A hash is remembered under the file's bytes and libsndfile's version, so that no changed file can have an
-        old one. Without a place to remember it every recording is decoded again.
+        A hash is stored under the file's bytes and libsndfile's version, so that a changed file never has an old one.
+        If the cache cannot be written, every call decodes all recordings.
 
         Args:
             paths: the recordings.
@@ -157,12 +157,12 @@ class FeatureCache:
         if kept is not None:
             return kept.hex()
         computed = audio.content_hash(path)
-        with suppress(DataError):  # a reader needs no cache
+        with suppress(DataError):  # the hash is known without the cache, too
             self._store(entry, bytes.fromhex(computed))
         return computed
 
     def size(self) -> tuple[int, int]:
-        """Return the number of clips' features, and the bytes of everything that is kept."""
+        """Return the number of clips with stored features, and the bytes of all entries."""
         sizes, of_hashes = ([one.stat().st_size for one in self.folder.glob(what)] for what in (_ENTRIES, _HASHES))
         return len(sizes), sum(sizes) + sum(of_hashes)
 
@@ -177,7 +177,7 @@ class FeatureCache:
         self, paths: Sequence[str | Path], spec: FeatureSpec, progress: bool | None, workers: int | None
     ) -> Iterator[Iterator[np.ndarray]]:
         keep_freed_memory()
-        # each clip has a thread of its own already; BLAS's on top of them cost 3 to 9 times the time
+        # one thread per clip is enough: BLAS threads on top of them made it 3 to 9 times slower
         with single_threaded_blas():
             clips = _in_order(lambda path: self.clip(path, spec), paths, workers)
             yield _with_progress(clips, len(paths), sys.stderr.isatty() if progress is None else progress)
@@ -186,7 +186,7 @@ class FeatureCache:
         return self.folder / file_hash[:2] / f"{file_hash}-{maker}.{suffix}"
 
     def _store(self, entry: Path, body: bytes) -> None:
-        """Write an entry whole or not at all; plain calls, since a scratch folder would cost as much as decoding."""
+        """Write an entry whole or not at all; without a scratch folder, which would take as long as decoding."""
         part = entry.with_name(f".{entry.name}-{os.getpid()}-{threading.get_ident()}.part")
         try:
             entry.parent.mkdir(parents=True, exist_ok=True)
@@ -215,15 +215,15 @@ def _file_hash(path: str | Path) -> str:
     """Return the SHA-256 of a file's bytes, 64 hexadecimal digits."""
     path = local_path(path)
     with suppress(OSError):
-        if stat.S_ISREG(path.stat().st_mode):  # reading anything else might never end
+        if stat.S_ISREG(path.stat().st_mode):  # a pipe or device might never end
             with path.open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
-    audio.probe(path)  # says what is wrong with it
+    audio.probe(path)  # raises with the reason
     raise AudioError(f"{path} cannot be read; check its permissions.")
 
 
 def _load(entry: Path) -> bytes | None:
-    """Return what an entry holds, or None if it is absent or damaged."""
+    """Return the content of an entry, or None if it is absent or damaged."""
     try:
         content = entry.read_bytes()
     except OSError:
@@ -233,7 +233,7 @@ def _load(entry: Path) -> bytes | None:
 
 
 def _in_order(function: Callable[[_Item], _Result], items: Sequence[_Item], workers: int | None) -> Iterator[_Result]:
-    """Apply a function in threads and yield the results in order; few are begun before the last ones are taken."""
+    """Apply a function in threads and yield the results in order, at most ``2 * workers`` calls ahead."""
     workers = workers or _usable_cores()
     pending: deque[Future[_Result]] = deque()
     with ThreadPoolExecutor(workers) as pool:
@@ -250,7 +250,7 @@ def _in_order(function: Callable[[_Item], _Result], items: Sequence[_Item], work
 
 
 def _usable_cores() -> int:
-    """Return how many cores this process may run on, where the system says so."""
+    """Return the number of cores that this process may use, as far as the system reports it."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -1,4 +1,4 @@
-"""From a recording to what a model hears: which files, which parts of them, their features, and what is unusual."""
+"""From a recording to the model's input: files, windows or segments, their features, and warnings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from serzoo.features.spec import FeatureSpec
 from serzoo.files import local_path
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff")
-"""The files that are taken from a folder; a file given by its own name may have any."""
+"""Endings of the files read from a folder; a file given by name may have any ending."""
 
 MIN_SECONDS = 0.1
 """Shorter recordings, less than a syllable, are refused."""
@@ -27,23 +27,23 @@ MIN_SECONDS = 0.1
 _SHORT_SECONDS = 0.5
 _QUIET_DB = -70.0  # dB below full scale; the quietest recording of RAVDESS has an RMS of -61
 _FULL_SCALE = 0.999
-_CLIPPED_SHARE = 0.001  # of all samples; recordings normalised to full scale touch it far less often
-_HEARD_SHARE = 0.9
+_CLIPPED_SHARE = 0.001  # of all samples; a recording normalised to full scale reaches it in far fewer
+_USED_SHARE = 0.9
 
 Windows = bool | Literal["auto"]
-"""Whether long recordings are classified window by window; ``"auto"`` from twice the model's length on."""
+"""Whether long recordings are classified window by window; ``"auto"``: those longer than twice the model's length."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A recording as the model will hear it.
+    """A recording prepared for a model.
 
     Args:
         name: the file's path, or ``"array"``.
         duration: in seconds.
         features: of each window or segment, (n_parts, n_frames, ...).
         spans: start and end of each part in seconds; empty where the recording is classified in one piece.
-        warnings: why the answer may be worth less than usual.
+        warnings: reasons why the prediction may be less reliable.
         gender: probability that the speaker is male, or None for a model that does not take it.
     """
 
@@ -65,7 +65,9 @@ def recordings_in(source: str | Path) -> Iterator[Path]:
         AudioError: not a path, or a folder without recordings.
     """
     if not isinstance(source, (str, Path)) or not str(source):
-        raise AudioError(f"{source!r} is no path; give file names, or samples as a NumPy array with their sample rate.")
+        raise AudioError(
+            f"{source!r} is not a path; give file names, or a NumPy array and its sample rate."
+        )
     path = local_path(source)
     if not path.is_dir():
         yield path
@@ -88,12 +90,12 @@ def make_clip(
     """Check a recording, cut it into the parts to classify and compute their features.
 
     Args:
-        name: what errors call it.
+        name: of the recording, for error messages.
         waveform: one channel, (n_samples,), floats, full scale at -1 and 1.
-        sample_rate: in Hz; the waveform is brought to the features' own.
+        sample_rate: in Hz; the waveform is resampled to the rate of the features.
         spec: the features.
         windows: whether a recording longer than ``spec.n_samples`` is cut into windows of that length.
-        gender: probability that the speaker is male, handed on.
+        gender: probability that the speaker is male; None if the model does not take it.
 
     Raises:
         AudioError: the recording is silent, or shorter than :data:`MIN_SECONDS` or a frame.
@@ -102,7 +104,7 @@ def make_clip(
     duration = len(waveform) / sample_rate
     if duration < MIN_SECONDS:
         raise AudioError(
-            f"{name} lasts {duration:.3f} s, too short to tell an emotion; give at least {MIN_SECONDS} s of speech."
+            f"{name} lasts {duration:.3f} s, too short to classify; give at least {MIN_SECONDS} s of speech."
         )
     warnings = _warnings(waveform, sample_rate, spec)
     waveform = audio.resample(waveform, sample_rate, spec.sample_rate)
@@ -112,7 +114,7 @@ def make_clip(
             warnings += _silent(spans, waveform)
         else:
             spans = _spans(len(waveform), spec.n_samples, windows)
-            warnings += _unheard(spans, len(waveform), spec.sample_rate)
+            warnings += _unused(spans, len(waveform), spec.sample_rate)
             features, spans = _in_windows(name, waveform, spec, spans)
     except FeatureError as error:
         raise AudioError(f"{name}: {error}") from None
@@ -123,17 +125,17 @@ def make_clip(
 def _in_windows(
     name: str, waveform: np.ndarray, spec: FeatureSpec, spans: Sequence[tuple[int, int]]
 ) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """Return the features of a recording's windows and where these lie; silent ones are left out."""
-    heard = [(start, end) for start, end in spans if waveform[start:end].any()]
-    if not heard:
+    """Return the features of a recording's windows, and their spans; silent windows are left out."""
+    audible = [(start, end) for start, end in spans if waveform[start:end].any()]
+    if not audible:
         raise AudioError(
-            f"{name} is silent in its central {spec.n_samples} samples; use windows=True to hear all of it."
+            f"{name} is silent in its central {spec.n_samples} samples; use windows=True to classify all of it."
         )
-    return np.stack([extract(waveform[start:end], spec) for start, end in heard]), heard if len(spans) > 1 else []
+    return np.stack([extract(waveform[start:end], spec) for start, end in audible]), audible if len(spans) > 1 else []
 
 
 def _in_segments(waveform: np.ndarray, spec: FeatureSpec, length: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """Return the features of a recording's segments and where these lie."""
+    """Return the features of a recording's segments, and their spans; none for a single segment."""
     features = extract(waveform, spec)
     segments = cut_segments(features, length)
     starts = segment_starts(len(features), length) * spec.hop_length
@@ -142,7 +144,7 @@ def _in_segments(waveform: np.ndarray, spec: FeatureSpec, length: int) -> tuple[
 
 
 def _spans(n_samples: int, length: int | None, windows: Windows) -> list[tuple[int, int]]:
-    """Return start and end of the windows of a recording that are classified, in samples."""
+    """Return start and end, in samples, of the windows to classify: the central one, or half-overlapping ones."""
     if length is None or n_samples <= length:
         return [(0, n_samples)]
     if not windows or (windows == "auto" and n_samples <= 2 * length):
@@ -153,39 +155,39 @@ def _spans(n_samples: int, length: int | None, windows: Windows) -> list[tuple[i
     return [(start, start + length) for start in starts]
 
 
-def _unheard(spans: Sequence[tuple[int, int]], n_samples: int, sample_rate: int) -> list[str]:
-    """Return a warning where a recording's only window leaves much of it out."""
+def _unused(spans: Sequence[tuple[int, int]], n_samples: int, sample_rate: int) -> list[str]:
+    """Return a warning if the only window leaves out more than a tenth of the recording."""
     length = spans[0][1] - spans[0][0]
-    if len(spans) > 1 or length >= _HEARD_SHARE * n_samples:
+    if len(spans) > 1 or length >= _USED_SHARE * n_samples:
         return []
-    heard, duration = length / sample_rate, n_samples / sample_rate
-    return [f"only its central {heard:.2f} of {duration:.2f} s were heard; windows=True hears all of it"]
+    used, duration = length / sample_rate, n_samples / sample_rate
+    return [f"only the central {used:.2f} of {duration:.2f} s were classified; use windows=True for all of it"]
 
 
 def _silent(spans: Sequence[tuple[int, int]], waveform: np.ndarray) -> list[str]:
-    """Return a warning where segments are digital silence: they are answered to, and may hold the maximum."""
+    """Return a warning if segments are digital silence: they are classified too, and may have the maximum."""
     n_silent = sum(not waveform[start:end].any() for start, end in spans)
-    return [f"{n_silent} of {len(spans)} segments are digital silence, which counts like speech"] if n_silent else []
+    return [f"{n_silent} of {len(spans)} segments are digital silence and count like speech"] if n_silent else []
 
 
 def _warnings(waveform: np.ndarray, sample_rate: int, spec: FeatureSpec) -> list[str]:
-    """Return what is unusual about a recording at its own sample rate."""
+    """Return warnings about sample rate, length and level."""
     found = []
     if sample_rate < spec.sample_rate:
         found.append(
-            f"recorded at {sample_rate} Hz, the model hears at {spec.sample_rate} Hz: "
-            f"above {sample_rate // 2} Hz there is nothing, which is fine only if it was trained on such recordings"
+            f"recorded at {sample_rate} Hz, below the model's {spec.sample_rate} Hz: it has nothing above "
+            f"{sample_rate // 2} Hz, so predictions are reliable only if the training recordings were alike"
         )
     duration = len(waveform) / sample_rate
     if duration < _SHORT_SECONDS:
-        found.append(f"only {duration:.2f} s long, little to tell an emotion from")
-    # a second of sound has tens of thousands of samples: no copy of them is made where none is needed
+        found.append(f"only {duration:.2f} s long, little to classify")
+    # np.abs would copy the samples, tens of thousands per second
     peak = float(max(waveform.max(), -waveform.min()))
     level = 10 * math.log10(np.dot(waveform, waveform) / len(waveform))
     if level < _QUIET_DB:
         found.append(f"very quiet: {level:.0f} dB RMS below full scale")
     if peak > 2:
-        found.append(f"samples reach {peak:.0f} where full scale is 1; divide 16-bit samples by 32768")
+        found.append(f"samples reach {peak:.0f}, but full scale is 1; divide 16-bit samples by 32768")
     elif peak >= _FULL_SCALE and (clipped := np.mean(np.abs(waveform) >= _FULL_SCALE)) > _CLIPPED_SHARE:
         found.append(f"clipped: {clipped:.1%} of the samples are at full scale")
     return found

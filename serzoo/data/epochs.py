@@ -1,7 +1,7 @@
-"""What happens to a training part in an epoch: the order of its segments, what they are mixed with, what masks hide.
+"""The random changes of a training part in an epoch: order of the segments, mixup partners, SpecAugment masks.
 
-All are functions of the seed, the epoch and the segment alone, in NumPy: tf.data and the loop that trains folds at
-once draw the same, and a training that resumes at epoch 100 sees what it would have seen.
+All are functions of the seed, the epoch and the segment alone, in NumPy. So tf.data and the JAX program that trains
+many folds draw the same numbers, and a training that resumes at epoch 100 continues as if uninterrupted.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 from serzoo.settings import SpecAugmentConfig
 
 _MASKS, _MIXTURE = 1, 2
-"""Random streams apart from that of the order."""
+"""Random streams; that of the order has no number."""
 
 
 def steps_per_epoch(n_segments: int, batch_size: int) -> int:
@@ -25,7 +25,7 @@ def epoch_order(n_segments: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def epoch_mixture(n_segments: int, seed: int, epoch: int, alpha: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return what each segment is mixed with in an epoch, and how much of the mixture is its own.
+    """Return the mixup partner of each segment in an epoch, and the segment's own share of the mixture.
 
     Args:
         n_segments: of the training part.
@@ -46,13 +46,13 @@ def epoch_mixture(n_segments: int, seed: int, epoch: int, alpha: float) -> tuple
 def epoch_masks(
     indices: np.ndarray, sizes: tuple[int, int], seed: int, epoch: int, config: SpecAugmentConfig
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return which frames and which features of segments stay in an epoch.
+    """Return the frames and features of segments that SpecAugment leaves unmasked in an epoch.
 
     Each mask hides a band at a random place, of a random width from 0 to the configured one.
 
     Args:
-        indices: which segments, (n,).
-        sizes: how many frames a segment has, and how many features a frame.
+        indices: of the segments, (n,).
+        sizes: frames of a segment, features of a frame.
         seed: of the training.
         epoch: counted from 0.
         config: number and widths of the masks.
@@ -61,7 +61,7 @@ def epoch_masks(
         Booleans, (n, n_frames) and (n, n_features).
     """
     n_masks = config.time_masks + config.feature_masks
-    # Numbers are drawn segment by segment, so that they do not depend on which others are asked for.
+    # Drawn for all segments up to the last index, so that a segment's masks do not depend on the others in its batch.
     draws = np.random.default_rng((seed, epoch, _MASKS)).random((indices.max(initial=0) + 1, n_masks, 2))[indices]
     of_time, of_features = np.split(draws, [config.time_masks], axis=1)
     n_frames, n_features = sizes
@@ -69,7 +69,13 @@ def epoch_masks(
 
 
 def _outside(draws: np.ndarray, size: int, width: int) -> np.ndarray:
-    """Return which of ``size`` places lie outside all bands, (n, size), by numbers in [0, 1), (n, n_masks, 2)."""
+    """Return the places outside all bands, (n, size) booleans.
+
+    Args:
+        draws: random numbers in [0, 1), (n, n_masks, 2): width and start of each band.
+        size: number of places.
+        width: of the widest band.
+    """
     widths = (draws[..., 0] * (width + 1)).astype(np.int64)
     starts = (draws[..., 1] * (np.maximum(size - widths, 0) + 1)).astype(np.int64)
     places = np.arange(size)

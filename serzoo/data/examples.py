@@ -1,4 +1,4 @@
-"""Examples: the features, targets and genders of recordings in memory, cut into segments where the features say so."""
+"""Examples: features, targets and genders of recordings in memory, cut into segments if the spec sets them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Examples:
-    """Clips as a model takes them, one after another, each in one segment or several.
+    """Clips as a model takes them, each in one or more segments.
 
     Args:
         features: of all segments, (n_segments, n_frames, ...), float32; those of a clip are neighbours.
         targets: class indices, one per clip, (N,), int64.
-        class_names: what the indices mean.
+        class_names: of the indices.
         genders: for models that take them, the probability that each clip's speaker is male, (N,), in 0..1.
         segment_counts: segments of each clip, (N,), each at least 1; None for one each.
         dimensions: how high each clip's valence, arousal and dominance are, (N, 3), in 0..1, NaN where unknown;
@@ -86,7 +86,7 @@ class Examples:
         return np.asarray(self.segment_counts, np.int64)
 
     def inputs(self) -> Any:
-        """Return what the network takes, a row per segment; see :func:`network_inputs`."""
+        """Return the inputs of a network, a row per segment; see :func:`network_inputs`."""
         genders = None if self.genders is None else np.repeat(self.genders, self.counts)
         return network_inputs(self.features, genders)
 
@@ -94,7 +94,7 @@ class Examples:
         """Return the rows of the features that are the segments of the clips at ``indices``, in that order."""
         starts = np.cumsum(self.counts) - self.counts
         counts = self.counts[indices]
-        # of each chosen clip its first segment, then the following ones: 5 5 5 + 0 1 2
+        # first segment of each chosen clip, repeated, plus 0, 1, 2, ... within the clip: 5 5 5 + 0 1 2
         offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         return np.repeat(starts[indices], counts) + offsets
 
@@ -121,7 +121,7 @@ class Examples:
         given = np.asarray(self.segment_counts)
         if not np.issubdtype(given.dtype, np.integer) or given.ndim != 1 or (given < 1).any():
             raise DataError(
-                f"Segment counts are {given.dtype} of shape {given.shape}; give whole numbers, 1 or more, one per clip."
+                f"Segment counts are {given.dtype} of shape {given.shape}; give integers of at least 1, one per clip."
             )
         if given.sum() != len(self.features):
             raise DataError(
@@ -182,12 +182,12 @@ def mixed(own: Any, others: Any, shares: Any) -> Any:
 
 
 def network_targets(examples: Examples, smoothing: float = 0.0, with_dimensions: bool = False) -> Any:
-    """Return what a network is trained to give, one row per clip.
+    """Return the training targets of a network, one row per clip.
 
     Args:
         examples: the clips.
         smoothing: of the classes, towards the uniform distribution.
-        with_dimensions: for networks that tell valence, arousal and dominance too.
+        with_dimensions: for networks that predict valence, arousal and dominance too.
 
     Returns:
         Classes, (N, n_classes), float32; with dimensions a dictionary of them (``"emotion"``) and of ``"valence"``,
@@ -236,7 +236,7 @@ def load_examples(
     if isinstance(spec, EmbeddingSpec) and spec.source_kind == "vectors":
         clips = load_vectors(manifest, spec)
     else:
-        spec.digest()  # an embedding's network that is missing is looked for once, not by every thread
+        spec.digest()  # raises here, once, if the network of an embedding is missing, instead of in every thread
         clips = (cache or FeatureCache()).features(manifest.paths, spec, progress=progress)
     if spec.segment_frames is None:
         return Examples(np.asarray(clips), manifest.targets, manifest.class_names, genders, dimensions=dimensions)

@@ -1,7 +1,7 @@
-"""The leakage guard: what the training, validation and test parts of a split have in common.
+"""The leakage guard: speakers, texts and audio that the training, validation and test parts of a split share.
 
-Recognising a speaker, a sentence or the very recording again is easier than recognising an emotion,
-so a result says beside its score which of these the test part shared with the training part.
+Recognising a speaker, a sentence or a recording is easier than recognising an emotion, so a result states which of
+these its test part shares with its training part.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def check_leakage(
     content_hashes: Sequence[str] | None = None,
     protocol: Protocol | None = None,
 ) -> LeakageReport:
-    """Report what the parts of each fold share, and stop if a protocol breaks its promise.
+    """Report the overlaps between the parts of each fold; raise if a speaker-independent protocol shares speakers.
 
     Args:
         manifest: the recordings.

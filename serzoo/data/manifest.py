@@ -63,9 +63,9 @@ class Manifest:
 
     @property
     def names(self) -> list[str]:
-        """The recordings' paths in order, cut to as few last parts as tell all of them apart, joined by ``/``.
+        """The shortest ends of the recordings' paths that are all different, in order, with ``/`` between the parts.
 
-        What is written about recordings calls them so: the names are the same wherever the corpus lies.
+        Tables name recordings like this, so that the names do not depend on the folder of the corpus.
         """
         parts = [path.parts for path in self.paths]
         depths = range(1, max(map(len, parts)) + 1)
@@ -137,7 +137,7 @@ class Manifest:
         return Manifest(kept.reset_index(drop=True), tuple(class_names), self.corpus)
 
     def labelled(self, class_names: Sequence[str]) -> Manifest:
-        """Return the same recordings under other classes, for a model that knows more than occur here.
+        """Return the same recordings under other classes, for a model with more classes than occur here.
 
         Raises:
             UnknownNameError: a label is not one of ``class_names``.
@@ -145,11 +145,10 @@ class Manifest:
         return Manifest(self.frame, tuple(class_names), self.corpus)
 
     def with_target(self, column: str) -> Manifest:
-        """Return the same recordings labelled by another column: speakers or words to recognise, say.
+        """Return the same recordings labelled by another column, for example by speaker or text.
 
-        The rows keep their order. A random protocol with the same seed therefore cuts the task of emotions and
-        the task of speakers at the same recordings, and a network that was pretrained on the one has not heard
-        the test recordings of the other.
+        The rows keep their order, so a random protocol with the same seed splits both tasks alike: a network
+        pretrained on speakers was not trained on the test recordings of the emotions.
 
         Args:
             column: the column whose values are the classes: ``"speaker"``, ``"text"``, ``"gender"``, ``"session"``,
@@ -177,8 +176,8 @@ class Manifest:
         found = in_natural_order(labels)
         if len(found) < 2:
             raise DataError(
-                f"All {len(self)} recordings of {self.corpus} have the {column} {found[0]!r}, which makes a task with "
-                "one class; add recordings with another or choose another target."
+                f"All {len(self)} recordings of {self.corpus} have the {column} {found[0]!r}, a single class; "
+                "add recordings of another or choose another target."
             )
         return Manifest(self.frame.assign(label=labels), tuple(found), self.corpus)
 
@@ -197,8 +196,8 @@ def rating(text: str, what: str = "The rating") -> float:
     """Return a rating of valence, arousal or dominance as a number in 0..1; NaN for the empty text, unknown.
 
     Args:
-        text: the number, as a manifest holds it.
-        what: what the error message calls it.
+        text: the number, as in a manifest.
+        what: its name, for error messages.
 
     Raises:
         DataError: anything else.

@@ -2,9 +2,9 @@
 
 Two routes lead to the same batches. The usual one takes features from the cache
 (:func:`serzoo.data.examples.load_examples`) and draws batches from memory (:func:`training_dataset`). The other
-decodes the recordings anew in every epoch (:func:`waveform_dataset`), which waveform augmentation
-needs. In both, the order of the clips and every random change are functions of the seed, the epoch
-and the clip alone (:mod:`serzoo.data.epochs`): a training that resumes at epoch 100 sees what it would have seen.
+decodes the recordings in every epoch (:func:`waveform_dataset`), as waveform augmentation needs.
+In both, the order of the clips and every random change are functions of the seed, the epoch and the clip alone
+(:mod:`serzoo.data.epochs`), so a training that resumes at epoch 100 continues as if uninterrupted.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ def training_dataset(
 ) -> tf.data.Dataset:
     """Return the batches of all epochs from ``first_epoch`` on, one after another.
 
-    What is shuffled and counted is segments; a clip that is not cut is one. Label smoothing applies
-    here, and only here, so that scores on other parts are not smoothed.
+    Segments are shuffled and batched; an uncut clip is one segment. Only these targets are smoothed, not those of
+    validation and test.
 
     Args:
         examples: the training part.
         training: batch size, epochs, seed, smoothing, mixtures and masks.
         first_epoch: where to start.
-        neutral: what masks put in the place of features, of a shape that goes with a frame's.
-        with_dimensions: give valence, arousal and dominance too.
+        neutral: the value of masked features, broadcastable to a frame.
+        with_dimensions: whether the targets include valence, arousal and dominance.
 
     Returns:
         A dataset of ``training.epochs - first_epoch`` times ``ceil(n_segments / batch_size)`` batches of
@@ -63,17 +63,17 @@ def training_dataset(
     features = tf.constant(examples.features)
     targets = network_targets(examples, training.label_smoothing, with_dimensions)
     targets = tf.nest.map_structure(lambda rows: tf.constant(np.repeat(rows, examples.counts, axis=0)), targets)
-    told = [] if examples.genders is None else [tf.constant(np.repeat(examples.genders, examples.counts))]
+    genders = [] if examples.genders is None else [tf.constant(np.repeat(examples.genders, examples.counts))]
 
     def gather(indices: Any, epoch: Any) -> tuple[Any, Any]:
-        batch, answers, *chosen = rows = _rows([features, targets, *told], indices)
+        batch, expected, *chosen = rows = _rows([features, targets, *genders], indices)
         if training.mixup:
             partners, shares = _mixture(indices, epoch, examples.n_segments, training)
-            others = _rows([features, targets, *told], partners)
-            batch, answers, *chosen = tf.nest.map_structure(partial(mixed, shares=shares), rows, others)
+            others = _rows([features, targets, *genders], partners)
+            batch, expected, *chosen = tf.nest.map_structure(partial(mixed, shares=shares), rows, others)
         if training.spec_augment is not None:
             batch = _spec_augment(batch, indices, epoch, training.seed, training.spec_augment, neutral)
-        return network_inputs(batch, *chosen or [None]), answers
+        return network_inputs(batch, *chosen or [None]), expected
 
     return _prefetched(_index_batches(examples.n_segments, training, first_epoch).map(gather))
 
@@ -89,7 +89,7 @@ def waveform_dataset(
     with_dimensions: bool = False,
     decoder: str = "soundfile",
 ) -> tf.data.Dataset:
-    """Return the batches of :func:`training_dataset`, decoded and augmented anew in every epoch.
+    """Return the batches of :func:`training_dataset`, decoded and augmented in every epoch.
 
     Args:
         manifest: the recordings.
@@ -98,7 +98,7 @@ def waveform_dataset(
         with_gender: give the speakers' genders too.
         first_epoch: where to start.
         neutral: as :func:`training_dataset` takes it.
-        with_dimensions: give valence, arousal and dominance too.
+        with_dimensions: whether the targets include valence, arousal and dominance.
         decoder: ``"soundfile"`` (with soxr, as librosa does) or ``"tfio"``, tensorflow-io's in-graph
             decoding and resampling, whose samples differ slightly from librosa's.
 
@@ -222,7 +222,7 @@ def _tfio_decoder(paths: Sequence[Path], spec: FeatureSpec) -> Any:
     """Return tensorflow-io's decoder: wav and flac, mixed to mono and resampled inside the graph.
 
     Its ``AudioIOTensor`` mixes up clips that are read in parallel, so the stateless decoding
-    operations are used; they do not tell the sample rate, which is read beforehand.
+    operations are used; they do not return the sample rate, so it is read beforehand.
     """
     try:
         import tensorflow_io as tfio

@@ -42,8 +42,8 @@ class PublishedFeatures:
 def read_feature_dict(path: str | Path) -> PublishedFeatures:
     """Read a ``.npy`` file that holds the pickled dictionary ``{"x": features, "y": one-hot labels}``.
 
-    The pickle is read by an interpreter that knows NumPy arrays only, and of those makes inert records, which
-    are checked before they become arrays: no function or class that the file names is looked up, let alone called.
+    The pickle is read by an interpreter that accepts NumPy arrays only and makes inert records of them. The records
+    are checked before they become arrays; no function or class that the file names is looked up or called.
 
     Args:
         path: a file such as ``MFCC/RAVDESS.npy`` of the TIM-Net repository.
@@ -63,7 +63,7 @@ def read_feature_dict(path: str | Path) -> PublishedFeatures:
 
 
 class _Record:
-    """Stands for a NumPy object in the pickle: keeps what the object would be made of, and makes nothing."""
+    """Placeholder of a NumPy object in the pickle: it stores the arguments and calls nothing."""
 
     arguments: tuple[Any, ...] = ()
     state: Any = None
@@ -127,7 +127,7 @@ def _unpickle(path: Path, file: BinaryIO) -> Any:
         return content
     except _ForbiddenGlobalError as error:
         raise FeatureError(
-            f"{path} asks for {error}, which no array needs; nothing of it was run. Do not use this file."
+            f"{path} refers to {error}, but an array needs no such object; nothing was run. Do not use this file."
         ) from None
     except Exception as error:  # a damaged or hostile pickle can fail in any way
         raise FeatureError(f"{path} is damaged ({type(error).__name__} while reading); get it again.") from None

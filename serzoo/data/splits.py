@@ -294,8 +294,8 @@ def check_speakers_known(manifest: Manifest, wanted_by: str) -> None:
     n_unknown = int(np.sum(manifest.column("speaker") == ""))
     if n_unknown:
         raise DataError(
-            f"{n_unknown} of {len(manifest)} recordings of {manifest.corpus} have no speaker, which {wanted_by} needs; "
-            "fill the manifest's speaker column or choose a random protocol."
+            f"{n_unknown} of {len(manifest)} recordings of {manifest.corpus} have no speaker, but {wanted_by} needs "
+            "it; fill the manifest's speaker column or choose a random protocol."
         )
 
 

@@ -1,4 +1,4 @@
-"""Checking a corpus on disk: is it the published one, and can every recording be used?"""
+"""Checks of a corpus on disk against its published description: every recording is decoded."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Problem:
     Args:
         severity: ``"error"``: recordings that cannot be used or contradict each other; ``"warning"``:
             usable, but not the corpus as published, or a risk to a result; ``"note"``: good to know.
-        kind: what it is about, one of a few fixed words such as ``"duplicate"``.
-        message: what was found, one line.
+        kind: one of a few fixed words such as ``"duplicate"``.
+        message: the finding, one line.
         files: the files concerned, relative to the root where they are below it.
-        remedy: what to do, one line; ``""`` if nothing is.
+        remedy: the action to take, one line; ``""`` for none.
     """
 
     severity: Severity
@@ -46,12 +46,12 @@ class Problem:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What :func:`verify` found; ``str(report)`` is the text to print.
+    """The findings of :func:`verify`; ``str(report)`` is the text to print.
 
     Args:
         corpus: registry name of the corpus.
         title: its name as printed.
-        root: where it lies.
+        root: its folder or table.
         n_recordings: recordings of the standard selection, each utterance once.
         n_skipped: files of the corpus that are not part of that selection.
         seconds: total length of the recordings that could be decoded.
@@ -103,7 +103,7 @@ class VerifyReport:
 
 @dataclass(frozen=True)
 class _Decoded:
-    """A recording and what decoding it showed."""
+    """A recording and the result of decoding it."""
 
     path: Path
     recording: Recording
@@ -114,14 +114,14 @@ class _Decoded:
 
 @dataclass(frozen=True)
 class _Unusable:
-    """A recording that cannot be decoded, why and what to do."""
+    """A recording that cannot be decoded, and the reason."""
 
     path: Path
     reason: str
 
 
 def verify(corpus: str, root: str | Path, progress: bool = False) -> VerifyReport:
-    """Decode every recording of a corpus and compare it with what is published about it.
+    """Decode every recording of a corpus and compare the corpus with its published numbers.
 
     Args:
         corpus: a name of :data:`serzoo.data.corpora.CORPORA`, ``"folder"`` and ``"csv"`` included.
@@ -250,13 +250,13 @@ def _contradictions_and_duplicates(decoded: Sequence[_Decoded]) -> Iterator[Prob
 def _counts(source: Corpus, scan: Scan) -> Iterator[Problem]:
     """Compare the recordings per class and per speaker with the published numbers.
 
-    Those per speaker run over all classes, so they tell something only where no class is absent.
+    The numbers per speaker are sums over all classes, so they are compared only if no class is absent.
     """
     if not scan.recordings:
         return
     classes = Counter(recording.label for _, recording in scan.recordings)
     speakers = Counter(recording.speaker for _, recording in scan.recordings)
-    remedy = f"Get what is missing from {source.source}; scores on a part of a corpus compare with no published ones."
+    remedy = f"Get the missing files from {source.source}; scores on a part do not compare with published ones."
     yield from _compare("class", classes, source.class_counts, remedy)
     if all(classes[name] for name in source.class_counts):
         yield from _compare("speaker", speakers, source.speaker_counts, remedy)
@@ -283,8 +283,8 @@ def _left_out(source: Corpus, scan: Scan) -> Iterator[Problem]:
         yield Problem("warning", "misnamed", message, _names(scan.misnamed), remedy)
     if scan.repeated:
         n_files = _n(len(scan.repeated), "file")
-        message = f"{n_files} with the name of a recording that is there already; loading leaves them out."
-        remedy = "Remove the second copy: the same name as wav and flac, or a folder that is there twice."
+        message = f"{n_files} with the name of another recording; loading leaves them out."
+        remedy = "Remove the second copy: the same name as wav and flac, or a folder with a copy."
         yield Problem("warning", "repeated", message, _names(scan.repeated), remedy)
 
 
@@ -301,7 +301,7 @@ def _sample_rates(source: Corpus, decoded: Sequence[_Decoded]) -> Iterator[Probl
         groups[item.info.sample_rate].append(item.path)
     if not source.sample_rates and len(groups) > 1:
         rates = ", ".join(f"{len(paths)} at {rate} Hz" for rate, paths in sorted(groups.items()))
-        remedy = "They are resampled when read; see that no class has a rate of its own, which a model could learn."
+        remedy = "Reading resamples them; make sure that the rates do not differ by class: a model could learn them."
         yield Problem("note", "sample rate", f"Sample rates differ: {rates}.", remedy=remedy)
     for rate, paths in sorted(groups.items()):
         if source.sample_rates and rate not in source.sample_rates:
@@ -325,7 +325,7 @@ def _channels(source: Corpus, decoded: Sequence[_Decoded]) -> Iterator[Problem]:
 
 
 def _unpublished(source: Corpus, scan: Scan) -> Iterator[Problem]:
-    """Say of recordings without published numbers what a split and a score depend on."""
+    """Report class balance and unknown speakers of a corpus without published numbers."""
     if source.class_counts or not scan.recordings:
         return
     counts = Counter(recording.label for _, recording in scan.recordings)
@@ -336,7 +336,7 @@ def _unpublished(source: Corpus, scan: Scan) -> Iterator[Problem]:
         ratio = max(counts.values()) / min(counts.values())
         each = _shortened([f"{label} {count}" for label, count in sorted(counts.items())])
         message = f"Recordings per class: {each}; the largest has {ratio:.1f} times the smallest."
-        yield Problem("note", "class balance", message, remedy="Judge by UAR, in which every class counts the same.")
+        yield Problem("note", "class balance", message, remedy="Use UAR, which weights all classes equally.")
     n_unknown = sum(not recording.speaker for _, recording in scan.recordings)
     if n_unknown:
         message = f"{n_unknown} of {_n(len(scan.recordings), 'recording')} without a speaker."

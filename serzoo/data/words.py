@@ -60,16 +60,15 @@ def cut_words(
     """Cut every occurrence of the most frequent words out of LibriSpeech's recordings.
 
     The task of Guizzo et al. (2021 and 2023), who pretrain on the 1000 most frequent words of ``train-clean-100``,
-    each padded with zeros to 4 seconds, at an offset drawn anew for every batch. Here the words keep their length;
+    each padded with zeros to 4 seconds, at a random offset in every batch. Here the words keep their length;
     padding belongs to the features of a recipe.
 
     Args:
-        root: LibriSpeech, or one of its subsets; words are counted over the alignments, which may cover less.
+        root: LibriSpeech, or one of its subsets; words are counted in the alignments, even if these cover only a part.
         alignments: a table, UTF-8, with the columns ``utterance`` (``103-1240-0000``), ``word``, ``start`` and ``end``
             (seconds from the recording's beginning). A row without a word is a pause.
-        target: the folder to write to, which must be new or empty: what was cut before is never mixed or replaced.
-            It appears under its name only when all is written.
-        n_words: how many words, at least 2; of words that are equally frequent the alphabetically first.
+        target: the folder to write, new or empty. It gets its name when everything is written.
+        n_words: number of words, at least 2; ties go to the alphabetically first.
         progress: whether to show a progress bar on standard error.
 
     Returns:
@@ -109,7 +108,7 @@ def _check_request(folder: Path, n_words: int) -> None:
 
 
 def _read_alignments(table: Path) -> dict[str, list[_Spoken]]:
-    """Return what is said in each utterance, in order."""
+    """Return the words of each utterance, in order."""
     spoken: dict[str, list[_Spoken]] = defaultdict(list)
     for line, row in read_table(table, ALIGNMENT_COLUMNS).items():
         if row["word"]:
@@ -153,7 +152,7 @@ def _most_frequent(spoken: Mapping[str, Sequence[_Spoken]], n_words: int, table:
 
 
 def _recordings(root: str | Path, lines: Mapping[str, int], table: Path) -> dict[str, tuple[Path, Recording]]:
-    """Return the recordings of the utterances, which the alignments name on ``lines``."""
+    """Return the recordings of the utterances; ``lines`` are their line numbers in the alignments."""
     found = {path.stem: (path, recording) for path, recording in CORPORA.get("librispeech").scan(root).recordings}
     missing = [utterance for utterance in lines if utterance not in found]
     if missing:

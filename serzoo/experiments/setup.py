@@ -1,4 +1,4 @@
-"""What an experiment starts with: a recipe whose names are checked, and its recordings."""
+"""The start of an experiment: a recipe with checked names, and its recordings."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def check_recipe(recipe: Recipe) -> None:
 def load_manifest(
     recipe: Recipe, data_root: str | Path | None = None, test_data_root: str | Path | None = None
 ) -> Manifest:
-    """Return the recordings that a recipe is about.
+    """Return the recordings of a recipe.
 
     Args:
-        recipe: names the corpus, the test corpus if there is one, what is to be told, and perhaps a choice of classes.
+        recipe: sets corpus, test corpus, target and classes.
         data_root: the corpus's folder; None for the built-in one.
         test_data_root: the test corpus's folder.
 
@@ -81,13 +81,11 @@ def _check_names(recipe: Recipe) -> None:
     protocol = get_protocol(recipe.protocol)
     if protocol.takes_two_corpora != (recipe.test_corpus is not None):
         needed = "does not take" if recipe.test_corpus else "needs"
-        raise ConfigError(
-            f"protocol {protocol.name} {needed} a test_corpus, which is {recipe.test_corpus}; change one."
-        )
+        raise ConfigError(f"protocol {protocol.name} {needed} a test_corpus; it is {recipe.test_corpus}. Change one.")
 
 
 def _check_model(recipe: Recipe) -> None:
-    """Raise unless the recipe's model exists; a simple classifier's arguments and training are checked too."""
+    """Raise unless the recipe's model exists; the arguments and training of a classical classifier are checked too."""
     name = recipe.model.name
     if name in CLASSICAL_CLASSIFIERS:
         complete_arguments(name, recipe.model.arguments)
@@ -97,7 +95,7 @@ def _check_model(recipe: Recipe) -> None:
 
 
 def _check_gender(settings: GenderConfig) -> None:
-    """Raise unless the classifier of genders exists, as far as its name tells, and takes its arguments."""
+    """Raise unless the gender classifier is a known name or a path, and takes its arguments."""
     name, pretrained = settings.classifier, list_pretrained("gender")
     if name in CLASSICAL_CLASSIFIERS:
         complete_arguments(name, settings.arguments)
@@ -108,7 +106,7 @@ def _check_gender(settings: GenderConfig) -> None:
 
 
 def _check_classical_training(recipe: Recipe) -> None:
-    """Raise if a recipe asks of a simple classifier what only a network can do."""
+    """Raise if a recipe of a classical classifier has settings for networks only."""
     training = recipe.training
     for_networks = {
         "training.waveform_augment": training.waveform_augment,
@@ -127,7 +125,7 @@ def _check_classical_training(recipe: Recipe) -> None:
             f"training.selection is {training.selection}, but {recipe.model.name} has no epochs to choose from; "
             f"set it to {LAST_RULE} or leave it out."
         )
-    usual = TrainingConfig(seed=training.seed)  # a recipe that is written in full names what it does not use
+    usual = TrainingConfig(seed=training.seed)  # a recipe written out has all settings, so defaults are accepted
     for key, value in _changed(training, usual, "training"):
         raise ConfigError(f"{key} is {value}, but {recipe.model.name} is no network that could use it; leave it out.")
 

@@ -11,6 +11,7 @@ from serzoo.data.corpora.corpus import CORPORA
 from serzoo.data.manifest import COLUMNS, Manifest
 from serzoo.data.protocols import get_protocol
 from serzoo.data.splits import ACTOR_70_20_10_RAVDESS, cross_corpus
+from serzoo.experiments.setup import prepare_recipe
 from serzoo.features.spec import EmbeddingSpec, FeatureSpec, LogMelSpec, STFTSpec
 from serzoo.labels import SHARED_LABELS
 from serzoo.models import MODELS
@@ -125,6 +126,11 @@ def test_recipe_is_called_as_its_file_is_and_says_what_it_is(name: str) -> None:
     assert name.split("-")[0] == recipe.model.name
     for text in (recipe.summary, recipe.source):
         assert 10 < len(text) < 140
+
+
+@EVERY_RECIPE
+def test_the_names_in_a_recipe_exist_and_go_together(name: str) -> None:
+    assert prepare_recipe(name) == load_recipe(name)
 
 
 @EVERY_RECIPE

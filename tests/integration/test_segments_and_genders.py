@@ -424,7 +424,7 @@ def test_windows_are_refused_for_models_of_segments(classifier):
 def test_silent_segments_are_warned_of(classifier):
     parts = [noise(2.5), np.zeros(3 * RATE, np.float32), noise(2.0)]
     prediction = classifier.predict(np.concatenate(parts), RATE, gender="male")
-    assert prediction.warnings == ("1 of 3 segments are digital silence, which counts like speech",)
+    assert prediction.warnings == ("1 of 3 segments are digital silence and count like speech",)
 
 
 def test_a_recording_shorter_than_a_frame_is_refused(examples):

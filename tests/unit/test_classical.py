@@ -170,7 +170,7 @@ def test_a_recipe_of_a_classical_classifier_survives_plain_data() -> None:
 def test_settings_of_networks_raise(values, message) -> None:
     with pytest.raises((ConfigError, UnknownNameError)) as error:
         check_recipe(recipe_from_dict({**RECIPE, **values}))
-    assert str(error.value).startswith(f"small: {message}")
+    assert str(error.value).startswith(f"{RECIPE['name']}: {message}")
 
 
 def test_default_settings_of_networks_and_any_seed_are_allowed() -> None:

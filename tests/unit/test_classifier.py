@@ -321,7 +321,7 @@ def test_without_windows_the_centre_is_classified(classifier):
     prediction = classifier.predict(waveform, RATE, windows=False)
     centre = classifier.predict(waveform[start : start + LENGTH], RATE)
     np.testing.assert_allclose(values(prediction), values(centre), rtol=0, atol=1e-6)
-    assert prediction.warnings == ("only its central 0.50 of 3.00 s were heard; windows=True hears all of it",)
+    assert prediction.warnings == ("only the central 0.50 of 3.00 s were classified; use windows=True for all of it",)
     assert not classifier.predict(waveform[: LENGTH + 100], RATE).warnings
 
 
@@ -349,11 +349,11 @@ def test_model_of_any_length_takes_recordings_whole(of_any_length):
 @pytest.mark.parametrize(
     ("waveform", "rate", "message"),
     [
-        (tone(rate=16_000), 16_000, "recorded at 16000 Hz, the model hears at 22050 Hz: above 8000 Hz"),
+        (tone(rate=16_000), 16_000, "recorded at 16000 Hz, below the model's 22050 Hz: it has nothing above 8000 Hz"),
         (tone(0.2), RATE, "only 0.20 s long"),
         (tone(level=1e-4), RATE, "very quiet: -83 dB RMS"),
         (np.clip(tone(level=2), -1, 1), RATE, "clipped: 66.6% of the samples"),
-        (tone(level=30_000), RATE, "where full scale is 1; divide 16-bit samples by 32768"),
+        (tone(level=30_000), RATE, "but full scale is 1; divide 16-bit samples by 32768"),
     ],
 )
 def test_unusual_recordings_are_classified_with_a_warning(classifier, waveform, rate, message):
@@ -460,7 +460,7 @@ def test_empty_folder_is_refused(classifier, tmp_path):
         (np.zeros(0), RATE, "array holds no samples"),
         (tone(0.05), RATE, "array lasts 0.050 s"),
         ("a.wav", RATE, "files have their own"),
-        ([0.1, 0.2], None, "0.1 is no path"),
+        ([0.1, 0.2], None, "0.1 is not a path"),
     ],
 )
 def test_bad_samples_are_refused(classifier, source, rate, message):

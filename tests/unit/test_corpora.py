@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serzoo.data.corpora.corpus import CORPORA, Recording, build_manifest
-from serzoo.data.corpora.iemocap import Iemocap, IemocapImprovised, Judgement
+from serzoo.data.corpora.iemocap import Iemocap, IemocapImprovised, Labels
 from serzoo.data.manifest import COLUMNS, natural_key
 from serzoo.data.protocols import get_protocol
 from serzoo.data.verify import verify
@@ -321,7 +321,7 @@ def test_iemocap_gives_the_published_counts(tmp_path):
 
 
 def test_iemocap_speaker_is_not_who_wore_the_markers():
-    corpus = Iemocap({"Ses02F_impro03_M007": Judgement("exc")})
+    corpus = Iemocap({"Ses02F_impro03_M007": Labels("exc")})
     recording = corpus.parse(PurePosixPath("Ses02F_impro03_M007.wav"))
     assert recording == Recording("happy", "Ses02_M", "male", "Ses02F_impro03", "2")
 

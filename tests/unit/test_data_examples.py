@@ -83,7 +83,7 @@ def test_inputs_repeat_a_clips_gender_for_each_segment():
     ("changes", "message"),
     [
         ({"segment_counts": np.array([1, 3, 2, 2])}, "add up to 8 for 7 segments"),
-        ({"segment_counts": np.array([0, 4, 2, 1])}, "1 or more, one per clip"),
+        ({"segment_counts": np.array([0, 4, 2, 1])}, "at least 1, one per clip"),
         ({"segment_counts": COUNTS + 0.5}, "are float64"),
         ({"genders": np.array([0, 1], np.float32)}, r"shape \(2,\); give 4 probabilities"),
         ({"genders": np.array([], np.float32)}, r"shape \(0,\)"),

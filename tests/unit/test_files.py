@@ -82,7 +82,7 @@ def test_a_home_folder_is_found(monkeypatch, tmp_path):
     ("path", "message"),
     [
         ("~nobody-of-this-name/x", "'~nobody-of-this-name/x' begins with no user's home folder; write the path out."),
-        ("a\0b", r"'a\x00b' is no path; leave the NUL out."),
+        ("a\0b", r"'a\x00b' is not a path; leave the NUL out."),
     ],
 )
 def test_what_is_no_path_is_one_line(path, message):

@@ -1,4 +1,4 @@
-"""What a corpus is: a file-name grammar, class names and the counts its authors published."""
+"""The base of corpora: a grammar of file names, class names and the published counts."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class MisnamedFileError(DataError):
 
 @dataclass(frozen=True)
 class Recording:
-    """What a file name (and the corpus's label files) say about one recording; ``""`` where unknown.
+    """The metadata of one recording, from its file name and the corpus's label files; ``""`` where unknown.
 
     Args:
         label: a class name.
-        speaker: who speaks, unique within the corpus.
+        speaker: the speaker's name, unique within the corpus.
         gender: :data:`serzoo.labels.MALE` or :data:`serzoo.labels.FEMALE`.
-        text: what is said; recordings that share it share their words.
+        text: name of the text; recordings with the same text have the same words.
         session: the recording session.
-        intensity: how strongly the emotion is acted.
-        valence: how pleasant the speaker sounds, a number in 0..1, high above 0.5; so are the next two.
-        arousal: how excited the speaker sounds.
-        dominance: how much in control the speaker sounds.
+        intensity: of the acted emotion.
+        valence: pleasantness, a number in 0..1, high above 0.5, like the next two.
+        arousal: excitement.
+        dominance: degree of control.
         utterance: the recording's name where the file's own is not unique or differs between the
             layouts a corpus circulates in. Not part of the manifest.
     """
@@ -55,7 +55,7 @@ class Recording:
 
 @dataclass(frozen=True)
 class Scan:
-    """The audio files below a root, sorted by what they are.
+    """The audio files below a root, by use.
 
     Args:
         recordings: the recordings of the standard selection, each utterance once.
@@ -76,10 +76,10 @@ class Corpus:
     Attributes:
         name: lower-case registry name.
         title: the name as printed.
-        class_names: classes in the order of the published models' outputs; none where the recordings tell them.
-        classes_are: what the classes are, in the plural; emotions are those of
+        class_names: classes in the order of the published models' outputs; empty where they depend on the recordings.
+        classes_are: kind of the classes, in the plural; emotions are those of
             :data:`serzoo.labels.CANONICAL_LABELS`.
-        licence: under which terms the recordings may be used.
+        licence: of the recordings.
         source: where to get the recordings.
         layout: one line that shows where the audio files lie below the root.
         sample_rates: the rates, in Hz, that the published files have.
@@ -103,7 +103,7 @@ class Corpus:
     suffixes: ClassVar[tuple[str, ...]] = AUDIO_SUFFIXES
 
     def parse(self, path: PurePath) -> Recording | None:
-        """Read what the name of a file tells.
+        """Read the metadata in the name of a file.
 
         Args:
             path: the file's path relative to the corpus root.
@@ -192,7 +192,7 @@ class Corpus:
             warn(
                 f"{self.title}: no recording of {', '.join(absent)}; the manifest has the other "
                 f"{len(self.class_names) - len(absent)} of {len(self.class_names)} classes, so its scores "
-                "compare with no published ones"
+                "are not comparable with published ones"
             )
         return tuple(name for name in self.class_names if name in found)
 
@@ -257,7 +257,7 @@ def build_manifest(rows: Sequence[tuple[Path, Recording]], class_names: tuple[st
 
 
 def warn(message: str) -> None:
-    """Tell the user of a corpus about something that does not stop its loading."""
+    """Warn about a problem of a corpus that does not prevent loading it."""
     warnings.warn(message, SerzooWarning, stacklevel=4)
 
 

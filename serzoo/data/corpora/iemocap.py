@@ -26,8 +26,8 @@ _EMOTIONS = ("ang", "dis", "exc", "fea", "fru", "hap", "neu", "oth", "sad", "sur
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """What the raters found in an utterance.
+class Labels:
+    """The labels of an utterance.
 
     Args:
         emotion: the code most of them chose, ``xxx`` where there is none.
@@ -45,13 +45,13 @@ class Judgement:
 class Iemocap(Corpus):
     """The standard four classes, excited merged into happy: 5531 of 10,039 utterances.
 
-    An utterance's speaker is the *last* letter of its name; the one after the session number tells
-    who wore the markers. ``text`` tells scripted from improvised speech: ``script01_1`` is the same
-    script in every session, ``Ses01F_impro01`` the improvised dialog, whose words occur once.
+    An utterance's speaker is the *last* letter of its name; the one after the session number is
+    the actor with the markers. ``text`` is ``script01_1`` for a script, the same in every session, and
+    ``Ses01F_impro01`` for an improvised dialog, whose words occur once.
     Valence, arousal (activation) and dominance are the raters' means on the scale of 1 to 5, divided by 5.
 
     Args:
-        judgements: by utterance, as :meth:`prepare` reads them.
+        labels: by utterance, as :meth:`prepare` reads them.
 
     Attributes:
         emotions: the class of each emotion code that is selected.
@@ -73,8 +73,8 @@ class Iemocap(Corpus):
     emotions: ClassVar = {"ang": "angry", "hap": "happy", "exc": "happy", "neu": "neutral", "sad": "sad"}
     kinds: ClassVar[tuple[str, ...]] = ("script", "impro")
 
-    def __init__(self, judgements: Mapping[str, Judgement] = MappingProxyType({})) -> None:
-        self._judgements = judgements
+    def __init__(self, labels: Mapping[str, Labels] = MappingProxyType({})) -> None:
+        self._labels = labels
 
     def prepare(self, root: Path) -> Iemocap:
         """Read the labels from ``Session*/dialog/EmoEvaluation/*.txt`` at ``root`` or below.
@@ -85,21 +85,21 @@ class Iemocap(Corpus):
         sessions = sorted(path for path in root.rglob("Session[1-5]") if path.is_dir())
         if not sessions:
             raise DataError(f"{root} holds no folder Session1 ... Session5; give IEMOCAP's root: {self.layout}.")
-        judgements: dict[str, Judgement] = {}
+        labels: dict[str, Labels] = {}
         for session in sessions:
             for path in _label_files(session):
-                judgements.update(_read_judgements(path))
-        return type(self)(judgements)
+                labels.update(_read_labels(path))
+        return type(self)(labels)
 
     def parse(self, path: PurePath) -> Recording | None:
         """Read a name such as ``Ses01F_impro01_F000`` and look up its label; None for a whole dialog."""
         if _DIALOG_NAME.fullmatch(path.stem):
             return None
         fields = self.match(_UTTERANCE_NAME, path)
-        judgement = self._judgements.get(path.stem)
-        if judgement is None:
+        found = self._labels.get(path.stem)
+        if found is None:
             raise MisnamedFileError(f"{path}: its session's EmoEvaluation files have no label for it.")
-        emotion = judgement.emotion
+        emotion = found.emotion
         if emotion not in self.emotions or fields["kind"] not in self.kinds:
             return None
         return Recording(
@@ -108,9 +108,9 @@ class Iemocap(Corpus):
             gender=MALE if fields["gender"] == "M" else FEMALE,
             text=f"script{fields['scene']}" if fields["kind"] == "script" else fields["dialog"],
             session=fields["session"],
-            valence=judgement.valence,
-            arousal=judgement.arousal,
-            dominance=judgement.dominance,
+            valence=found.valence,
+            arousal=found.arousal,
+            dominance=found.dominance,
         )
 
 
@@ -138,9 +138,9 @@ def _label_files(session: Path) -> list[Path]:
     return files
 
 
-def _read_judgements(path: Path) -> dict[str, Judgement]:
-    """Return the judgements of one dialog by utterance; lines that start with ``[`` hold them."""
-    judgements = {}
+def _read_labels(path: Path) -> dict[str, Labels]:
+    """Return the labels of one dialog by utterance; lines that start with ``[`` hold them."""
+    labels = {}
     for number, line in enumerate(path.read_text(encoding="latin-1").splitlines(), start=1):
         if not line.startswith("["):
             continue
@@ -151,8 +151,8 @@ def _read_judgements(path: Path) -> dict[str, Judgement]:
                 f"{path} line {number}: {line.strip()!r} has no label of IEMOCAP and three ratings; known labels are "
                 f"{known}."
             )
-        judgements[found["utterance"]] = Judgement(found["emotion"], *(_in_01(found[name]) for name in DIMENSIONS))
-    return judgements
+        labels[found["utterance"]] = Labels(found["emotion"], *(_in_01(found[name]) for name in DIMENSIONS))
+    return labels
 
 
 def _in_01(mean: str) -> str:

@@ -1,4 +1,4 @@
-"""LibriSpeech: English audiobooks, read by volunteers, of whom it says only who they are (Panayotov et al., 2015)."""
+"""LibriSpeech: English audiobooks read by volunteers (Panayotov et al., 2015)."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from serzoo.errors import DataError
 from serzoo.labels import FEMALE, MALE
 
 UTTERANCE_NAME = re.compile(r"(?P<speaker>[0-9]+)-(?P<chapter>[0-9]+)-(?P<number>[0-9]{4})")
-"""What a recording is called: reader, chapter and place in the chapter."""
+"""Name of a recording: reader, chapter and number in the chapter."""
 
 _SPEAKER_TABLE, _TRANSCRIPT = "SPEAKERS.TXT", ".trans.txt"
 _GENDERS = {"F": FEMALE, "M": MALE}
 
 
 class LibriSpeech(Corpus):
-    """Whatever subsets are there; the class is the reader, so that loading it is a task to pretrain on.
+    """All subsets below the root; the class is the reader, a task for pretraining.
 
-    Readers' genders are in ``SPEAKERS.TXT``, in the root or beside it; without that table they are unknown. The text
+    Readers' genders are in ``SPEAKERS.TXT``, in the root or next to it; without that table they are unknown. The text
     is the chapter's transcript where there is one, the session the chapter.
 
     Args:
@@ -75,7 +75,7 @@ def _read_genders(root: Path) -> dict[str, str]:
     places = [folder / _SPEAKER_TABLE for folder in (root, root.resolve().parent, *sorted(root.glob("*/")))]
     table = next((place for place in places if place.is_file()), None)
     if table is None:
-        warn(f"{LibriSpeech.title}: no {_SPEAKER_TABLE} in {root} or beside it; the readers' genders are unknown")
+        warn(f"{LibriSpeech.title}: no {_SPEAKER_TABLE} in {root} or next to it; the readers' genders are unknown")
         return {}
     genders = {}
     for number, line in enumerate(table.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):

@@ -2,7 +2,6 @@
 
 import re
 from pathlib import PurePath
-from typing import ClassVar
 
 from serzoo.data.corpora.corpus import CORPORA, Corpus, Recording
 from serzoo.labels import FEMALE, MALE

@@ -28,7 +28,7 @@ class Savee(Corpus):
     speaker_counts: ClassVar = dict.fromkeys(_SPEAKERS, 120)
 
     def parse(self, path: PurePath) -> Recording:
-        """Read a name such as ``DC_a01``, or ``a01`` in the folder ``DC``; the number tells the sentence."""
+        """Read a name such as ``DC_a01``, or ``a01`` in the folder ``DC``; the number is the sentence."""
         fields = self.match(_NAME, path)
         speaker = fields["speaker"] or path.parent.name
         if speaker not in _SPEAKERS:
