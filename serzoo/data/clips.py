@@ -65,9 +65,7 @@ def recordings_in(source: str | Path) -> Iterator[Path]:
         AudioError: not a path, or a folder without recordings.
     """
     if not isinstance(source, (str, Path)) or not str(source):
-        raise AudioError(
-            f"{source!r} is not a path; give file names, or a NumPy array and its sample rate."
-        )
+        raise AudioError(f"{source!r} is not a path; give file names, or a NumPy array and its sample rate.")
     path = local_path(source)
     if not path.is_dir():
         yield path

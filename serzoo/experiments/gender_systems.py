@@ -13,7 +13,7 @@ from typing import Any
 
 from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS
 from serzoo.experiments.cross_validate import Report
-from serzoo.experiments.published_figures import Published, published_gender_systems
+from serzoo.experiments.published_figures import PUBLISHED, Published
 from serzoo.labels import FEMALE, MALE
 from serzoo.metrics import Scores
 from serzoo.recipes import Recipe
@@ -121,7 +121,8 @@ class GenderSystems:
         """Return the paper's figures by system; they are for all emotions of one corpus, so none for other tasks."""
         recipe = self.recipe
         same_task = recipe.test_corpus is None and recipe.target == "label" and recipe.class_names is None
-        return published_gender_systems(recipe.corpus) if same_task else {}
+        keys = {name: f"tbdm-300/{recipe.corpus}/{name}" for name in SYSTEMS if same_task}
+        return {name: PUBLISHED[key] for name, key in keys.items() if key in PUBLISHED}
 
     def to_markdown(self) -> str:
         """Return the table in the paper's layout."""
