@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import keras
 import numpy as np
 
-from serzoo.checks import UNIT, check, check_choice, check_count
+from serzoo.checks import COUNT, UNIT, check, one_of
 from serzoo.data import audio
 from serzoo.data.clips import Clip, Windows, make_clip, recordings_in
 from serzoo.data.examples import network_inputs
@@ -267,10 +267,10 @@ class Classifier:
         return self.threshold if threshold is None else float(threshold)
 
     def _check_options(self, windows: object, threshold: object, batch_size: object) -> None:
-        check_choice("windows", windows, ("auto", True, False))
+        check("windows", windows, one_of(("auto", True, False)))
         if threshold is not None:
             check("threshold", threshold, UNIT)
-        check_count("batch_size", batch_size)
+        check("batch_size", batch_size, COUNT)
         in_segments = self.feature_spec.segment_frames is not None
         if windows != "auto" and (in_segments or (windows and self.feature_spec.n_samples is None)):
             raise ConfigError(

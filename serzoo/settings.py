@@ -17,10 +17,10 @@ from serzoo.checks import (
     SEED,
     TEXTS,
     UNIT,
-    Integer,
-    ListOf,
-    Number,
-    OneOf,
+    integer,
+    list_of,
+    one_of,
+    real,
     require,
 )
 from serzoo.errors import ConfigError
@@ -53,7 +53,7 @@ class ModelConfig(Checked):
 class OptimizerConfig(Checked):
     """Settings of ``keras.optimizers.Adam`` or ``Nadam``; with ``weight_decay``, Adam is AdamW."""
 
-    name: Annotated[str, OneOf(("adam", "nadam"), "optimizer")] = "adam"
+    name: Annotated[str, one_of(("adam", "nadam"), "optimizer")] = "adam"
     learning_rate: Annotated[float, POSITIVE] = 1e-3
     beta_1: Annotated[float, FRACTION] = 0.9
     beta_2: Annotated[float, FRACTION] = 0.999
@@ -72,7 +72,7 @@ class WaveformAugmentConfig(Checked):
     """
 
     gain_db: Annotated[float, NOT_NEGATIVE] = 0.0
-    noise_snr_db: Annotated[float, Number()] | None = None
+    noise_snr_db: Annotated[float, real()] | None = None
     shift: Annotated[float, UNIT] = 0.0
 
 
@@ -88,10 +88,10 @@ class SpecAugmentConfig(Checked):
         feature_width: widest coefficient mask.
     """
 
-    time_masks: Annotated[int, Integer(at_least=0)] = 0
-    time_width: Annotated[int, Integer(at_least=0)] = 20
-    feature_masks: Annotated[int, Integer(at_least=0)] = 0
-    feature_width: Annotated[int, Integer(at_least=0)] = 5
+    time_masks: Annotated[int, integer(at_least=0)] = 0
+    time_width: Annotated[int, integer(at_least=0)] = 20
+    feature_masks: Annotated[int, integer(at_least=0)] = 0
+    feature_width: Annotated[int, integer(at_least=0)] = 5
 
 
 SCHEDULES = ("constant", "cosine")
@@ -137,18 +137,18 @@ class TrainingConfig(Checked):
     batch_size: Annotated[int, COUNT] = 64
     epochs: Annotated[int, COUNT] = 300
     label_smoothing: Annotated[float, FRACTION] = 0.1
-    selection: Annotated[str, OneOf(tuple(SELECTION_RULES), "selection rule")] = LAST_RULE
+    selection: Annotated[str, one_of(tuple(SELECTION_RULES), "selection rule")] = LAST_RULE
     patience: Annotated[int, COUNT] | None = None
-    validation_fraction: Annotated[float, Number(above=0, below=1)] = 0.2
+    validation_fraction: Annotated[float, real(above=0, below=1)] = 0.2
     seed: Annotated[int, SEED] = 0
     jit_compile: bool = True
     class_weights: bool = False
-    schedule: Annotated[str, OneOf(SCHEDULES, "schedule")] = "constant"
-    warmup_epochs: Annotated[int, Integer(at_least=0)] = 0
+    schedule: Annotated[str, one_of(SCHEDULES, "schedule")] = "constant"
+    warmup_epochs: Annotated[int, integer(at_least=0)] = 0
     mixup: Annotated[float, NOT_NEGATIVE] = 0.0
     waveform_augment: WaveformAugmentConfig | None = None
     spec_augment: SpecAugmentConfig | None = None
-    precision: Annotated[str, OneOf(PRECISIONS, "precision")] = FLOAT32
+    precision: Annotated[str, one_of(PRECISIONS, "precision")] = FLOAT32
     precise_norm: bool = False
 
     def __post_init__(self) -> None:
@@ -198,7 +198,7 @@ class AntiTransferConfig(Checked):
     """
 
     pretrained: Annotated[tuple[str, ...], TEXTS]
-    layers: Annotated[tuple[int, ...], ListOf(COUNT, distinct=True)] = (2,)
+    layers: Annotated[tuple[int, ...], list_of(COUNT, distinct=True)] = (2,)
     beta: Annotated[float, POSITIVE] = 1.0
 
 
@@ -257,11 +257,11 @@ class GenderConfig(Checked):
         train_on: ``all``, or ``male`` or ``female`` to train and validate on those speakers only; the test part stays.
     """
 
-    source: Annotated[str, OneOf(tuple(GENDER_SOURCES), "gender source")] = GOLDEN
+    source: Annotated[str, one_of(tuple(GENDER_SOURCES), "gender source")] = GOLDEN
     classifier: str = "svc"
     arguments: dict[str, Any] = field(default_factory=dict)
     features: str = "mfcc"
-    train_on: Annotated[str, OneOf(TRAIN_ON, "value of train_on")] = "all"
+    train_on: Annotated[str, one_of(TRAIN_ON, "value of train_on")] = "all"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from serzoo.checks import COUNT, FLAG, NOT_NEGATIVE, POSITIVE, Allowed, ListOf, Number, OneOf, check
+from serzoo.checks import COUNT, FLAG, NOT_NEGATIVE, POSITIVE, Allowed, check, list_of, one_of, real
 from serzoo.errors import MissingExtraError, unknown_name
 from serzoo.registry import Registry
 
@@ -153,8 +153,8 @@ _OF_ALL: Mapping[str, Setting] = {"scale": Setting(False, FLAG), "calibrate": Se
 """Arguments of every classical classifier: ``scale`` standardises each value of the vectors over the training part,
 ``calibrate`` fits Platt's sigmoids to out-of-fold predictions on unseen speakers."""
 
-_SHARE = Number(above=0, at_most=1)
-_CLASS_WEIGHT = Setting(None, OneOf((None, "balanced")))
+_SHARE = real(above=0, at_most=1)
+_CLASS_WEIGHT = Setting(None, one_of((None, "balanced")))
 
 
 CLASSICAL_CLASSIFIERS: Registry[ClassicalEntry] = Registry("classical classifier")
@@ -165,8 +165,8 @@ CLASSICAL_CLASSIFIERS.register(
         "support vector machine with C 10 and gamma 0.001, as in the study of frozen representations",
         {
             "C": Setting(10.0, POSITIVE),
-            "gamma": Setting(0.001, POSITIVE | OneOf(("scale", "auto"))),
-            "kernel": Setting("rbf", OneOf(("rbf", "linear", "poly", "sigmoid"))),
+            "gamma": Setting(0.001, POSITIVE | one_of(("scale", "auto"))),
+            "kernel": Setting("rbf", one_of(("rbf", "linear", "poly", "sigmoid"))),
             "class_weight": _CLASS_WEIGHT,
         },
         # Margins decide between classes of equal votes, so that the most probable class is the predicted one.
@@ -188,7 +188,7 @@ CLASSICAL_CLASSIFIERS.register(
         "sklearn.neural_network:MLPClassifier",
         "perceptron with one hidden layer of 100 units, trained by Adam",
         {
-            "hidden_layer_sizes": Setting((100,), ListOf(COUNT)),
+            "hidden_layer_sizes": Setting((100,), list_of(COUNT)),
             "alpha": Setting(1e-4, NOT_NEGATIVE),
             "learning_rate_init": Setting(1e-3, POSITIVE),
             "max_iter": Setting(1000, COUNT),
@@ -203,7 +203,7 @@ CLASSICAL_CLASSIFIERS.register(
         "random forest of 100 trees",
         {
             "n_estimators": Setting(100, COUNT),
-            "max_depth": Setting(None, COUNT | OneOf((None,))),
+            "max_depth": Setting(None, COUNT | one_of((None,))),
             "min_samples_leaf": Setting(1, COUNT),
             "class_weight": _CLASS_WEIGHT,
         },

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from serzoo.checks import OneOf, refusal
+from serzoo.checks import one_of, refusal
 from serzoo.data import audio
 from serzoo.data.epochs import epoch_masks, epoch_mixture, epoch_order
 from serzoo.data.examples import Examples, mixed, network_inputs, network_targets
@@ -201,7 +201,7 @@ def _decoder(name: str, paths: Sequence[Path], spec: FeatureSpec) -> Any:
         return _soundfile_decoder(paths, spec)
     if name == "tfio":
         return _tfio_decoder(paths, spec)
-    raise refusal("decoder", name, OneOf(DECODERS))
+    raise refusal("decoder", name, one_of(DECODERS))
 
 
 def _soundfile_decoder(paths: Sequence[Path], spec: FeatureSpec) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from serzoo.checks import Number, check
+from serzoo.checks import check, real
 from serzoo.data.manifest import COLUMNS, Manifest, in_natural_order
 from serzoo.errors import DataError
 from serzoo.labels import SHARED_LABELS
@@ -101,7 +101,7 @@ def with_validation(fold: Fold, manifest: Manifest, fraction: float = 0.1, seed:
     """
     if fold.validation is not None:
         return fold
-    check("fraction", fraction, Number(above=0, below=1), DataError)
+    check("fraction", fraction, real(above=0, below=1), DataError)
     check_speakers_known(manifest, "a speaker-disjoint validation part")
     speakers = manifest.column("speaker")
     names = shuffled(np.unique(speakers[fold.train]), seed)

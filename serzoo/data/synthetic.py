@@ -12,7 +12,7 @@ from itertools import zip_longest
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from serzoo.checks import Integer, check
+from serzoo.checks import check, integer
 from serzoo.data.corpora.corpus import CORPORA, Corpus, Recording
 from serzoo.data.corpora.ravdess import Ravdess
 from serzoo.data.manifest import Manifest
@@ -139,7 +139,7 @@ def plan_corpus(
         ("n_texts", n_texts, len(layout.texts)),
         ("takes", takes, layout.takes),
     ):
-        check(f"{name} of a synthetic {corpus}", value, Integer(at_least=1, at_most=most), DataError)
+        check(f"{name} of a synthetic {corpus}", value, integer(at_least=1, at_most=most), DataError)
     return [
         SyntheticClip(
             layout.name(layout.codes[label], speaker, text, take), Recording(label, speaker, gender, text), take

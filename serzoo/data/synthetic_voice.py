@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from serzoo.checks import Integer, OneOf, check
+from serzoo.checks import check, integer, one_of
 from serzoo.errors import DataError, unknown_name
 from serzoo.labels import FEMALE, MALE
 
@@ -139,9 +139,9 @@ def synthesize(
     """
     if label not in PROSODIES:
         raise unknown_name("emotion", label, PROSODIES)
-    check("gender", gender, OneOf((MALE, FEMALE)), DataError)
-    check("sample_rate", sample_rate, Integer(at_least=8000), DataError)
-    check("seed", seed, Integer(at_least=0), DataError)
+    check("gender", gender, one_of((MALE, FEMALE)), DataError)
+    check("sample_rate", sample_rate, integer(at_least=8000), DataError)
+    check("seed", seed, integer(at_least=0), DataError)
     rng = _rng(seed, "take", label, speaker, gender, text, str(take))
     voice = _voice(speaker, gender, seed)
     prosody = _prosody(label, speaker, voice, rng, seed)

@@ -9,7 +9,7 @@ from functools import cache
 
 import keras
 
-from serzoo.checks import check_count
+from serzoo.checks import COUNT, check
 from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS
 from serzoo.errors import ConfigError, WeightsError
 from serzoo.experiments.folds import Experiment, Task, train_fold, write_fold
@@ -54,7 +54,7 @@ def check_at_once(recipe: Recipe, at_once: int | None) -> None:
     """Raise ConfigError unless ``at_once`` folds of the recipe can train at the same time."""
     if at_once is None:
         return
-    check_count("at_once", at_once)
+    check("at_once", at_once, COUNT)
     obstacle = _obstacle(recipe)
     if at_once > 1 and not _on_jax() and _has_accelerator():
         raise ConfigError(

@@ -32,7 +32,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from serzoo.checks import Number, check
+from serzoo.checks import check, real
 from serzoo.errors import DataError
 from serzoo.metrics import HEADLINE, headline_scores
 
@@ -307,7 +307,7 @@ def _ends(values: np.ndarray, n_speakers: int, confidence: float) -> tuple[float
     """Return the ends of the interval over S speakers, percentiles of the scores of B samples, (B,)."""
     from scipy.special import ndtr, stdtrit
 
-    check("confidence", confidence, Number(above=0, below=1), DataError)
+    check("confidence", confidence, real(above=0, below=1), DataError)
     widening = np.sqrt(n_speakers / (n_speakers - 1))
     level = ndtr(widening * stdtrit(n_speakers - 1, (1 - confidence) / 2))
     low, high = np.quantile(values, [level, 1 - level])

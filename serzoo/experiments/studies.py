@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from serzoo.checks import check_count
+from serzoo.checks import COUNT, check
 from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS
 from serzoo.data import load_corpus
 from serzoo.data.cache import FeatureCache
@@ -174,7 +174,7 @@ def study_frozen(
 
     cells = _cells(corpora, features, classifiers, scaled)
     if jobs is not None:
-        check_count("jobs", jobs)
+        check("jobs", jobs, COUNT)
     n_jobs = min(jobs or cpu_count(), len(cells))
     recipes = [cell.recipe(protocol, seed, _own_changes(cell, classifiers, changes or {})) for cell in cells]
     for corpus, spec in product(corpora, features):  # computed once, here; the processes read the cache

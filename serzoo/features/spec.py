@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, ClassVar
 
-from serzoo.checks import COUNT, FRACTION, POSITIVE, Integer, OneOf, require
+from serzoo.checks import COUNT, FRACTION, POSITIVE, integer, one_of, require
 from serzoo.errors import ConfigError, unknown_name
 from serzoo.features.model_files import source_fingerprint
 from serzoo.strict_data import Checked, Choice, Place, build, placed
@@ -198,7 +198,7 @@ class LogMelSpec(FrameSpec):
     n_mels: Annotated[int, COUNT] = 40
     window_length: Annotated[int, COUNT] = 400
     n_fft: Annotated[int, COUNT] = 512
-    window: Annotated[str, OneOf(WINDOWS, "window")] = "hamming"
+    window: Annotated[str, one_of(WINDOWS, "window")] = "hamming"
     preemphasis: Annotated[float, FRACTION] = 0.0
     standardize_waveform: bool = True
     delta_width: Annotated[int, COUNT] = 2
@@ -306,7 +306,7 @@ class EmbeddingSpec(FeatureSpec):
     sample_rate: Annotated[int, COUNT] = 16_000
     source: str
     width: Annotated[int, COUNT]
-    layer: Annotated[int, Integer(at_least=0)] | None = None
+    layer: Annotated[int, integer(at_least=0)] | None = None
 
     kind = "embedding"
 

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from serzoo.checks import NOT_NEGATIVE, Integer, check
+from serzoo.checks import NOT_NEGATIVE, check, integer
 
 _COUNTS = ("time_masks", "band_masks")
 
@@ -74,7 +74,7 @@ class SpectrogramAugment(keras.layers.Layer):
         }
         for argument, value in self.settings.items():
             whole = argument.endswith(("masks", "width"))
-            check(argument, value, Integer(at_least=0) if whole else NOT_NEGATIVE)
+            check(argument, value, integer(at_least=0) if whole else NOT_NEGATIVE)
         check("strength", strength, NOT_NEGATIVE)
         self.strength = strength
         self.seed = seed

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from serzoo.checks import check_choice, check_count, check_flag
+from serzoo.checks import COUNT, FLAG, check, integer, one_of
 from serzoo.errors import ConfigError
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.attention import AttentionPooling, DotProductAttention, SelfAttention
@@ -196,18 +196,18 @@ def _check_arguments(arguments: Mapping[str, Any]) -> None:
     """Raise ConfigError if an argument is of the wrong type or out of range."""
     check_common(arguments, min_frames=TIME_POOL)
     for name in ("n_channels", "n_convs", "pool_freq", "projection", "lstm_units", "dense_units"):
-        check_count(name, arguments[name])
-    check_count("n_features", arguments["n_features"], minimum=arguments["pool_freq"])
+        check(name, arguments[name], COUNT)
+    check("n_features", arguments["n_features"], integer(at_least=arguments["pool_freq"]))
     if arguments["attention_width"] is not None:
-        check_count("attention_width", arguments["attention_width"])
+        check("attention_width", arguments["attention_width"], COUNT)
     if not isinstance(arguments["filters"], list) or len(arguments["filters"]) != 2:
         raise ConfigError(
             f"filters is {arguments['filters']!r}; give those of the first convolution and of the others."
         )
     for filters in arguments["filters"]:
-        check_count("filters", filters)
-    check_flag("gender", arguments["gender"])
-    check_choice("attention", arguments["attention"], ATTENTIONS)
-    check_choice("attention_impl", arguments["attention_impl"], IMPLEMENTATIONS)
-    check_choice("batch_norm", arguments["batch_norm"], BATCH_NORMS)
-    check_choice("normalization", arguments["normalization"], NORMALIZATIONS)
+        check("filters", filters, COUNT)
+    check("gender", arguments["gender"], FLAG)
+    check("attention", arguments["attention"], one_of(ATTENTIONS))
+    check("attention_impl", arguments["attention_impl"], one_of(IMPLEMENTATIONS))
+    check("batch_norm", arguments["batch_norm"], one_of(BATCH_NORMS))
+    check("normalization", arguments["normalization"], one_of(NORMALIZATIONS))

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import keras
 
-from serzoo.checks import check_choice, check_count, check_flag, check_fraction
+from serzoo.checks import COUNT, FLAG, FRACTION, check, integer, one_of
 from serzoo.errors import ConfigError, DataError, FeatureError, WeightsError
 from serzoo.features.spec import FeatureSpec, spec_from_dict
 from serzoo.labels import check_class_names
@@ -208,7 +208,7 @@ def with_gender_columns(inputs: Any, frames: Any, columns: int) -> tuple[Any, An
     Raises:
         ConfigError: another number of columns.
     """
-    check_choice("gender_columns", columns, GENDER_COLUMNS)
+    check("gender_columns", columns, one_of(GENDER_COLUMNS))
     if not columns:
         return inputs, frames
     male = keras.Input((1,), name=GENDER)
@@ -237,10 +237,10 @@ def check_dilated_network(arguments: Mapping[str, Any]) -> None:
     """
     check_common(arguments)
     for name in ("n_features", "n_blocks", "filters", "kernel_size"):
-        check_count(name, arguments[name])
+        check(name, arguments[name], COUNT)
     for name in ("backward", "multi_scale", "dynamic_fusion"):
-        check_flag(name, arguments[name])
-    check_choice("activation", arguments["activation"], ("relu", "gelu"))
+        check(name, arguments[name], FLAG)
+    check("activation", arguments["activation"], one_of(("relu", "gelu")))
 
 
 def check_common(arguments: Mapping[str, Any], min_frames: int = 1) -> None:
@@ -249,8 +249,8 @@ def check_common(arguments: Mapping[str, Any], min_frames: int = 1) -> None:
     Raises:
         ConfigError: one is of the wrong type or out of range.
     """
-    check_count("n_classes", arguments["n_classes"], minimum=2)
+    check("n_classes", arguments["n_classes"], integer(at_least=2))
     if arguments["n_frames"] is not None:
-        check_count("n_frames", arguments["n_frames"], minimum=min_frames)
-    check_fraction("dropout", arguments["dropout"])
-    check_choice("classifier_activation", arguments["classifier_activation"], ("softmax", None))
+        check("n_frames", arguments["n_frames"], integer(at_least=min_frames))
+    check("dropout", arguments["dropout"], FRACTION)
+    check("classifier_activation", arguments["classifier_activation"], one_of(("softmax", None)))

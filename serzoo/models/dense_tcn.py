@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from serzoo.checks import check_amount, check_count
+from serzoo.checks import COUNT, FLAG, NOT_NEGATIVE, check
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.augmentation import SpectrogramAugment
 from serzoo.layers.loudness import ClipDynamicRange
@@ -95,8 +95,8 @@ class DenseTCN(SERModel):
     ) -> None:
         check_common(self.arguments, self.min_frames)
         for argument in _COUNTS:
-            check_count(argument, self.arguments[argument])
-        check_amount("augment", augment)
+            check(argument, self.arguments[argument], COUNT)
+        check("augment", augment, NOT_NEGATIVE | FLAG)
 
         inputs = keras.Input((n_frames, n_features, n_channels), name="features")
         bands = ClipDynamicRange(_RANGE, name="floor")(inputs[..., 0])

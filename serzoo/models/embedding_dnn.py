@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from serzoo.checks import check_choice, check_count
+from serzoo.checks import COUNT, check, one_of
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.normalization import FrameNormalization
 from serzoo.models.base import EMBEDDING, SERModel, check_common, with_gender_columns
@@ -68,8 +68,8 @@ class EmbeddingDNN(SERModel):
         name: str = "embedding_dnn",
     ) -> None:
         check_common(self.arguments)
-        check_count("n_features", n_features)
-        check_choice("normalization", normalization, ("real-frames", None))
+        check("n_features", n_features, COUNT)
+        check("normalization", normalization, one_of(("real-frames", None)))
 
         features = frames = keras.Input((n_frames, n_features), name="features")
         if normalization is not None:

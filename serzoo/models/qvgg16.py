@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from serzoo.checks import check_choice, check_flag
+from serzoo.checks import FLAG, check, one_of
 from serzoo.errors import ConfigError
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.quaternion import QuaternionConv2D, QuaternionDense, QuaternionFlatten, QuaternionInitializer
@@ -98,8 +98,8 @@ class QVGG16(SERModel):
 
 def _check_arguments(arguments: Mapping[str, Any]) -> None:
     """Raise ConfigError if an argument is of the wrong type or out of range."""
-    check_choice("embedding", arguments["embedding"], (RH_EMO, None))
-    check_flag("train_embedding", arguments["train_embedding"])
+    check("embedding", arguments["embedding"], one_of((RH_EMO, None)))
+    check("train_embedding", arguments["train_embedding"], FLAG)
     if arguments["embedding"] is None:
         check_vgg(arguments)
         if arguments["n_channels"] % 4:

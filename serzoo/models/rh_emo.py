@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from serzoo.checks import check_choice, check_count, check_multiple
+from serzoo.checks import COUNT, check, multiple_of, one_of
 from serzoo.features.spec import FeatureSpec
 from serzoo.labels import DIMENSIONS, EMOTION
 from serzoo.layers.normalization import MaximumNormalization
@@ -238,9 +238,9 @@ def _hidden_layers(channel: Any, width: int, dropout: float, names: tuple[str, s
 def _check_arguments(arguments: Mapping[str, Any]) -> None:
     """Raise ConfigError if an argument is of the wrong type or out of range."""
     check_common(arguments)
-    check_multiple("n_features", arguments["n_features"], POOLED_BINS)
-    check_choice("n_channels", arguments["n_channels"], (1,))
-    check_multiple("n_frames_padded", arguments["n_frames_padded"], POOLED_FRAMES)
+    check("n_features", arguments["n_features"], multiple_of(POOLED_BINS))
+    check("n_channels", arguments["n_channels"], one_of((1,)))
+    check("n_frames_padded", arguments["n_frames_padded"], multiple_of(POOLED_FRAMES))
     check_frames(arguments["n_frames"], arguments["n_frames_padded"])
-    check_count("head_width", arguments["head_width"])
-    check_choice("normalization", arguments["normalization"], ("maximum", None))
+    check("head_width", arguments["head_width"], COUNT)
+    check("normalization", arguments["normalization"], one_of(("maximum", None)))

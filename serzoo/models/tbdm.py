@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from serzoo.checks import check_choice
+from serzoo.checks import check, one_of
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.fusion import fuse_scales
 from serzoo.layers.temporal import DROPOUT_AXES, FRAMES, TemporalAwareBlock, sum_directions
@@ -87,7 +87,7 @@ class TBDMNet(SERModel):
         name: str = "tbdm",
     ) -> None:
         check_dilated_network(self.arguments)
-        check_choice("dropout_axis", dropout_axis, DROPOUT_AXES)
+        check("dropout_axis", dropout_axis, one_of(DROPOUT_AXES))
 
         make_block = partial(
             TemporalAwareBlock,

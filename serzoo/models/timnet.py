@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from serzoo.checks import check_choice
+from serzoo.checks import check, one_of
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.fusion import fuse_scales
 from serzoo.layers.temporal import DilatedConvBlock, TemporalAwareBlock, blocks_among, sum_directions
@@ -79,7 +79,7 @@ class TIMNet(SERModel):
         name: str = "timnet",
     ) -> None:
         check_dilated_network(self.arguments)
-        check_choice("block", block, tuple(BLOCKS))
+        check("block", block, one_of(tuple(BLOCKS)))
 
         make_block = partial(BLOCKS[block], kernel_size=kernel_size, activation=activation, dropout=dropout)
         features = keras.Input((n_frames, n_features), name="features")

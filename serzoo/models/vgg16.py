@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from serzoo.checks import check_choice, check_count, check_multiple
+from serzoo.checks import COUNT, check, multiple_of, one_of
 from serzoo.errors import ConfigError
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.normalization import GlobalNormalization, MaximumNormalization, Normalization
@@ -151,12 +151,12 @@ def check_vgg(arguments: Mapping[str, Any], pooled_frames: int = POOLED, pooled_
         ConfigError: one is of the wrong type or out of range.
     """
     check_common(arguments)
-    check_multiple("n_features", arguments["n_features"], pooled_bins)
-    check_count("n_channels", arguments["n_channels"])
-    check_multiple("n_frames_padded", arguments["n_frames_padded"], pooled_frames)
+    check("n_features", arguments["n_features"], multiple_of(pooled_bins))
+    check("n_channels", arguments["n_channels"], COUNT)
+    check("n_frames_padded", arguments["n_frames_padded"], multiple_of(pooled_frames))
     check_frames(arguments["n_frames"], arguments["n_frames_padded"])
     _check_width(arguments["width"])
-    check_choice("normalization", arguments["normalization"], (*NORMALIZATIONS, None))
+    check("normalization", arguments["normalization"], one_of((*NORMALIZATIONS, None)))
 
 
 def _check_width(width: object) -> None:

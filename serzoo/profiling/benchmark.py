@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serzoo import errors
-from serzoo.checks import check_count
+from serzoo.checks import COUNT, check
 from serzoo.errors import ConfigError, SerzooError, unknown_name
 from serzoo.files import local_path
 from serzoo.profiling.costs import Profile
@@ -58,7 +58,7 @@ def profile(
     """
     for name, value in (("batch_size", batch_size), ("n_frames", n_frames), ("repeats", repeats)):
         if value is not None:
-            check_count(name, value)
+            check(name, value, COUNT)
     if seconds is not None and (n_frames is not None or not 0 < seconds < math.inf):
         raise ConfigError(f"seconds is {seconds!r}; give a length above 0, and leave out n_frames.")
     options = {

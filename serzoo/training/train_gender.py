@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from serzoo.checks import Integer, check
+from serzoo.checks import check, integer
 from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS, Splits, complete_arguments
 from serzoo.classical.gender_classifier import (
     GENDERS,
@@ -324,7 +324,7 @@ def _splits(task: Manifest, n_splits: int, seed: int) -> Splits:
 
 
 def _speaker_folds(task: Manifest, n_folds: int, seed: int) -> list[Fold]:
-    check("n_folds", n_folds, Integer(at_least=2), DataError)
+    check("n_folds", n_folds, integer(at_least=2), DataError)
     splits = _splits(task, n_folds, seed)
     if len(splits) < n_folds:
         raise DataError(
