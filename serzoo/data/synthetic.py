@@ -6,15 +6,16 @@ that a model learns, and nothing about real speech.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path, PurePath
+from types import MappingProxyType
 from typing import NamedTuple
 
+from serzoo import strict_yaml
 from serzoo.checks import check, integer
-from serzoo.data.corpora.corpus import CORPORA, Corpus, Recording
-from serzoo.data.corpora.ravdess import Ravdess
+from serzoo.data.corpora import CORPORA, Corpus, Recording
 from serzoo.data.manifest import Manifest
 from serzoo.data.synthetic_voice import synthesize
 from serzoo.errors import DataError, unknown_name
@@ -137,13 +138,11 @@ def plan_corpus(
     for name, value, most in (
         ("n_speakers", n_speakers, len(layout.speakers)),
         ("n_texts", n_texts, len(layout.texts)),
-        ("takes", takes, layout.takes),
+        ("takes", takes, len(layout.takes)),
     ):
         check(f"{name} of a synthetic {corpus}", value, integer(at_least=1, at_most=most), DataError)
     return [
-        SyntheticClip(
-            layout.name(layout.codes[label], speaker, text, take), Recording(label, speaker, gender, text), take
-        )
+        SyntheticClip(layout.name(label, speaker, text, take), Recording(label, speaker, gender, text), take)
         for speaker, gender in list(layout.speakers.items())[:n_speakers]
         for label in labels
         for text in layout.texts[:n_texts]
@@ -178,110 +177,37 @@ def _write_iemocap_labels(clips: Sequence[SyntheticClip], folder: Path) -> None:
 
 
 class _Layout(NamedTuple):
-    """The file names of a corpus.
-
-    Args:
-        codes: code of each emotion.
-        speakers: names with genders, men and women in turns.
-        texts: names of texts.
-        takes: number of takes of the same text that a name distinguishes.
-        name: returns the path, without suffix, for an emotion's code, speaker, text and take.
-    """
+    """Codes by emotion, speakers with their genders, texts, fields of each take, and the template of file names."""
 
     codes: dict[str, str]
     speakers: dict[str, str]
     texts: list[str]
-    takes: int
-    name: Callable[[str, str, str, int], str]
+    takes: list[dict[str, str]]
+    path: str
+
+    def name(self, label: str, speaker: str, text: str, take: int) -> str:
+        number = list(self.codes).index(label)
+        fields = {"speaker": speaker, "text": text, "label": self.codes[label], "number": number, **self.takes[take]}
+        return self.path.format_map(fields)
 
 
-def _layout(
-    codes: str, men: str, women: str, texts: str, takes: int, name: Callable[[str, str, str, int], str]
-) -> _Layout:
-    """Read a layout from lists of words; men and women in turns while there are both."""
-    genders = {**dict.fromkeys(men.split(), MALE), **dict.fromkeys(women.split(), FEMALE)}
-    turns = [speaker for pair in zip_longest(men.split(), women.split()) for speaker in pair if speaker]
-    speakers = {speaker: genders[speaker] for speaker in turns}
-    return _Layout(dict(code.split(":") for code in codes.split()), speakers, texts.split(), takes, name)
+def _layout(corpus: str, path: str, texts: str, takes: Mapping[str, str] = MappingProxyType({})) -> _Layout:
+    imitated = CORPORA.get(corpus)
+    codes = {label: code for code, label in imitated.labels.items()}
+    men, women = ([name for name, own in imitated.genders.items() if own == gender] for gender in (MALE, FEMALE))
+    turns = filter(None, chain.from_iterable(zip_longest(men, women)))
+    fields = zip(*([(key, value) for value in values.split()] for key, values in takes.items()), strict=True)
+    return _Layout(
+        {label: codes[label] for label in imitated.class_names},
+        {speaker: imitated.genders[speaker] for speaker in turns},
+        texts.split(),
+        [dict(take) for take in fields] or [{}],
+        path,
+    )
 
 
-def _ravdess_name(code: str, speaker: str, text: str, take: int) -> str:
-    intensity, repetition = divmod(take, 2)
-    return f"Actor_{speaker}/03-01-{code}-{intensity + 1:02d}-{text}-{repetition + 1:02d}-{speaker}"
-
-
-def _iemocap_name(code: str, speaker: str, text: str, take: int) -> str:
-    session, gender = speaker.removeprefix("Ses0").split("_")
-    dialog = f"Ses0{session}F_{text}"
-    turn = 100 * list(_LAYOUTS["iemocap"].codes.values()).index(code) + take
-    return f"Session{session}/sentences/wav/{dialog}/{dialog}_{gender}{turn:03d}"
-
-
-_LAYOUTS: Mapping[str, _Layout] = {
-    "casia": _layout(
-        codes="angry:angry fear:fear happy:happy neutral:neutral sad:sad surprise:surprise",
-        men="wangzhe zhaozuoxiang",
-        women="liuchanhg zhaoquanyin",
-        texts="201 202 203 204 205 206 207 208 209 210",
-        takes=1,
-        name=lambda code, speaker, text, take: f"{speaker}/{code}/{text}",
-    ),
-    "cremad": _layout(
-        codes="angry:ANG disgust:DIS fear:FEA happy:HAP neutral:NEU sad:SAD",
-        men="1001 1005 1011 1014 1015 1016 1017 1019",
-        women="1002 1003 1004 1006 1007 1008 1009 1010",
-        texts="TIE IOM IWW TAI MTI IWL ITH DFA ITS TSI WSI",
-        takes=1,
-        name=lambda code, speaker, text, take: f"AudioWAV/{speaker}_{text}_{code}_XX",
-    ),
-    "emodb": _layout(
-        codes="angry:W boredom:L disgust:E fear:A happy:F neutral:N sad:T",
-        men="03 10 11 12 15",
-        women="08 09 13 14 16",
-        texts="a01 a02 a04 a05 a07 b01 b02 b03 b09 b10",
-        takes=6,
-        name=lambda code, speaker, text, take: f"wav/{speaker}{text}{code}{'abcdef'[take]}",
-    ),
-    "emovo": _layout(
-        codes="angry:rab disgust:dis fear:pau happy:gio neutral:neu sad:tri surprise:sor",
-        men="m1 m2 m3",
-        women="f1 f2 f3",
-        texts="b1 b2 b3 l1 l2 l3 l4 n1 n2 n3 n4 n5 d1 d2",
-        takes=1,
-        name=lambda code, speaker, text, take: f"EMOVO/{speaker}/{code}-{speaker}-{text}",
-    ),
-    "iemocap": _layout(
-        codes="angry:ang happy:hap neutral:neu sad:sad",
-        men="Ses01_M Ses02_M Ses03_M Ses04_M Ses05_M",
-        women="Ses01_F Ses02_F Ses03_F Ses04_F Ses05_F",
-        texts="script01_1 impro01 script01_2 impro02 script02_1 impro03 script02_2 impro04",
-        takes=100,
-        name=_iemocap_name,
-    ),
-    "ravdess": _layout(
-        codes="angry:05 calm:02 disgust:07 fear:06 happy:03 neutral:01 sad:04 surprise:08",
-        men="01 03 05 07 09 11 13 15 17 19 21 23",
-        women="02 04 06 08 10 12 14 16 18 20 22 24",
-        texts="01 02",
-        takes=4,
-        name=_ravdess_name,
-    ),
-    "savee": _layout(
-        codes="angry:a disgust:d fear:f happy:h neutral:n sad:sa surprise:su",
-        men="DC JE JK KL",
-        women="",
-        texts="01 02 03 04 05 06 07 08 09 10 11 12 13 14 15",
-        takes=1,
-        name=lambda code, speaker, text, take: f"AudioData/{speaker}/{code}{text}",
-    ),
-    "tess": _layout(
-        codes="angry:angry disgust:disgust fear:fear happy:happy neutral:neutral sad:sad surprise:ps",
-        men="",
-        women="OAF YAF",
-        texts="back bar base bath bean beg bite boat bone book",
-        takes=1,
-        name=lambda code, speaker, text, take: f"{speaker}_{code}/{speaker}_{text}_{code}",
-    ),
+_LAYOUTS = {
+    corpus: _layout(corpus, **facts) for corpus, facts in strict_yaml.read(Path(__file__).with_suffix(".yaml")).items()
 }
 
 
@@ -290,10 +216,10 @@ class Synthetic(Corpus):
 
     name = "synthetic"
     title = "the synthetic corpus"
-    class_names = Ravdess.class_names
+    class_names = CORPORA.get("ravdess").class_names
     licence = "free: no recordings; serzoo makes it on first use"
     source = "serzoo itself"
-    layout = Ravdess.layout
+    layout = CORPORA.get("ravdess").layout
 
     def parse(self, path: PurePath) -> Recording | None:
         """Read RAVDESS's file names."""

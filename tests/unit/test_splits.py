@@ -244,7 +244,7 @@ def test_unknown_protocol_names_the_nearest_and_lists_all(name: str, near: str) 
     ("name", "speakers", "message"),
     [
         ("random10-seed0", ["a", "b"], "8 recordings cannot be split into 10 folds"),
-        ("loso", ["a", ""], "4 of 8 recordings of custom have no speaker, which protocol loso-v1 needs"),
+        ("loso", ["a", ""], "4 of 8 recordings of custom have no speaker, but protocol loso-v1 needs it"),
         ("loso", ["a"], "at least 2; custom has only 'a'"),
         ("loso8-1-1", ["a", "b"], "2 speakers; loso8-1-1-v1 needs 10"),
         ("iemocap5-sessions", ["S1_F", "S2_F"], "needs IEMOCAP's 5"),

@@ -130,7 +130,7 @@ def test_written_corpus_is_read_back(corpus: str, fmt: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("corpus", CORPUS_NAMES)
 def test_every_name_that_can_be_written_is_unique_and_parsed(corpus: str) -> None:
     layout = synthetic._LAYOUTS[corpus]
-    clips = plan_corpus(corpus, len(layout.speakers), len(layout.texts), min(layout.takes, 6))
+    clips = plan_corpus(corpus, len(layout.speakers), len(layout.texts), min(len(layout.takes), 6))
     assert len({clip.name.lower() for clip in clips}) == len(clips)
     if corpus == "iemocap":  # its labels are not in the names
         return

@@ -207,7 +207,7 @@ def test_second_copies_are_listed(savee):
     soundfile.write(savee / "KL" / "a01.flac", samples, rate)
     report = verify("savee", savee)
     assert kinds(report) == ["repeated"]
-    assert report.problems[0].message.startswith("121 files with the name of a recording that is there already")
+    assert report.problems[0].message.startswith("121 files with the name of another recording")
     assert report.problems[0].files[0] == "KL/a01.wav"
     assert report.problems[0].files[1] == "copy/DC/a01.wav"
     assert report.n_recordings == 480

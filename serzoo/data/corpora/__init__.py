@@ -1,18 +1,12 @@
 """The corpora serzoo knows, one file each. Importing this package registers them all."""
 
-from serzoo.data.corpora import (
-    casia,  # noqa: F401
-    cremad,  # noqa: F401
-    emodb,  # noqa: F401
-    emovo,  # noqa: F401
-    fsdd,  # noqa: F401
-    iemocap,  # noqa: F401
-    librispeech,  # noqa: F401
-    nemo,  # noqa: F401
-    ravdess,  # noqa: F401
-    savee,  # noqa: F401
-    tess,  # noqa: F401
-)
+from pathlib import Path
+
+from serzoo.data.corpora import iemocap, librispeech  # noqa: F401  (each registers its own)
 from serzoo.data.corpora.corpus import CORPORA, Corpus, Recording
+from serzoo.data.corpora.named import NamedCorpus
 
 __all__ = ["CORPORA", "Corpus", "Recording"]
+
+for _description in sorted(Path(__file__).parent.glob("*.yaml")):
+    CORPORA.register(_description.stem, NamedCorpus(_description))

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import ClassVar
 
 from serzoo.data.manifest import COLUMNS, Manifest, natural_key
 from serzoo.errors import DataError, SerzooWarning
@@ -76,6 +75,8 @@ class Corpus:
     Attributes:
         name: lower-case registry name.
         title: the name as printed.
+        labels: class of each code in file names or label files.
+        genders: gender of each speaker, where they are known.
         class_names: classes in the order of the published models' outputs; empty where they depend on the recordings.
         classes_are: kind of the classes, in the plural; emotions are those of
             :data:`serzoo.labels.CANONICAL_LABELS`.
@@ -89,18 +90,20 @@ class Corpus:
         suffixes: endings of the audio files, lower-case.
     """
 
-    name: ClassVar[str]
-    title: ClassVar[str]
-    class_names: ClassVar[tuple[str, ...]]
-    classes_are: ClassVar[str] = "emotions"
-    licence: ClassVar[str]
-    source: ClassVar[str]
-    layout: ClassVar[str]
-    sample_rates: ClassVar[tuple[int, ...]] = ()
-    class_counts: ClassVar[Mapping[str, int]] = {}
-    speaker_counts: ClassVar[Mapping[str, int]] = {}
-    channel_counts: ClassVar[Mapping[int, int]] = {}
-    suffixes: ClassVar[tuple[str, ...]] = AUDIO_SUFFIXES
+    name: str
+    title: str
+    labels: Mapping[str, str] = {}
+    genders: Mapping[str, str] = {}
+    class_names: tuple[str, ...]
+    classes_are: str = "emotions"
+    licence: str
+    source: str
+    layout: str
+    sample_rates: tuple[int, ...] = ()
+    class_counts: Mapping[str, int] = {}
+    speaker_counts: Mapping[str, int] = {}
+    channel_counts: Mapping[int, int] = {}
+    suffixes: tuple[str, ...] = AUDIO_SUFFIXES
 
     def parse(self, path: PurePath) -> Recording | None:
         """Read the metadata in the name of a file.

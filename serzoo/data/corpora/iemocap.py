@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from types import MappingProxyType
-from typing import ClassVar
 
 from serzoo.data.corpora.corpus import CORPORA, Corpus, MisnamedFileError, Recording
 from serzoo.errors import DataError
@@ -22,6 +21,7 @@ _LABEL_LINE = re.compile(
     rf"\[(?P<valence>{_RATING}), (?P<arousal>{_RATING}), (?P<dominance>{_RATING})\]"
 )
 _HIGHEST = 5
+_GENDERS = {"F": FEMALE, "M": MALE}
 _EMOTIONS = ("ang", "dis", "exc", "fea", "fru", "hap", "neu", "oth", "sad", "sur", "xxx")
 
 
@@ -54,7 +54,6 @@ class Iemocap(Corpus):
         labels: by utterance, as :meth:`prepare` reads them.
 
     Attributes:
-        emotions: the class of each emotion code that is selected.
         kinds: which dialogs are selected, ``script`` and ``impro``.
     """
 
@@ -65,13 +64,14 @@ class Iemocap(Corpus):
     source = "https://sail.usc.edu/iemocap/"
     layout = "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.wav"
     sample_rates = (16_000,)
-    class_counts: ClassVar = {"angry": 1103, "happy": 1636, "neutral": 1708, "sad": 1084}
-    speaker_counts: ClassVar = {
+    class_counts = MappingProxyType({"angry": 1103, "happy": 1636, "neutral": 1708, "sad": 1084})
+    speaker_counts: Mapping[str, int] = MappingProxyType({
         "Ses01_F": 528, "Ses01_M": 557, "Ses02_F": 481, "Ses02_M": 542, "Ses03_F": 522,
         "Ses03_M": 629, "Ses04_F": 528, "Ses04_M": 503, "Ses05_F": 590, "Ses05_M": 651,
-    }  # fmt: skip
-    emotions: ClassVar = {"ang": "angry", "hap": "happy", "exc": "happy", "neu": "neutral", "sad": "sad"}
-    kinds: ClassVar[tuple[str, ...]] = ("script", "impro")
+    })  # fmt: skip
+    labels = MappingProxyType({"ang": "angry", "exc": "happy", "hap": "happy", "neu": "neutral", "sad": "sad"})
+    genders = MappingProxyType({speaker: _GENDERS[speaker[-1]] for speaker in speaker_counts})
+    kinds: tuple[str, ...] = ("script", "impro")
 
     def __init__(self, labels: Mapping[str, Labels] = MappingProxyType({})) -> None:
         self._labels = labels
@@ -100,12 +100,12 @@ class Iemocap(Corpus):
         if found is None:
             raise MisnamedFileError(f"{path}: its session's EmoEvaluation files have no label for it.")
         emotion = found.emotion
-        if emotion not in self.emotions or fields["kind"] not in self.kinds:
+        if emotion not in self.labels or fields["kind"] not in self.kinds:
             return None
         return Recording(
-            label=self.emotions[emotion],
+            label=self.labels[emotion],
             speaker=f"Ses0{fields['session']}_{fields['gender']}",
-            gender=MALE if fields["gender"] == "M" else FEMALE,
+            gender=_GENDERS[fields["gender"]],
             text=f"script{fields['scene']}" if fields["kind"] == "script" else fields["dialog"],
             session=fields["session"],
             valence=found.valence,
@@ -122,10 +122,10 @@ class IemocapImprovised(Iemocap):
 
     name = "iemocap-improvised"
     title = "IEMOCAP improvised"
-    class_counts: ClassVar = {"angry": 289, "happy": 284, "neutral": 1099, "sad": 608}
-    speaker_counts: ClassVar = {}
-    emotions: ClassVar = {"ang": "angry", "hap": "happy", "neu": "neutral", "sad": "sad"}
-    kinds: ClassVar[tuple[str, ...]] = ("impro",)
+    class_counts = MappingProxyType({"angry": 289, "happy": 284, "neutral": 1099, "sad": 608})
+    speaker_counts = MappingProxyType({})
+    labels = MappingProxyType({"ang": "angry", "hap": "happy", "neu": "neutral", "sad": "sad"})
+    kinds = ("impro",)
 
 
 def _label_files(session: Path) -> list[Path]:
