@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from serzoo.errors import DataError
 from serzoo.experiments.statistics import COMPARED, FEW_SPEAKERS, N_RESAMPLES, Comparison, compare, marked
@@ -28,8 +28,7 @@ class RunComparison:
 
     def to_dict(self) -> dict[str, object]:
         """Return everything as plain data for JSON."""
-        ends = {"first": self.first, "second": self.second, "folds": list(self.folds)}
-        return {**ends, **self.comparison.to_dict()}
+        return {"first": self.first, "second": self.second, "folds": list(self.folds), **asdict(self.comparison)}
 
     def __str__(self) -> str:
         found = self.comparison

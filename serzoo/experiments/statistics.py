@@ -32,9 +32,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from serzoo.checks import check, real
 from serzoo.errors import DataError
-from serzoo.metrics import HEADLINE, headline_scores
+from serzoo.metrics import headline_scores
 
 N_RESAMPLES = 10_000
 """Number of bootstrap samples, and the largest number of sign flips."""
@@ -71,21 +70,11 @@ def marked(n_speakers: int) -> str:
 
 @dataclass(frozen=True)
 class Interval:
-    """A score or a difference of two, with its interval.
-
-    Args:
-        value: of the test clips, 0..1; of a difference -1..1.
-        low: lower end of the interval.
-        high: upper end.
-    """
+    """A score, 0..1, or a difference of two, -1..1, with the ends of its interval."""
 
     value: float
     low: float
     high: float
-
-    def to_dict(self) -> dict[str, float]:
-        """Return the three numbers by name."""
-        return {"value": self.value, "low": self.low, "high": self.high}
 
     def __str__(self) -> str:
         return f"{percent(self.value)} [{percent(self.low)}, {percent(self.high)}]"
@@ -93,17 +82,9 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference(Interval):
-    """The second score minus the first.
-
-    Args:
-        p: of the two-sided permutation test, 0..1.
-    """
+    """The second score minus the first, with the p of the two-sided permutation test."""
 
     p: float
-
-    def to_dict(self) -> dict[str, float]:
-        """Return the four numbers by name."""
-        return {**super().to_dict(), "p": self.p}
 
     def __str__(self) -> str:
         p = f"p = {self.p:.3f}" if self.p >= 0.001 else "p < 0.001"
@@ -127,16 +108,6 @@ class Comparison:
     n_clips: int
     exact: bool
     smallest_p: float
-
-    def to_dict(self) -> dict[str, object]:
-        """Return everything as plain data for JSON."""
-        return {
-            "differences": {name: found.to_dict() for name, found in self.differences.items()},
-            "n_speakers": self.n_speakers,
-            "n_clips": self.n_clips,
-            "exact": self.exact,
-            "smallest_p": self.smallest_p,
-        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,61 +145,40 @@ class SpeakerCounts:
             weights: of the predictions, (N,), above 0, such as 1/3 with three seeds; None for 1 each.
 
         Raises:
-            DataError: nothing to count, an unknown speaker, lengths that differ or an index out of range.
+            DataError: an unknown speaker.
         """
         names = np.asarray(speakers, dtype=str)
-        true, guessed = (np.asarray(values, dtype=np.int64) for values in (targets, predictions))
-        share = np.ones(len(names)) if weights is None else np.asarray(weights, dtype=float)
-        lengths = [len(names), len(true), len(guessed), len(share)]
-        if len(set(lengths)) > 1 or not len(names):
-            raise DataError(f"{lengths} speakers, targets, predictions and weights; give equally many, at least 1.")
         if (names == "").any():
             raise DataError(
                 f"{(names == '').sum()} of {len(names)} clips have no known speaker; statistics over speakers need all."
             )
-        for indices in (true, guessed):
-            if indices.min() < 0 or indices.max() >= n_classes:
-                raise DataError(
-                    f"Class indices go from {indices.min()} to {indices.max()}; with {n_classes} classes they must be "
-                    f"0 to {n_classes - 1}."
-                )
         known, rows = np.unique(names, return_inverse=True)
-        right = true == guessed
-
-        def count(classes: np.ndarray, which: np.ndarray | slice = slice(None)) -> np.ndarray:
-            cells = rows[which] * n_classes + classes[which]
-            counts = np.bincount(cells, share[which], minlength=len(known) * n_classes)
-            return counts.reshape(len(known), n_classes)
-
-        return cls(tuple(known.tolist()), count(true, right), count(true), count(guessed))
+        shape = (len(known), n_classes, n_classes)
+        cells = np.ravel_multi_index((rows, targets, predictions), shape)
+        confusion = np.bincount(cells, weights, minlength=np.prod(shape)).reshape(shape)
+        hits = np.diagonal(confusion, axis1=1, axis2=2)
+        return cls(tuple(known.tolist()), hits, confusion.sum(axis=2), confusion.sum(axis=1))
 
     @property
     def n_clips(self) -> int:
         """Number of clips."""
         return round(float(self.support.sum()))
 
-    def scores(self, draws: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """Return UAR, WAR and weighted F1, 0..1, as :class:`serzoo.metrics.Scores` defines them.
+    def scores(self, draws: np.ndarray) -> dict[str, np.ndarray]:
+        """Return UAR, WAR and weighted F1, 0..1, by their names in :data:`serzoo.metrics.HEADLINE`, each of shape (B,).
 
         Args:
-            draws: the number of times each speaker was drawn, (B, S); None for all of them once.
-
-        Returns:
-            By the names of :data:`serzoo.metrics.HEADLINE`, a score for each row of ``draws``, (B,).
+            draws: the number of times each speaker was drawn, (B, S).
         """
-        times = np.ones((1, len(self.speakers))) if draws is None else draws.astype(float)
-        counts = times @ np.hstack([self.hits, self.support, self.predicted])
+        counts = draws.astype(float) @ np.hstack([self.hits, self.support, self.predicted])
         return headline_scores(*np.split(counts, 3, axis=1))
 
 
-def intervals(
-    counts: SpeakerCounts, *, confidence: float = 0.95, n_resamples: int = N_RESAMPLES, seed: int = 0
-) -> dict[str, Interval]:
-    """Return the pooled UAR, WAR and weighted F1 with bootstrap intervals over speakers.
+def intervals(counts: SpeakerCounts, *, n_resamples: int = N_RESAMPLES, seed: int = 0) -> dict[str, Interval]:
+    """Return the pooled UAR, WAR and weighted F1 with 95 % bootstrap intervals over speakers.
 
     Args:
         counts: of the run; see :func:`SpeakerCounts.from_predictions`.
-        confidence: of the intervals, between 0 and 1, both excluded.
         n_resamples: the number of samples of speakers, drawn with replacement.
         seed: of the draws.
 
@@ -236,21 +186,15 @@ def intervals(
         By the names of :data:`serzoo.metrics.HEADLINE`. The module's docstring lists the sources of variation left out.
 
     Raises:
-        DataError: there are fewer than two speakers, or the confidence or number of resamples is out of range.
+        DataError: there are fewer than two speakers.
     """
     n_speakers = len(counts.speakers)
-    draws = _draws(n_speakers, n_resamples, seed)
-    values, drawn = counts.scores(), counts.scores(draws)
-    return {name: Interval(float(values[name][0]), *_ends(drawn[name], n_speakers, confidence)) for name in HEADLINE}
+    scores = counts.scores(_draws(n_speakers, n_resamples, seed))
+    return {name: Interval(*_with_ends(values, n_speakers)) for name, values in scores.items()}
 
 
 def compare(
-    first: SpeakerCounts,
-    second: SpeakerCounts,
-    *,
-    confidence: float = 0.95,
-    n_resamples: int = N_RESAMPLES,
-    seed: int = 0,
+    first: SpeakerCounts, second: SpeakerCounts, *, n_resamples: int = N_RESAMPLES, seed: int = 0
 ) -> Comparison:
     """Compare two runs on the same clips.
 
@@ -264,78 +208,52 @@ def compare(
     Args:
         first: counts of the one run.
         second: of the other.
-        confidence: of the intervals, between 0 and 1, both excluded.
         n_resamples: the number of samples of speakers, and of random permutations.
         seed: of the draws.
 
     Raises:
-        DataError: the runs differ in speakers or in their clips of each class; or as :func:`intervals`.
+        DataError: the runs differ in speakers or in their clips of each class, or there are fewer than two speakers.
     """
     same = first.speakers == second.speakers and first.support.shape == second.support.shape
     if not same or not np.allclose(first.support, second.support):
         raise DataError("The two runs have different test speakers or clips; compare runs on the same test parts.")
-    n_speakers = len(first.speakers)
+    n_speakers, clips = len(first.speakers), first.support.sum(axis=0)
     draws = _draws(n_speakers, n_resamples, seed)
-    observed, drawn = _gains(first, second), _gains(first, second, draws)
-    signs, exact = _signs(n_speakers, n_resamples, seed)
-    shares = _shares(first, second)
+    before, after = first.scores(draws), second.scores(draws)
+    gained = (second.hits - first.hits)[:, clips > 0]
+    shares = {"uar": (gained / clips[clips > 0]).mean(axis=1), "war": gained.sum(axis=1) / clips.sum()}
+    exact = n_speakers < 63 and 2**n_speakers <= n_resamples
+    if exact:
+        signs = np.array(list(product((-1, 1), repeat=n_speakers)))
+    else:
+        signs = np.random.default_rng(seed).choice((-1, 1), size=(n_resamples, n_speakers))
+
+    def p(shares: np.ndarray) -> float:
+        """Return the share of sign flips, the observed signs included, with a sum at least as far from 0."""
+        as_far = int((np.abs(signs @ shares) >= abs(shares.sum()) - _ROUNDING).sum())
+        return as_far / len(signs) if exact else (1 + as_far) / (1 + len(signs))
+
     differences = {
-        name: Difference(
-            float(observed[name][0]),
-            *_ends(drawn[name], n_speakers, confidence),
-            _two_sided(shares[name], signs, exact),
-        )
-        for name in COMPARED
+        name: Difference(*_with_ends(after[name] - before[name], n_speakers), p(shares[name])) for name in COMPARED
     }
-    smallest_p = _two_sided(np.ones(n_speakers), signs, exact)
-    return Comparison(differences, n_speakers, first.n_clips, exact, smallest_p)
+    return Comparison(differences, n_speakers, first.n_clips, exact, p(np.ones(n_speakers)))
 
 
 @lru_cache(maxsize=8)  # all runs of one corpus have as many speakers
 def _draws(n_speakers: int, n_resamples: int, seed: int) -> np.ndarray:
-    """Return the number of times each of S speakers is drawn in each of B samples of S, (B, S)."""
+    """Return how often each of S speakers is in the data, once, and in each of B samples of S, (1 + B, S)."""
     if n_speakers < 2:
         raise DataError(f"{n_speakers} test speaker; an interval over speakers needs at least 2.")
-    if n_resamples < 1:
-        raise DataError(f"{n_resamples} resamples; draw at least 1.")
     drawn = np.random.default_rng(seed).integers(0, n_speakers, (n_resamples, n_speakers))
-    cells = drawn + n_speakers * np.arange(n_resamples)[:, None]
-    return np.bincount(cells.ravel(), minlength=n_resamples * n_speakers).reshape(n_resamples, n_speakers)
+    cells = np.ravel_multi_index((np.arange(n_resamples)[:, None], drawn), drawn.shape)
+    counts = np.bincount(cells.ravel(), minlength=drawn.size).reshape(drawn.shape)
+    return np.vstack([np.ones(n_speakers), counts])
 
 
-def _ends(values: np.ndarray, n_speakers: int, confidence: float) -> tuple[float, float]:
-    """Return the ends of the interval over S speakers, percentiles of the scores of B samples, (B,)."""
+def _with_ends(values: np.ndarray, n_speakers: int) -> tuple[float, float, float]:
+    """Return the first of the values (1 + B,), and the ends of its interval: percentiles of the others."""
     from scipy.special import ndtr, stdtrit
 
-    check("confidence", confidence, real(above=0, below=1), DataError)
-    widening = np.sqrt(n_speakers / (n_speakers - 1))
-    level = ndtr(widening * stdtrit(n_speakers - 1, (1 - confidence) / 2))
-    low, high = np.quantile(values, [level, 1 - level])
-    return float(low), float(high)
-
-
-def _gains(first: SpeakerCounts, second: SpeakerCounts, draws: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """Return the second run's scores minus the first's, for each row of ``draws``, (B,)."""
-    scores = first.scores(draws), second.scores(draws)
-    return {name: scores[1][name] - scores[0][name] for name in COMPARED}
-
-
-def _shares(first: SpeakerCounts, second: SpeakerCounts) -> dict[str, np.ndarray]:
-    """Return each speaker's contribution to the difference, (S,); their sum is the difference."""
-    clips = first.support.sum(axis=0)
-    occurs = clips > 0
-    gained = (second.hits - first.hits)[:, occurs]
-    return {"uar": (gained / clips[occurs]).sum(axis=1) / occurs.sum(), "war": gained.sum(axis=1) / clips.sum()}
-
-
-def _signs(n_speakers: int, n_draws: int, seed: int) -> tuple[np.ndarray, bool]:
-    """Return signs for each speaker, (B, S), and whether these are all combinations."""
-    if n_speakers < 63 and 2**n_speakers <= n_draws:
-        return np.array(list(product((-1, 1), repeat=n_speakers))), True
-    return np.random.default_rng(seed).choice((-1, 1), size=(n_draws, n_speakers)), False
-
-
-def _two_sided(shares: np.ndarray, signs: np.ndarray, exact: bool) -> float:
-    """Return p: the share of sign flips, the observed signs included, with a sum at least as far from 0."""
-    as_far = int((np.abs(signs @ shares) >= abs(shares.sum()) - _ROUNDING).sum())
-    return as_far / len(signs) if exact else (1 + as_far) / (1 + len(signs))
+    level = ndtr(np.sqrt(n_speakers / (n_speakers - 1)) * stdtrit(n_speakers - 1, 0.025))
+    low, high = np.quantile(values[1:], [level, 1 - level])
+    return float(values[0]), float(low), float(high)

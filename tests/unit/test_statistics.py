@@ -43,7 +43,7 @@ def test_scores_are_those_of_the_metrics(data):
     speakers, targets, predictions = data
     counts = SpeakerCounts.from_predictions(speakers, targets, predictions, 3)
     expected = Scores.from_predictions(targets, predictions, ["x", "y", "z"])
-    for name, (score,) in counts.scores().items():
+    for name, (score,) in counts.scores(np.ones((1, len(counts.speakers)))).items():
         assert score == pytest.approx(getattr(expected, name), abs=1e-12)
 
 
@@ -83,8 +83,9 @@ def test_seeds_that_agree_count_once(data, n_seeds):
 
 def test_seeds_are_averaged():
     counts = SpeakerCounts.from_predictions(["a", "b"] * 2, [0, 1] * 2, [0, 1, 1, 1], 2, [0.5] * 4)
-    assert counts.scores()["war"][0] == 0.75  # two of two and one of two
-    assert counts.scores()["uar"][0] == 0.75
+    found = intervals(counts)
+    assert found["war"].value == 0.75  # two of two and one of two
+    assert found["uar"].value == 0.75
 
 
 def test_with_one_clip_per_speaker_it_is_scipys_bootstrap():
@@ -195,30 +196,18 @@ def test_the_same_seed_gives_the_same_interval():
     counts = one_class(np.random.default_rng(0).integers(0, 2, (20, 7)))
     assert intervals(counts) == intervals(counts)
     assert intervals(counts, n_resamples=20) != intervals(counts, n_resamples=20, seed=1)
-    wide, narrow = intervals(counts, confidence=0.99)["war"], intervals(counts, confidence=0.5)["war"]
-    assert wide.low < narrow.low < narrow.value < narrow.high < wide.high
 
 
 def test_bad_input_is_one_line():
     counts = one_class(np.ones((3, 2), int))
     with pytest.raises(DataError, match="1 test speaker; an interval over speakers needs at least 2"):
         intervals(one_class(np.ones((1, 2), int)))
-    with pytest.raises(DataError, match=r"confidence is 1\.0"):
-        intervals(counts, confidence=1.0)
-    with pytest.raises(DataError, match="0 resamples"):
-        intervals(counts, n_resamples=0)
     with pytest.raises(DataError, match="different test speakers or clips"):
         compare(counts, one_class(np.ones((3, 4), int)))
     with pytest.raises(DataError, match="different test speakers or clips"):
         compare(counts, one_class(np.ones((4, 2), int)))
     with pytest.raises(DataError, match="1 of 2 clips have no known speaker"):
         SpeakerCounts.from_predictions(["a", ""], [0, 0], [0, 0], 2)
-    with pytest.raises(DataError, match="give equally many"):
-        SpeakerCounts.from_predictions(["a"], [0, 0], [0, 0], 2)
-    with pytest.raises(DataError, match="at least 1"):
-        SpeakerCounts.from_predictions([], [], [], 2)
-    with pytest.raises(DataError, match="from 0 to 2; with 2 classes"):
-        SpeakerCounts.from_predictions(["a", "b"], [0, 0], [0, 2], 2)
 
 
 def test_numbers_are_shown_in_percent():
