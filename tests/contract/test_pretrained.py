@@ -24,7 +24,7 @@ from serzoo.weights.check_clips import read_check_clip
 from serzoo.zoo import full_arguments
 
 MADE_HERE = "timnet.tiny_v1"
-SAID = f"Model: {MADE_HERE} (untrained; free: no recordings, made by serzoo on first use)\n"
+SAID = f"Model: {MADE_HERE} (untrained; free: no recordings; serzoo makes it on first use)\n"
 SETS = serzoo.list_pretrained("emotion")
 PAGE = Path(__file__).parents[2] / "docs" / "pretrained.md"
 
@@ -259,7 +259,7 @@ def test_list_shows_pretrained_weights_with_their_licence(run, usual):
     (line,) = [
         line for line in out.partition("Pretrained weights\n")[2].splitlines() if line.startswith(f"  {usual}  ")
     ]
-    assert line.endswith("untrained; free: no recordings, made by serzoo on first use")
+    assert line.endswith("untrained; free: no recordings; serzoo makes it on first use")
 
 
 def test_pretrained_weights_are_named_wherever_a_model_is(run, usual, tmp_path, monkeypatch):

@@ -331,7 +331,7 @@ EVERY_USE = pytest.mark.parametrize(
 def test_one_gender_or_unknown_ones_are_refused_before_anything_is_computed(manifest, use, monkeypatch):
     monkeypatch.setattr("serzoo.training.train_gender.load_examples", None)
     cases = {
-        "have the gender 'female', which makes a task with one class": women_of(manifest),
+        "have the gender 'female', a single class": women_of(manifest),
         "recordings of ravdess have no gender; fill that column": with_column(
             manifest, gender=["", *manifest.column("gender")[1:]]
         ),
@@ -421,4 +421,4 @@ def test_savee_is_refused_in_another_process(tmp_path):
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 2
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert "recordings of savee have the gender 'male', which makes a task with one class" in line
+    assert "recordings of savee have the gender 'male', a single class" in line

@@ -452,7 +452,7 @@ def test_a_run_folder_of_an_earlier_version_is_continued(validate, monkeypatch, 
     assert "weights" not in json.loads((tmp_path / "data.json").read_text())
 
     path.write_text(earlier(settings))
-    for key, value in [("training__patience", 3), ("training__seed", 6), ("summary", "x"), ("name", "x")]:
+    for key, value in [("training__patience", 3), ("training__seed", 6), ("name", "x")]:
         with pytest.raises(ConfigError, match=r"holds a run with other settings \(see recipe\.yaml there\)"):
             validate(settings, tmp_path, **{key: value})
     assert path.read_text() == earlier(settings), "what is refused is left as it is"
@@ -548,7 +548,7 @@ def test_unsuitable_initial_weights_are_refused_before_anything_is_written(valid
         (InitialWeights(paths[1]), UnknownNameError, "Unknown layer of timnet"),
         (InitialWeights(str(tmp_path / "widr.keras")), UnknownNameError, r"Did you mean '.*wider\.keras'"),
         (InitialWeights(str(tmp_path / "empty")), WeightsError, r"holds no model\.keras"),
-        (InitialWeights(str(tmp_path / "damaged.keras")), WeightsError, r"is not a whole \.keras file"),
+        (InitialWeights(str(tmp_path / "damaged.keras")), WeightsError, r"is not a complete \.keras file"),
     ]:
         refused(validate, recipe(initial=initial), tmp_path / "run", error, match)
 
@@ -702,7 +702,7 @@ def test_a_choice_of_speakers_is_classified(validate, tmp_path):
     [
         ({"target": "speker"}, UnknownNameError, r"^Unknown target of ravdess 'speker'\. Did you mean 'speaker'"),
         ({"target": "session"}, DataError, r"recordings of ravdess have no session; fill that column"),
-        ({"target": "intensity"}, DataError, r"^All 80 recordings of ravdess have the intensity '.*one class"),
+        ({"target": "intensity"}, DataError, r"^All 80 recordings of ravdess have the intensity '.*single class"),
         ({"class_names": ("01",)}, SerzooError, r"class"),
         ({"class_names": ("01", "9")}, UnknownNameError, r"^Unknown class of ravdess '9'"),
         ({"class_names": CLASSES}, UnknownNameError, r"^Unknown class of ravdess 'angry'"),

@@ -92,7 +92,7 @@ def test_nothing_is_run(path, tmp_path, protocol, function, name):
     name = name.replace("builtins", "__builtin__") if protocol < 3 else name
     body = pickle.dumps(np.array({"x": Call(function, code), "y": Y}, dtype=object), protocol)
     path.write_bytes(header() + body)
-    with pytest.raises(FeatureError, match=rf"RAVDESS\.npy asks for {name}, .*nothing of it was run"):
+    with pytest.raises(FeatureError, match=rf"RAVDESS\.npy refers to {name}, .*nothing was run"):
         read_feature_dict(path)
     assert not (tmp_path / "ran").exists()
     np.load(path, allow_pickle=True)  # the trap works
@@ -111,7 +111,7 @@ def test_nothing_is_run(path, tmp_path, protocol, function, name):
 )
 def test_nothing_is_run_wherever_it_hides(path, tmp_path, build):
     write(path, build(Call(exec, trap(tmp_path))))
-    with pytest.raises(FeatureError, match=r"asks for builtins\.exec"):
+    with pytest.raises(FeatureError, match=r"refers to builtins\.exec"):
         read_feature_dict(path)
     assert not (tmp_path / "ran").exists()
 
@@ -139,7 +139,7 @@ def stack_global(module, name):
 def test_no_other_name_is_looked_up(path, module, name):
     for body in (stack_global(module, name), f"c{module}\n{name}\n.".encode()):
         path.write_bytes(header() + body)
-        with pytest.raises(FeatureError, match=f"asks for {module}.{name}"):
+        with pytest.raises(FeatureError, match=f"refers to {module}.{name}"):
             read_feature_dict(path)
 
 
