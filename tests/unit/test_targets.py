@@ -65,7 +65,11 @@ def test_a_random_protocol_cuts_every_task_at_the_same_recordings(speakers, seed
         ("path", UnknownNameError, "Unknown target of custom 'path'"),
         ("text", DataError, "6 of 6 recordings of custom have no text; fill that column of the manifest, leave"),
         ("speaker", DataError, "2 of 6 recordings of custom have no speaker; fill"),
-        ("gender", DataError, "All 6 recordings of custom have the gender 'male', a single class; add .*or choose anoth"),
+        (
+            "gender",
+            DataError,
+            "All 6 recordings of custom have the gender 'male', a single class; add .*or choose another",
+        ),
     ],
 )
 def test_targets_that_are_refused(column, error, message):
