@@ -7,10 +7,13 @@ meaning: a changed rule gets a new version. :mod:`serzoo.data.splits` has the ru
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
+from pathlib import Path
 
+from serzoo import strict_yaml
 from serzoo.data import splits
 from serzoo.data.manifest import Manifest
 from serzoo.data.splits import Fold
@@ -18,6 +21,11 @@ from serzoo.errors import unknown_name
 
 INNER = "inner-"
 """Prefix of the protocols that score recordings held out of another protocol's training parts."""
+
+_NEWEST_VERSION = 1
+_NUMBERS = {"K": r"(?P<K>[2-9]|[1-9]\d{1,3})", "S": r"(?P<S>0|[1-9]\d{0,8})"}
+_ARGUMENTS = {"K": "folds", "S": "seed"}
+_PROTOCOLS = strict_yaml.read(Path(__file__).with_suffix(".yaml"))
 
 
 @dataclass(frozen=True)
@@ -70,36 +78,38 @@ def get_protocol(name: str) -> Protocol:
         UnknownNameError: no family of protocols has such names.
     """
     if name.startswith(INNER):
-        return _inner(get_protocol(name.removeprefix(INNER)))
-    for candidate in (name, *(f"{name}-v{version}" for version in range(_NEWEST_VERSION, 0, -1))):
-        for family in _FAMILIES:
-            numbers = family.match(candidate)
-            if numbers is not None:
-                return family.protocol(candidate, numbers)
+        outer = get_protocol(name.removeprefix(INNER))
+        summary = f"{outer.name} without its test parts: scores recordings held out of each training part"
+        return Protocol(f"{INNER}{outer.name}", summary, outer.speaker_independent, partial(_inner_folds, outer=outer))
+    for full_name, (template, facts) in product((name, f"{name}-v{_NEWEST_VERSION}"), _PROTOCOLS.items()):
+        found = re.fullmatch(re.sub("[KS]", lambda letter: _NUMBERS[letter.group()], template), full_name)
+        if found is not None:
+            summary, arguments = facts["summary"], {}
+            if "groups" in facts:
+                arguments["groups"] = [names.split() for names in facts["groups"]]
+            for letter, number in found.groupdict().items():
+                summary = re.sub(rf"\b{letter}\b", number, summary)
+                arguments[_ARGUMENTS[letter]] = int(number)
+            rule = partial(getattr(splits, facts["rule"]), **arguments)
+            return Protocol(full_name, summary, facts.get("speaker_independent", True), rule)
     raise unknown_name("protocol", name, protocol_names())
 
 
 def protocol_names() -> dict[str, str]:
-    """Return a summary by name pattern for all families of protocols; K and S stand for numbers."""
+    """Return a summary by name pattern for all protocols; K and S stand for numbers."""
     return {
-        **{family.template: family.summary for family in _FAMILIES},
+        **{template: facts["summary"] for template, facts in _PROTOCOLS.items()},
         f"{INNER}PROTOCOL": "any of these without its test parts: scores recordings held out of each training part, "
         "to choose settings",
     }
 
 
-def _inner(outer: Protocol) -> Protocol:
-    """Return the protocol that tests on recordings held out of the training parts of ``outer``.
-
-    These are the validation parts of ``outer``; without them, a fifth of the training speakers, or a tenth of the
-    training recordings if ``outer`` is speaker-dependent.
-    """
-    name = f"{INNER}{outer.name}"
-    summary = f"{outer.name} without its test parts: scores recordings held out of each training part"
-    return Protocol(name, summary, outer.speaker_independent, partial(_inner_folds, outer=outer))
-
-
 def _inner_folds(manifest: Manifest, outer: Protocol) -> list[Fold]:
+    """Return folds that test on the validation parts of ``outer``, without its test parts.
+
+    Where there are none, they test on a fifth of the training speakers, or a tenth of the training recordings if
+    ``outer`` is speaker-dependent.
+    """
     folds = []
     for fold in outer.folds(manifest):
         if outer.speaker_independent or fold.validation is not None:
@@ -111,102 +121,3 @@ def _inner_folds(manifest: Manifest, outer: Protocol) -> list[Fold]:
         assert held_out.validation is not None
         folds.append(Fold(fold.name, held_out.train, held_out.validation))
     return folds
-
-
-# Names ----------------------------------------------------------------------------------------------------------------
-
-_NEWEST_VERSION = 1
-_NUMBERS = {"K": r"(?P<folds>[2-9]|[1-9]\d{1,3})", "S": r"(?P<seed>0|[1-9]\d{0,8})"}
-
-
-@dataclass(frozen=True)
-class _Family:
-    """Protocols that differ only in numbers, for which K (folds) and S (seed) stand."""
-
-    template: str
-    summary: str
-    speaker_independent: bool
-    rule: Callable[..., list[Fold]]
-
-    def match(self, name: str) -> dict[str, int] | None:
-        """Return the numbers in ``name`` if it is one of this family's."""
-        pattern = re.sub("[KS]", lambda letter: _NUMBERS[letter.group()], self.template)
-        found = re.fullmatch(pattern, name)
-        return None if found is None else {key: int(value) for key, value in found.groupdict().items()}
-
-    def protocol(self, name: str, numbers: Mapping[str, int]) -> Protocol:
-        """Return the family's protocol with these numbers."""
-        values = {"K": numbers.get("folds"), "S": numbers.get("seed")}
-        summary = re.sub(r"\b[KS]\b", lambda letter: str(values[letter.group()]), self.summary)
-        return Protocol(name, summary, self.speaker_independent, partial(self.rule, **numbers))
-
-
-_FAMILIES = (
-    _Family(
-        "randomK-seedS-v1",
-        "shuffled K-fold over the recordings in manifest order, seed S, not stratified (TIM-Net, TBDM-Net); "
-        "no validation part",
-        False,
-        splits.k_fold,
-    ),
-    _Family(
-        "random70-20-10-seedS-v1",
-        "one random split of the recordings, seed S: 70 % train, 20 % validation, 10 % test",
-        False,
-        splits.random_70_20_10,
-    ),
-    _Family(
-        "speaker70-20-10-seedS-v1",
-        "one random split of the speakers, seed S: 70 % train, 20 % validation, 10 % test",
-        True,
-        splits.speaker_70_20_10,
-    ),
-    _Family(
-        "actor70-20-10-v1",
-        "RAVDESS: train on actors 01-17, validation 18-22, test 23 and 24",
-        True,
-        partial(splits.published_parts, parts=splits.ACTOR_70_20_10_RAVDESS),
-    ),
-    _Family(
-        "loso-v1",
-        "leave one speaker out: a fold per speaker, no validation part",
-        True,
-        splits.leave_one_speaker_out,
-    ),
-    _Family(
-        "loso8-1-1-v1",
-        "10 speakers: test on one, validation on the other of its session (or the next), train on 8 (ACRNN)",
-        True,
-        splits.leave_one_speaker_out_8_1_1,
-    ),
-    _Family(
-        "iemocap5-sessions-v1",
-        "IEMOCAP: leave one session out, 5 folds, no validation part",
-        True,
-        splits.leave_one_session_out,
-    ),
-    _Family(
-        "emobox6-v1",
-        "RAVDESS: EmoBox's 6 folds of 4 actors, no validation part",
-        True,
-        partial(splits.published_test_speakers, groups=splits.EMOBOX_RAVDESS),
-    ),
-    _Family(
-        "luna5-v1",
-        "RAVDESS: the 5 folds of Luna-Jimenez et al. (2021), no validation part",
-        True,
-        partial(splits.published_test_speakers, groups=splits.LUNA_JIMENEZ_RAVDESS),
-    ),
-    _Family(
-        "cross-shared5-v1",
-        "train on one corpus, test on another, on the classes they share of angry, fear, happy, neutral, sad (TIM-Net)",
-        True,
-        splits.source_to_target,
-    ),
-    _Family(
-        "cross-pooledK-seedS-v1",
-        "train and test on two corpora at once, on the same classes: K folds over the speakers of each, seed S",
-        True,
-        splits.pooled,
-    ),
-)

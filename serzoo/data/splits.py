@@ -13,36 +13,6 @@ from serzoo.data.manifest import COLUMNS, Manifest, in_natural_order
 from serzoo.errors import DataError
 from serzoo.labels import SHARED_LABELS
 
-EMOBOX_RAVDESS = (
-    ("01", "11", "20", "21"),
-    ("04", "10", "12", "14"),
-    ("08", "09", "19", "23"),
-    ("03", "05", "07", "24"),
-    ("02", "15", "16", "18"),
-    ("06", "13", "17", "22"),
-)
-"""Test actors of the six folds that EmoBox publishes for RAVDESS (Ma et al., 2024)."""
-
-LUNA_JIMENEZ_RAVDESS = (
-    ("02", "05", "14", "15", "16"),
-    ("03", "06", "07", "13", "18"),
-    ("10", "11", "12", "19", "20"),
-    ("08", "17", "21", "23", "24"),
-    ("01", "04", "09", "22"),
-)
-"""Test actors of the five RAVDESS folds of Luna-Jimenez et al. (Sensors 21, 7665, 2021)."""
-
-ACTOR_70_20_10_RAVDESS = (
-    tuple(f"{actor:02d}" for actor in range(1, 18)),
-    tuple(f"{actor:02d}" for actor in range(18, 23)),
-    ("23", "24"),
-)
-"""Training, validation and test actors of ``actor70-20-10-v1``.
-
-The quaternion anti-transfer paper states 17, 5 and 2 actors without their names. They are taken in order here, which
-puts one man and one woman into the test part.
-"""
-
 PART_COLUMN, SOURCE, TARGET = "part", "source", "target"
 """The column that :func:`cross_corpus` adds, and its values: the corpus of each recording."""
 
@@ -144,7 +114,8 @@ def cross_corpus(source: Manifest, target: Manifest) -> Manifest:
     for part, manifest in ((SOURCE, source), (TARGET, target)):
         restricted = manifest.with_classes(shared)
         named = {
-            column: _named(manifest.corpus, restricted.column(column)) for column in ("speaker", "text", "session")
+            column: [f"{manifest.corpus}/{value}" if value else "" for value in restricted.column(column)]
+            for column in ("speaker", "text", "session")
         }
         frames.append(restricted.frame[list(COLUMNS)].assign(**named, **{PART_COLUMN: part}))
     return Manifest(pd.concat(frames, ignore_index=True), tuple(shared), f"{source.corpus}-to-{target.corpus}")
@@ -163,20 +134,13 @@ def k_fold(manifest: Manifest, folds: int, seed: int) -> list[Fold]:
     return [Fold(_fold_name(number), train, test) for number, (train, test) in enumerate(splits, start=1)]
 
 
-def _leave_one_out(manifest: Manifest, column: str) -> list[Fold]:
+def leave_one_speaker_out(manifest: Manifest, column: str = "speaker") -> list[Fold]:
+    """Test on each speaker in turn, or on each value of another column."""
     values = manifest.column(column)
     groups = in_natural_order(values)
     if len(groups) < 2:
         raise DataError(f"Leaving one {column} out needs at least 2; {manifest.corpus} has only {groups[0]!r}.")
-    return [
-        Fold(_fold_name(number, column, group), *_where(values != group, values == group))
-        for number, group in enumerate(groups, start=1)
-    ]
-
-
-def leave_one_speaker_out(manifest: Manifest) -> list[Fold]:
-    """Test on each speaker in turn."""
-    return _leave_one_out(manifest, "speaker")
+    return [_fold(number, values == group, name=(column, group)) for number, group in enumerate(groups, start=1)]
 
 
 def leave_one_session_out(manifest: Manifest) -> list[Fold]:
@@ -186,78 +150,62 @@ def leave_one_session_out(manifest: Manifest) -> list[Fold]:
         raise DataError(
             f"{manifest.corpus} has the sessions {sessions} ('' = unknown); iemocap5-sessions-v1 needs IEMOCAP's 5."
         )
-    return _leave_one_out(manifest, "session")
+    return leave_one_speaker_out(manifest, "session")
 
 
 def leave_one_speaker_out_8_1_1(manifest: Manifest) -> list[Fold]:
-    """Test on each of ten speakers in turn, with the session partner for validation."""
-    speakers = manifest.column("speaker")
+    """Test on each of ten speakers in turn; validation is the other speaker of the session, or else the next."""
+    speakers, sessions = manifest.column("speaker"), manifest.column("session")
     names = in_natural_order(speakers)
     if len(names) != 10:
         raise DataError(f"{manifest.corpus} has {len(names)} speakers; loso8-1-1-v1 needs 10 (IEMOCAP or EMO-DB).")
     folds = []
     for number, test in enumerate(names, start=1):
-        validation = _partner(manifest, names, test)
-        training = (speakers != test) & (speakers != validation)
-        name = _fold_name(number, "speaker", test)
-        folds.append(Fold(name, *_where(training, speakers == test, speakers == validation)))
+        session = sessions[speakers == test][0]
+        others = [name for name in names if name != test and session and session in sessions[speakers == name]]
+        validation = others[0] if len(others) == 1 else names[number % len(names)]
+        folds.append(_fold(number, speakers == test, speakers == validation, name=("speaker", test)))
     return folds
-
-
-def _partner(manifest: Manifest, names: Sequence[str], speaker: str) -> str:
-    """Return the other speaker of the session, or the next speaker in the corpus without sessions of two."""
-    speakers, sessions = manifest.column("speaker"), manifest.column("session")
-    session = sessions[speakers == speaker][0]
-    others = [name for name in names if name != speaker and session and session in sessions[speakers == name]]
-    return others[0] if len(others) == 1 else names[(names.index(speaker) + 1) % len(names)]
 
 
 def published_test_speakers(manifest: Manifest, groups: Sequence[Sequence[str]]) -> list[Fold]:
     """Test on each published group of speakers in turn."""
     _check_same_speakers(manifest, groups)
     speakers = manifest.column("speaker")
-    tested = [np.isin(speakers, group) for group in groups]
-    return [Fold(_fold_name(number), *_where(~test, test)) for number, test in enumerate(tested, start=1)]
+    return [_fold(number, np.isin(speakers, group)) for number, group in enumerate(groups, start=1)]
 
 
-def published_parts(manifest: Manifest, parts: Sequence[Sequence[str]]) -> list[Fold]:
+def published_parts(manifest: Manifest, groups: Sequence[Sequence[str]]) -> list[Fold]:
     """Split by published speakers of the training, validation and test part."""
-    _check_same_speakers(manifest, parts)
-    speakers = manifest.column("speaker")
-    train, validation, test = (np.isin(speakers, part) for part in parts)
-    return [Fold(_fold_name(1), *_where(train, test, validation))]
+    _check_same_speakers(manifest, groups)
+    _, validation, test = (np.isin(manifest.column("speaker"), group) for group in groups)
+    return [_fold(1, test, validation)]
 
 
 def random_70_20_10(manifest: Manifest, seed: int) -> list[Fold]:
     """Split the recordings at random."""
-    order = shuffled(np.arange(len(manifest)), seed)
-    if len(order) < 3:
+    if len(manifest) < 3:
         raise DataError(
-            f"{manifest.corpus} has {len(order)} recordings; training, validation and test need 3 or more; add some."
+            f"{manifest.corpus} has {len(manifest)} recordings; training, validation and test need 3 or more; add some."
         )
-    train, validation, test = _cut_70_20_10(order)
-    return [Fold(_fold_name(1), train, test, validation)]
+    return _split_70_20_10(np.arange(len(manifest)), seed)
 
 
 def speaker_70_20_10(manifest: Manifest, seed: int) -> list[Fold]:
     """Split the speakers at random."""
     speakers = manifest.column("speaker")
-    found = np.unique(speakers)
-    if len(found) < 3:
+    if len(set(speakers)) < 3:
         raise DataError(
-            f"{manifest.corpus} has {_listed(found)}; training, validation and test need 3 or more; use "
+            f"{manifest.corpus} has {_listed(speakers)}; training, validation and test need 3 or more; use "
             f"loso-v1 (a fold per speaker, no validation part) or random70-20-10-seed{seed}-v1 (by recording, so "
             "speaker-dependent)."
         )
-    names = _cut_70_20_10(shuffled(found, seed))
-    train, validation, test = (np.isin(speakers, part) for part in names)
-    return [Fold(_fold_name(1), *_where(train, test, validation))]
+    return _split_70_20_10(speakers, seed)
 
 
 def source_to_target(manifest: Manifest) -> list[Fold]:
     """Train on the source, test on the target."""
-    parts = _of_two_corpora(manifest)
-    return [Fold(_fold_name(1), *_where(parts == SOURCE, parts == TARGET))]
+    return [_fold(1, _of_two_corpora(manifest) == TARGET)]
 
 
 def pooled(manifest: Manifest, folds: int, seed: int) -> list[Fold]:
@@ -273,7 +221,7 @@ def pooled(manifest: Manifest, folds: int, seed: int) -> list[Fold]:
             )
         for number, name in enumerate(names):  # dealt out in turns, so that folds differ by one speaker at most
             tested[speakers == name] = number % folds
-    return [Fold(_fold_name(number + 1), *_where(tested != number, tested == number)) for number in range(folds)]
+    return [_fold(number + 1, tested == number) for number in range(folds)]
 
 
 def _of_two_corpora(manifest: Manifest) -> np.ndarray:
@@ -313,11 +261,12 @@ def _check_same_speakers(manifest: Manifest, published: Iterable[Sequence[str]])
         )
 
 
-def _cut_70_20_10(items: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cut three ``items`` or more into training, validation and test, the last two rounded but never empty."""
-    n_validation, n_test = max(1, round(0.2 * len(items))), max(1, round(0.1 * len(items)))
-    n_train = len(items) - n_validation - n_test
-    return items[:n_train], items[n_train : n_train + n_validation], items[n_train + n_validation :]
+def _split_70_20_10(owners: np.ndarray, seed: int) -> list[Fold]:
+    """Split three or more owners of recordings at random; validation and test are rounded but never empty."""
+    order = shuffled(np.unique(owners), seed)
+    n_validation, n_test = max(1, round(0.2 * len(order))), max(1, round(0.1 * len(order)))
+    _, validation, test = np.split(order, [len(order) - n_validation - n_test, len(order) - n_test])
+    return [_fold(1, np.isin(owners, test), np.isin(owners, validation))]
 
 
 def shuffled(items: np.ndarray, seed: int) -> np.ndarray:
@@ -336,12 +285,11 @@ def _listed(speakers: Iterable[str]) -> str:
     return f"{len(names)} speaker{'s' if len(names) != 1 else ''} ({shown})"
 
 
-def _where(*masks: np.ndarray) -> tuple[np.ndarray, ...]:
-    return tuple(np.flatnonzero(mask) for mask in masks)
-
-
-def _named(corpus: str, values: np.ndarray) -> list[str]:
-    return [f"{corpus}/{value}" if value else "" for value in values]
+def _fold(number: int, test: np.ndarray, validation: np.ndarray | None = None, name: Sequence[str] = ()) -> Fold:
+    """Return a fold that trains on all recordings but those of its other parts, which are masks."""
+    train = ~test if validation is None else ~(test | validation)
+    held_out = None if validation is None else np.flatnonzero(validation)
+    return Fold(_fold_name(number, *name), np.flatnonzero(train), np.flatnonzero(test), held_out)
 
 
 def _fold_name(number: int, *what: str) -> str:

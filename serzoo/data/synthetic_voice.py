@@ -9,10 +9,12 @@ average, so that unseen speakers are harder than seen ones.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from serzoo import strict_yaml
 from serzoo.checks import check, integer, one_of
 from serzoo.errors import DataError, unknown_name
 from serzoo.labels import FEMALE, MALE
@@ -44,55 +46,25 @@ class Prosody(NamedTuple):
     tremor: float = 0.0
 
 
-PROSODIES: Mapping[str, Prosody] = {
-    "angry": Prosody(3.0, 1.6, -3.0, 1.15, 8.0, 2.5, -3.0, 1.6, 0.0),
-    "boredom": Prosody(-1.5, 0.5, -1.5, 0.78, -3.0, -1.0, 2.0, 0.8, 0.0),
-    "calm": Prosody(-1.0, 0.75, -1.5, 0.88, -3.5, -1.2, 3.0, 0.5, 0.0),
-    "disgust": Prosody(-1.0, 1.1, -4.0, 0.82, 1.0, 0.8, 0.0, 2.4, 0.0),
-    "excited": Prosody(5.0, 2.0, 1.0, 1.2, 6.0, 1.8, 0.0, 0.9, 0.0),
-    "fear": Prosody(4.5, 0.8, 0.5, 1.25, 0.5, 0.0, 5.0, 2.0, 0.7),
-    "frustrated": Prosody(1.0, 1.3, -2.5, 0.95, 4.0, 1.5, 0.0, 1.4, 0.0),
-    "happy": Prosody(3.5, 1.8, 1.0, 1.1, 4.5, 1.3, 0.0, 0.7, 0.0),
-    "neutral": Prosody(),
-    "sad": Prosody(-1.8, 0.55, -2.5, 0.76, -5.0, -2.2, 5.0, 1.2, 0.15),
-    "surprise": Prosody(4.0, 2.2, 6.0, 1.02, 3.0, 0.8, 1.0, 0.7, 0.0),
-}
-"""The average prosody of each emotion; :func:`synthesize` varies it by speaker and take."""
-
-_HABIT = Prosody(1.0, 0.25, 0.8, 0.06, 1.5, 0.6, 1.5, 0.3, 0.1)
-"""Standard deviations between speakers of an emotion's prosody."""
-_VARIATION = Prosody(0.7, 0.15, 0.7, 0.05, 1.2, 0.4, 1.2, 0.25, 0.08)
-"""Standard deviations between takes of an emotion by one speaker."""
-
-
 class _Phone(NamedTuple):
     """Formants in Hz for an average man, source levels in 0..1 and duration in seconds at neutral tempo."""
 
-    formants: tuple[float, float, float, float]
+    formants: list[float]
     voice: float
     noise: float
     duration: float
 
 
-_VOWELS = (
-    _Phone((730, 1250, 2500, 3500), 1.0, 0.0, 0.15),  # a
-    _Phone((450, 1950, 2550, 3550), 0.9, 0.0, 0.14),  # e
-    _Phone((290, 2250, 2950, 3650), 0.8, 0.0, 0.13),  # i
-    _Phone((460, 850, 2450, 3450), 0.9, 0.0, 0.14),  # o
-    _Phone((320, 780, 2300, 3400), 0.8, 0.0, 0.13),  # u
-)
-_CONSONANTS = (
-    _Phone((260, 1100, 2200, 3300), 0.35, 0.0, 0.07),  # m
-    _Phone((270, 1600, 2600, 3500), 0.35, 0.0, 0.06),  # n
-    _Phone((360, 1150, 2700, 3400), 0.5, 0.0, 0.06),  # l
-    _Phone((320, 1600, 2600, 3600), 0.0, 1.0, 0.10),  # s
-    _Phone((300, 1300, 2400, 3400), 0.2, 0.4, 0.08),  # v
-    _Phone((300, 1700, 2700, 3700), 0.0, 0.15, 0.07),  # t
-    _Phone((250, 900, 2300, 3300), 0.05, 0.05, 0.07),  # b
-)
-_SILENCE = _Phone((500, 1500, 2500, 3500), 0.0, 0.0, 0.12)
-_BANDWIDTHS = np.array([80.0, 110.0, 160.0, 250.0])  # of the formants, Hz
-_AMPLITUDES = np.array([1.0, 0.7, 0.5, 0.4])
+_TABLES = strict_yaml.read(Path(__file__).with_suffix(".yaml"))
+
+PROSODIES: Mapping[str, Prosody] = {emotion: Prosody(**values) for emotion, values in _TABLES["prosodies"].items()}
+"""The average prosody of each emotion; :func:`synthesize` varies it by speaker and take."""
+
+_HABIT, _VARIATION = (Prosody(**_TABLES["deviations"][between]) for between in ("speakers", "takes"))
+_VOWELS, _CONSONANTS = ([_Phone(**phone) for phone in _TABLES[kind].values()] for kind in ("vowels", "consonants"))
+_SILENCE = _Phone(**_TABLES["silence"])
+_BANDWIDTHS = np.array([80, 110, 160, 250], np.float32)  # of the formants, Hz
+_AMPLITUDES = np.array([1.0, 0.7, 0.5, 0.4], np.float32)
 _FRAME_SHIFT = 0.016  # seconds; formants and levels are set once per frame
 _LEVEL = 0.55  # brings neutral speech to an RMS of about -28 dB of full scale
 _NOISE_FLOOR = 2e-4
@@ -149,7 +121,8 @@ def synthesize(
     noise = rng.standard_normal((len(tracks.pitch) - 1) * _hop(sample_rate) + 1, dtype=np.float32)
     source = _glottal_source(tracks, noise[1:], prosody, sample_rate, rng)
     waveform = _through_formants(source, tracks.formants, prosody.brightness, sample_rate)
-    waveform += _friction(tracks, noise, sample_rate)
+    # the noise of consonants plus a room's noise floor; the difference of white noise makes it bright
+    waveform += np.diff(noise) * (np.float32(0.04) * _per_sample(tracks.noise, sample_rate) + np.float32(_NOISE_FLOOR))
     waveform *= _LEVEL * 10 ** (prosody.energy / 20)
     return (waveform / max(1.0, np.abs(waveform).max() / 0.99)).astype(np.float32)
 
@@ -220,7 +193,11 @@ def _speak(
     formants *= np.exp(0.03 * rng.standard_normal(formants.shape))
     emphasis = 10 ** ((accents - 0.5) * 4 * prosody.pitch_range / 20)
     position = np.clip((times - ends[0]) / (starts[-1] - ends[0]), 0.0, 1.0)
-    semitones = _melody(position, track(accents), prosody) + _tremor(times, prosody, rng)
+    declination = 1.5 * (0.5 - position)
+    final = np.clip((position - 0.7) / 0.3, 0.0, 1.0) ** 2
+    semitones = prosody.pitch + prosody.pitch_range * (declination + 3.0 * (track(accents) - 0.5))
+    semitones += prosody.final_rise * final
+    semitones += prosody.tremor * np.sin(2 * np.pi * (6.5 * times + rng.uniform()))
     semitones += track(0.4 * rng.standard_normal(n_phones))
     return _Tracks(
         pitch=voice.pitch * 2 ** (semitones / 12),
@@ -228,17 +205,6 @@ def _speak(
         voice=track(np.array([phone.voice for phone, _ in syllables]) * emphasis, glide=0.15),
         noise=track(np.array([phone.noise for phone, _ in syllables]), glide=0.15),
     )
-
-
-def _melody(position: np.ndarray, accent: np.ndarray, prosody: Prosody) -> np.ndarray:
-    """Return the pitch in semitones above the speaker's: declination, accents and the final movement."""
-    declination = 1.5 * (0.5 - position)
-    final = np.clip((position - 0.7) / 0.3, 0.0, 1.0) ** 2
-    return prosody.pitch + prosody.pitch_range * (declination + 3.0 * (accent - 0.5)) + prosody.final_rise * final
-
-
-def _tremor(times: np.ndarray, prosody: Prosody, rng: np.random.Generator) -> np.ndarray:
-    return prosody.tremor * np.sin(2 * np.pi * (6.5 * times + rng.uniform()))
 
 
 # Samples --------------------------------------------------------------------------------------------------------------
@@ -260,11 +226,6 @@ def _glottal_source(
     shimmer = 1 + 0.05 * rng.standard_normal(cycle[-1] + 1, dtype=np.float32)
     breath = np.float32(0.03 * 10 ** (prosody.breath / 20))
     return _per_sample(tracks.voice, sample_rate) * (pulses * shimmer[cycle] + breath * noise)
-
-
-def _friction(tracks: _Tracks, noise: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Return the noise of consonants plus a room's noise floor; the difference of white noise makes it bright."""
-    return np.diff(noise) * (np.float32(0.04) * _per_sample(tracks.noise, sample_rate) + np.float32(_NOISE_FLOOR))
 
 
 def _jittered_phase(pitch: np.ndarray, jitter: float, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
@@ -293,10 +254,9 @@ def _through_formants(source: np.ndarray, formants: np.ndarray, brightness: floa
 
 def _gains(formants: np.ndarray, brightness: float, frequencies: np.ndarray) -> np.ndarray:
     """Return parallel resonances times the tilt, shape (n_frames, n_frequencies)."""
-    distance = (frequencies.astype(np.float32) - formants[:, :, None].astype(np.float32)) / (
-        _BANDWIDTHS[:, None].astype(np.float32) / 2
-    )
-    resonances = np.einsum("k,nkf->nf", _AMPLITUDES.astype(np.float32), 1 / np.sqrt(1 + distance * distance))
+    distance = frequencies.astype(np.float32) - formants[:, :, None].astype(np.float32)
+    distance /= _BANDWIDTHS[:, None] / 2
+    resonances = np.einsum("k,nkf->nf", _AMPLITUDES, 1 / np.sqrt(1 + distance * distance))
     octaves = np.log2(np.maximum(frequencies, 100.0) / 500.0)
     return resonances * (10 ** (brightness * octaves / 20)).astype(np.float32)
 

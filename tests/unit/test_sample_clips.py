@@ -7,7 +7,7 @@ import pytest
 
 import serzoo
 from serzoo.data import audio
-from serzoo.data.splits import EMOBOX_RAVDESS
+from serzoo.data.protocols import get_protocol
 from serzoo.weights.store import pretrained_card
 
 FOLDER = Path(serzoo.data.__file__).parent / "files"
@@ -48,4 +48,4 @@ def test_licence_names_authors_and_terms():
 def test_quickstart_weights_were_trained_without_these_actors(clips):
     card = pretrained_card("timnet.ravdess_v2")
     assert card.trained_on.endswith("fold01 of timnet-ravdess-emobox under emobox6-v1")
-    assert set(clips.column("speaker")) < set(EMOBOX_RAVDESS[0])
+    assert set(clips.column("speaker")) < set(get_protocol("emobox6-v1").split.keywords["groups"][0])
