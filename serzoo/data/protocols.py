@@ -45,6 +45,11 @@ class Protocol:
     split: Callable[[Manifest], list[Fold]]
 
     @property
+    def described(self) -> str:
+        """The name and the kind, such as ``loso-v1 (speaker-independent)``."""
+        return f"{self.name} ({'speaker-independent' if self.speaker_independent else 'speaker-DEPENDENT'})"
+
+    @property
     def takes_two_corpora(self) -> bool:
         """Whether it splits two corpora joined by :func:`serzoo.data.splits.cross_corpus`."""
         return self.name.removeprefix(INNER).startswith("cross-")

@@ -98,10 +98,9 @@ class Report:
         }
 
     def __str__(self) -> str:
-        kind = "speaker-independent" if self.protocol.speaker_independent else "speaker-DEPENDENT"
         return (
             f"{self.recipe.name}: {self.summary}\n"
-            f"Protocol {self.protocol.name} ({kind}), selection {self.recipe.training.selection}."
+            f"Protocol {self.protocol.described}, selection {self.recipe.training.selection}."
             f"{self._repeats()}{self._missing()}{self._genders()}\n"
             f"{self.leakage}{self._seen()}"
         )

@@ -180,13 +180,19 @@ def gender_settings(recipe: Recipe) -> GenderConfig:
     return recipe.gender or GenderConfig()
 
 
-def weight_files(recipe: Recipe) -> dict[str, Path]:
-    """Return the files of the trained models on which a training depends, by their names in the recipe."""
-    files = {source: model_file(source) for source in recipe.weight_files}
+def other_models(recipe: Recipe) -> tuple[str, ...]:
+    """Return the trained models on which a training depends, as the recipe names them."""
     settings = gender_settings(recipe)
-    if settings.source == GOLDEN or settings.classifier in CLASSICAL_CLASSIFIERS:
-        return files
-    return {**files, settings.classifier: gender_classifier_file(settings.classifier)}
+    trains_classifier = settings.source == GOLDEN or settings.classifier in CLASSICAL_CLASSIFIERS
+    return recipe.weight_files if trains_classifier else (*recipe.weight_files, settings.classifier)
+
+
+def weight_files(recipe: Recipe) -> dict[str, Path]:
+    """Return the files of :func:`other_models` by name."""
+    return {
+        name: model_file(name) if name in recipe.weight_files else gender_classifier_file(name)
+        for name in other_models(recipe)
+    }
 
 
 def prediction_table(

@@ -142,9 +142,8 @@ class GenderSystems:
     def __str__(self) -> str:
         report, training = next(iter(self.reports.values())), self.recipe.training
         epochs = "" if self.recipe.model.name in CLASSICAL_CLASSIFIERS else f"{training.epochs} epochs, "
-        kind = "speaker-independent" if report.protocol.speaker_independent else "speaker-DEPENDENT"
         lines = [
-            f"{self.to_markdown()}Protocol {report.protocol.name} ({kind}), selection {training.selection}, "
+            f"{self.to_markdown()}Protocol {report.protocol.described}, selection {training.selection}, "
             f"{epochs}{len(report.runs)} of {report.n_folds} folds. In percent, means over folds; "
             "n counts test recordings."
             + (" The paper's figures are TBDM-Net's: ten random folds, 300 epochs." if self._published() else ""),

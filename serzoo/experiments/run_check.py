@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from serzoo.data.leakage import LeakageReport
-from serzoo.data.protocols import get_protocol
 from serzoo.errors import DataError, SerzooError
 from serzoo.experiments.run_folder import PREDICTIONS
 from serzoo.experiments.stored_run import TITLES, StoredRun, read_json
@@ -52,7 +51,7 @@ def _other_settings(run: StoredRun, name: str) -> Iterator[str]:
     """Yield a line for each part of the recipe or the leakage that contradicts the report."""
     recipe, leakage = run.path / "recipe.yaml", run.path / "leakage.json"
     try:
-        decided = {"protocol": get_protocol(run.recipe["protocol"]).name, **run.recipe["training"]}
+        decided = {"protocol": run.protocol.name, **run.recipe["training"]}
         for key in ("protocol", "selection"):
             if run.report[key] != decided[key]:
                 yield f"{name}: {run.report_file} has {key} {run.report[key]}, its recipe {decided[key]}"

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS
+from serzoo.data.protocols import Protocol, get_protocol
 from serzoo.errors import DataError
 from serzoo.experiments.run_folder import (
     KEPT,
@@ -109,6 +110,11 @@ class StoredRun:
         if self.derived:
             raise DataError(f"{self.path} holds predictions derived from other runs, not a training; give a training.")
         return recipe_from_dict(dict(self.recipe))
+
+    @property
+    def protocol(self) -> Protocol:
+        """The protocol of its recipe."""
+        return get_protocol(self.recipe["protocol"])
 
     @property
     def target(self) -> str:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from serzoo.data.protocols import get_protocol
 from serzoo.errors import ConfigError, DataError
 from serzoo.experiments.compare_runs import compare_runs
 from serzoo.experiments.published_figures import PUBLISHED, Published
@@ -186,7 +185,7 @@ def _place(path: Path, folder: Path) -> str:
 def _task(line: Line) -> list[str]:
     """Return corpus and classes, the protocol, and the number of its folds that are done."""
     recipe, n_folds = line.run.recipe, line.run.report["n_folds"]
-    way = " and " if get_protocol(recipe["protocol"]).tests_on_both else " to "
+    way = " and " if line.run.protocol.tests_on_both else " to "
     corpus = way.join(filter(None, [recipe["corpus"], recipe.get("test_corpus")]))
     classes = "classes" if line.run.target == "label" else f"{line.run.target}s"
     done = len(line.run.folds)

@@ -222,7 +222,7 @@ def test_weights_of_pooled_corpora_are_scored_on_both_together(folder, tmp_path)
         ("protocol: loso-v1", "protocol: cross-pooled2-seed0-v1"),
         ("test_corpus: null", "test_corpus: emodb"),
     )
-    assert {clip.split("/")[0] for clip in read_held_out(folder).clips} == {"ravdess+emodb"}
+    assert {clip.split("/")[0] for clip in read_held_out(folder).clips["clip"]} == {"ravdess+emodb"}
     card = read_card(make(folder, tmp_path / "out", name="timnet.ravdess_emodb_v1"))
     assert card.corpus == "ravdess+emodb"
     assert "cross-pooled2-seed0-v1 (speaker-independent)" in card.protocol
