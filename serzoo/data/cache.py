@@ -8,17 +8,15 @@ import os
 import stat
 import sys
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import soundfile
 
 from serzoo.data import audio
+from serzoo.data.workers import in_order, with_progress
 from serzoo.errors import AudioError, DataError, FeatureError
 from serzoo.features.extract import extract
 from serzoo.features.spec import FeatureSpec
@@ -32,9 +30,6 @@ _HASHES = f"??/{'?' * 64}-{'?' * 16}.sha256"
 
 _HEADERS = threading.Lock()
 """Held while NumPy reads the header of an array: it uses Python's parser, not thread-safe before 3.12 (gh-106905)."""
-
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
 
 
 class FeatureCache:
@@ -148,7 +143,7 @@ class FeatureCache:
         Raises:
             AudioError: a recording cannot be read; the first such one in order is named.
         """
-        return list(_in_order(self._content_hash, paths, workers))
+        return list(in_order(self._content_hash, paths, workers))
 
     def _content_hash(self, path: str | Path) -> str:
         decoder = hashlib.sha256(soundfile.__libsndfile_version__.encode()).hexdigest()[:16]
@@ -179,8 +174,9 @@ class FeatureCache:
         keep_freed_memory()
         # one thread per clip is enough: BLAS threads on top of them made it 3 to 9 times slower
         with single_threaded_blas():
-            clips = _in_order(lambda path: self.clip(path, spec), paths, workers)
-            yield _with_progress(clips, len(paths), sys.stderr.isatty() if progress is None else progress)
+            clips = in_order(lambda path: self.clip(path, spec), paths, workers)
+            shown = sys.stderr.isatty() if progress is None else progress
+            yield with_progress(clips, "Features", len(paths), shown)
 
     def _place(self, file_hash: str, maker: str, suffix: str) -> Path:
         return self.folder / file_hash[:2] / f"{file_hash}-{maker}.{suffix}"
@@ -230,34 +226,3 @@ def _load(entry: Path) -> bytes | None:
         return None
     body, checksum = content[:-_CHECKSUM_BYTES], content[-_CHECKSUM_BYTES:]
     return body if hashlib.sha256(body).digest() == checksum else None
-
-
-def _in_order(function: Callable[[_Item], _Result], items: Sequence[_Item], workers: int | None) -> Iterator[_Result]:
-    """Apply a function in threads and yield the results in order, at most ``2 * workers`` calls ahead."""
-    workers = workers or _usable_cores()
-    pending: deque[Future[_Result]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for item in items:
-                if len(pending) == 2 * workers:
-                    yield pending.popleft().result()
-                pending.append(pool.submit(function, item))
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
-
-
-def _usable_cores() -> int:
-    """Return the number of cores that this process may use, as far as the system reports it."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _with_progress(clips: Iterator[np.ndarray], total: int, shown: bool) -> Iterator[np.ndarray]:
-    if not shown:
-        return clips
-    from rich.console import Console
-    from rich.progress import track
-
-    return iter(track(clips, "Features", total=total, console=Console(stderr=True)))

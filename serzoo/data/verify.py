@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 
 from serzoo.data.audio import AudioInfo, probe, read
 from serzoo.data.corpora.corpus import CORPORA, Corpus, MisnamedFileError, Recording, Scan
+from serzoo.data.workers import in_order, with_progress
 from serzoo.errors import AudioError
 from serzoo.files import local_path
 
@@ -22,6 +22,9 @@ Severity = Literal["error", "warning", "note"]
 _SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 _SILENCE = 1e-3  # the quietest recording of RAVDESS has a range ten times as large
 _MAX_FILES, _MAX_ITEMS = 5, 12
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
@@ -101,23 +104,15 @@ class VerifyReport:
         return "\n".join(lines)
 
 
-@dataclass(frozen=True)
-class _Decoded:
-    """A recording and the result of decoding it."""
+class _Decoded(NamedTuple):
+    """A recording and the result of decoding it: its header and a digest of its samples, or why it cannot be used."""
 
     path: Path
     recording: Recording
-    info: AudioInfo
-    digest: str
-    silent: bool
-
-
-@dataclass(frozen=True)
-class _Unusable:
-    """A recording that cannot be decoded, and the reason."""
-
-    path: Path
-    reason: str
+    info: AudioInfo | None
+    digest: str = ""
+    silent: bool = False
+    reason: str = ""
 
 
 def verify(corpus: str, root: str | Path, progress: bool = False) -> VerifyReport:
@@ -137,235 +132,207 @@ def verify(corpus: str, root: str | Path, progress: bool = False) -> VerifyRepor
     """
     source, root = CORPORA.get(corpus), local_path(root)
     scan = source.scan(root)
-    checked = _check_all(scan, progress)
-    decoded = [item for item in checked if isinstance(item, _Decoded)]
-    problems = [
-        *_nothing_found(source, scan, root),
-        *_unusable(item for item in checked if isinstance(item, _Unusable)),
-        *_contradictions_and_duplicates(decoded),
-        *_counts(source, scan),
-        *_left_out(source, scan),
-        *_silent(decoded),
-        *_sample_rates(source, decoded),
-        *_channels(source, decoded),
-        *_unpublished(source, scan),
-    ]
+    results = in_order(lambda item: _decode(*item), scan.recordings, None)
+    checked = list(with_progress(results, "Decoding", len(scan.recordings), progress))
+    infos = [item.info for item in checked if item.info is not None]
+    classes = Counter(recording.label for _, recording in scan.recordings)
     return VerifyReport(
         corpus=corpus,
         title=source.title,
         root=str(root),
         n_recordings=len(scan.recordings),
         n_skipped=len(scan.skipped),
-        seconds=sum(item.info.duration for item in decoded),
-        class_counts=_class_counts(source, scan),
-        speaker_counts=_count(recording.speaker for _, recording in scan.recordings),
-        sample_rates=_count(item.info.sample_rate for item in decoded),
-        channels=_count(item.info.channels for item in decoded),
-        problems=tuple(_relative(problem, root) for problem in _by_severity(problems)),
+        seconds=sum(info.duration for info in infos),
+        class_counts={name: classes[name] for name in source.class_names or sorted(classes) if name in classes},
+        speaker_counts=dict(sorted(Counter(recording.speaker for _, recording in scan.recordings).items())),
+        sample_rates=dict(sorted(Counter(info.sample_rate for info in infos).items())),
+        channels=dict(sorted(Counter(info.channels for info in infos).items())),
+        problems=_Checks(source, scan, root, checked).run(),
     )
 
 
-def _check_all(scan: Scan, progress: bool) -> list[_Decoded | _Unusable]:
-    """Decode the recordings in parallel: libsndfile works outside Python's lock."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results: Iterable[_Decoded | _Unusable] = pool.map(lambda item: _check(*item), scan.recordings)
-        if progress:
-            from rich.console import Console
-            from rich.progress import track
-
-            results = track(results, "Decoding", total=len(scan.recordings), console=Console(stderr=True))
-        return list(results)
-
-
-def _check(path: Path, recording: Recording) -> _Decoded | _Unusable:
+def _decode(path: Path, recording: Recording) -> _Decoded:
     try:
         info = probe(path)
         waveform, _ = read(path)
     except AudioError as error:
-        return _Unusable(path, str(error).removeprefix(f"{path} "))
+        return _Decoded(path, recording, None, reason=str(error).removeprefix(f"{path} "))
     digest = hashlib.sha256(waveform.tobytes()).hexdigest()
     return _Decoded(path, recording, info, f"{info.sample_rate} {digest}", bool(np.ptp(waveform) < _SILENCE))
 
 
-def _nothing_found(source: Corpus, scan: Scan, root: Path) -> Iterator[Problem]:
-    if scan.recordings:
-        return
-    other = _named_like(scan.misnamed)
-    if other is not None:
-        found = f"{len(scan.misnamed)} named as {other.title}'s are"
-        remedy = f"Run: serzoo data verify {other.name} {root}"
-    else:
-        suffixes = Counter(path.suffix.lower() or "bare" for path in root.rglob("*") if path.is_file())
-        found = _shortened([f"{count} {suffix}" for suffix, count in suffixes.most_common()]) or "none"
-        remedy = f"Expected {source.layout} (wav or flac)" + (f"; get it from {source.source}" if source.source else "")
-    message = f"No recording of {source.title}; the files there: {found}."
-    yield Problem("error", "nothing found", message, _names(scan.misnamed), remedy)
+class _Checks:
+    """The checks of a corpus; each adds what it finds to the problems."""
 
+    def __init__(self, source: Corpus, scan: Scan, root: Path, checked: Sequence[_Decoded]) -> None:
+        self.source, self.scan, self.root = source, scan, root
+        self.unusable = [item for item in checked if item.info is None]
+        self.decoded = [(item, item.info) for item in checked if item.info is not None]
+        self.classes = Counter(recording.label for _, recording in scan.recordings)
+        self.found: list[Problem] = []
 
-def _named_like(paths: Sequence[Path]) -> Corpus | None:
-    """Return the corpus with a published grammar that fits all ``paths``, if there is one."""
-    published = (CORPORA.get(name) for name in CORPORA if CORPORA.get(name).class_counts)
-    return next((corpus for corpus in published if paths and all(_fits(corpus, path) for path in paths)), None)
+    def run(self) -> tuple[Problem, ...]:
+        """Run all checks and return the problems, errors first."""
+        if not self.scan.recordings:
+            self.nothing_found()
+        self.unusable_files()
+        self.contradictions_and_duplicates()
+        if self.scan.recordings:
+            self.counts()
+        self.left_out()
+        silent = [item.path for item, _ in self.decoded if item.silent]
+        if silent:
+            message = f"{_n(len(silent), 'file')} of silence."
+            self.add("warning", "silent", message, "Leave them out or get them again.", silent)
+        self.sample_rates()
+        self.channels()
+        if self.scan.recordings and not self.source.class_counts:
+            self.unpublished()
+        return tuple(sorted(self.found, key=lambda problem: _SEVERITIES.index(problem.severity)))
+
+    def add(self, severity: Severity, kind: str, message: str, remedy: str, files: Iterable[Path] = ()) -> None:
+        folder = self.root if self.root.is_dir() else self.root.parent
+        names = (path.relative_to(folder) if path.is_relative_to(folder) else path for path in files)
+        self.found.append(Problem(severity, kind, message, tuple(name.as_posix() for name in names), remedy))
+
+    def nothing_found(self) -> None:
+        source, misnamed = self.source, self.scan.misnamed
+        published = (CORPORA.get(name) for name in CORPORA if CORPORA.get(name).class_counts)
+        other = next(
+            (corpus for corpus in published if misnamed and all(_fits(corpus, path) for path in misnamed)), None
+        )
+        if other is not None:
+            found = f"{len(misnamed)} named as {other.title}'s are"
+            remedy = f"Run: serzoo data verify {other.name} {self.root}"
+        else:
+            suffixes = Counter(path.suffix.lower() or "bare" for path in self.root.rglob("*") if path.is_file())
+            found = _shortened([f"{count} {suffix}" for suffix, count in suffixes.most_common()]) or "none"
+            origin = f"; get it from {source.source}" if source.source else ""
+            remedy = f"Expected {source.layout} (wav or flac){origin}"
+        message = f"No recording of {source.title}; the files there: {found}."
+        self.add("error", "nothing found", message, remedy, misnamed)
+
+    def unusable_files(self) -> None:
+        """Group the files by reason: thousands of git-lfs stubs are one problem."""
+        for reason, paths in _grouped((item.reason, item.path) for item in self.unusable).items():
+            what, _, remedy = reason.partition("; ")
+            message = f"{_n(len(paths), 'file')} unusable: {'each' if len(paths) > 1 else 'it'} {what}."
+            self.add("error", "unusable", message, remedy[:1].upper() + remedy[1:], paths)
+
+    def contradictions_and_duplicates(self) -> None:
+        for group in _grouped((item.digest, item) for item, _ in self.decoded if not item.silent).values():
+            if len(group) == 1:
+                continue
+            labels = sorted({item.recording.label for item in group})
+            message = f"{len(group)} files hold the same audio, labelled {' and '.join(labels)}."
+            severity: Severity = "warning"
+            kind = "duplicate"
+            remedy = "A random split can train on one and test on the other; leave one out or split by speaker."
+            if len(labels) > 1:
+                severity, kind = "error", "contradiction"
+                remedy = "Listen to it and keep the file whose label is right."
+            self.add(severity, kind, message, remedy, [item.path for item in group])
+
+    def counts(self) -> None:
+        """Compare the recordings per class and per speaker with the published numbers.
+
+        The numbers per speaker are sums over all classes, so they are compared only if no class is absent.
+        """
+        source = self.source
+        self.compare("class", self.classes, source.class_counts)
+        if all(self.classes[name] for name in source.class_counts):
+            speakers = Counter(recording.speaker for _, recording in self.scan.recordings)
+            self.compare("speaker", speakers, source.speaker_counts)
+
+    def compare(self, what: str, found: Mapping[str, int], published: Mapping[str, int]) -> None:
+        remedy = (
+            f"Get the missing files from {self.source.source}; scores on a part do not compare with published ones."
+        )
+        absent = [f"{name} ({count} published)" for name, count in published.items() if not found[name]]
+        if absent:
+            rest = f"loading gives the other {len(published) - len(absent)}"
+            message = (
+                f"{len(absent)} of {_n(len(published), what)} without any recording: {_shortened(absent)}; {rest}."
+            )
+            self.add("warning", f"{what} absent", message, remedy)
+        different = [
+            f"{name} {found[name]} of {count}" for name, count in published.items() if found[name] not in (0, count)
+        ]
+        if different:
+            message = f"Recordings per {what} differ from the published numbers: {_shortened(different)}."
+            self.add("warning", f"{what} count", message, remedy)
+
+    def left_out(self) -> None:
+        source, misnamed, repeated = self.source, self.scan.misnamed, self.scan.repeated
+        if misnamed and self.scan.recordings:
+            message = f"{_n(len(misnamed), 'file')} not named as {source.title}'s are; loading leaves them out."
+            remedy = f"Name them as in {source.layout}, or move them away."
+            self.add("warning", "misnamed", message, remedy, misnamed)
+        if repeated:
+            message = f"{_n(len(repeated), 'file')} with the name of another recording; loading leaves them out."
+            remedy = "Remove the second copy: the same name as wav and flac, or a folder with a copy."
+            self.add("warning", "repeated", message, remedy, repeated)
+
+    def sample_rates(self) -> None:
+        groups = sorted(_grouped((info.sample_rate, item.path) for item, info in self.decoded).items())
+        expected = self.source.sample_rates
+        if not expected and len(groups) > 1:
+            rates = ", ".join(f"{len(paths)} at {rate} Hz" for rate, paths in groups)
+            remedy = (
+                "Reading resamples them; make sure that the rates do not differ by class: a model could learn them."
+            )
+            self.add("note", "sample rate", f"Sample rates differ: {rates}.", remedy)
+        for rate, paths in groups:
+            if expected and rate not in expected:
+                published = " or ".join(str(rate) for rate in expected)
+                message = f"{_n(len(paths), 'file')} at {rate} Hz; published at {published} Hz."
+                remedy = f"These are resampled copies; get the originals from {self.source.source}."
+                self.add("warning", "sample rate", message, remedy, paths)
+
+    def channels(self) -> None:
+        """Report files whose number of channels is not the usual one, and copies that were mixed down."""
+        found = Counter(info.channels for _, info in self.decoded)
+        published = self.source.channel_counts
+        if not found or (len(found) == 1 and not published):
+            return
+        usual = found.most_common(1)[0][0]
+        odd = [item.path for item, info in self.decoded if info.channels != usual]
+        known = "mixed"
+        if published:
+            known = "as published" if found == published else f"published: {_per_channels(published)}"
+        message = f"{_per_channels(found)} ({known})."
+        self.add("note", "channels", message, "Nothing to do: channels are averaged when read.", odd)
+
+    def unpublished(self) -> None:
+        """Report class balance and unknown speakers of a corpus without published numbers."""
+        counts = self.classes
+        if len(counts) < 2:
+            message = f"All recordings are of the class {next(iter(counts))!r}."
+            self.add("error", "one class", message, "Add recordings of another class.")
+        else:
+            ratio = max(counts.values()) / min(counts.values())
+            each = _shortened([f"{label} {count}" for label, count in sorted(counts.items())])
+            message = f"Recordings per class: {each}; the largest has {ratio:.1f} times the smallest."
+            self.add("note", "class balance", message, "Use UAR, which weights all classes equally.")
+        n_unknown = sum(not recording.speaker for _, recording in self.scan.recordings)
+        if n_unknown:
+            message = f"{n_unknown} of {_n(len(self.scan.recordings), 'recording')} without a speaker."
+            remedy = "Name the speakers in a CSV's column speaker: without them no split is speaker-independent."
+            self.add("note", "speaker unknown", message, remedy)
 
 
 def _fits(corpus: Corpus, path: Path) -> bool:
-    try:
+    with suppress(MisnamedFileError):
         corpus.parse(path)
-    except MisnamedFileError:
-        return False
-    return True
+        return True
+    return False
 
 
-def _unusable(items: Iterable[_Unusable]) -> Iterator[Problem]:
-    """Group the files by reason: thousands of git-lfs stubs are one problem."""
-    groups: dict[str, list[Path]] = defaultdict(list)
-    for item in items:
-        groups[item.reason].append(item.path)
-    for reason, paths in groups.items():
-        what, _, remedy = reason.partition("; ")
-        message = f"{_n(len(paths), 'file')} unusable: {'each' if len(paths) > 1 else 'it'} {what}."
-        yield Problem("error", "unusable", message, _names(paths), remedy[:1].upper() + remedy[1:])
-
-
-def _contradictions_and_duplicates(decoded: Sequence[_Decoded]) -> Iterator[Problem]:
-    groups: dict[str, list[_Decoded]] = defaultdict(list)
-    for item in decoded:
-        if not item.silent:
-            groups[item.digest].append(item)
-    for group in groups.values():
-        if len(group) == 1:
-            continue
-        labels = sorted({item.recording.label for item in group})
-        message = f"{len(group)} files hold the same audio, labelled {' and '.join(labels)}."
-        names = _names(item.path for item in group)
-        if len(labels) > 1:
-            yield Problem(
-                "error", "contradiction", message, names, "Listen to it and keep the file whose label is right."
-            )
-        else:
-            remedy = "A random split can train on one and test on the other; leave one out or split by speaker."
-            yield Problem("warning", "duplicate", message, names, remedy)
-
-
-def _counts(source: Corpus, scan: Scan) -> Iterator[Problem]:
-    """Compare the recordings per class and per speaker with the published numbers.
-
-    The numbers per speaker are sums over all classes, so they are compared only if no class is absent.
-    """
-    if not scan.recordings:
-        return
-    classes = Counter(recording.label for _, recording in scan.recordings)
-    speakers = Counter(recording.speaker for _, recording in scan.recordings)
-    remedy = f"Get the missing files from {source.source}; scores on a part do not compare with published ones."
-    yield from _compare("class", classes, source.class_counts, remedy)
-    if all(classes[name] for name in source.class_counts):
-        yield from _compare("speaker", speakers, source.speaker_counts, remedy)
-
-
-def _compare(what: str, found: Mapping[str, int], published: Mapping[str, int], remedy: str) -> Iterator[Problem]:
-    absent = [f"{name} ({count} published)" for name, count in published.items() if not found[name]]
-    if absent:
-        rest = f"loading gives the other {len(published) - len(absent)}"
-        message = f"{len(absent)} of {_n(len(published), what)} without any recording: {_shortened(absent)}; {rest}."
-        yield Problem("warning", f"{what} absent", message, remedy=remedy)
-    different = [
-        f"{name} {found[name]} of {count}" for name, count in published.items() if found[name] not in (0, count)
-    ]
-    if different:
-        message = f"Recordings per {what} differ from the published numbers: {_shortened(different)}."
-        yield Problem("warning", f"{what} count", message, remedy=remedy)
-
-
-def _left_out(source: Corpus, scan: Scan) -> Iterator[Problem]:
-    if scan.misnamed and scan.recordings:
-        message = f"{_n(len(scan.misnamed), 'file')} not named as {source.title}'s are; loading leaves them out."
-        remedy = f"Name them as in {source.layout}, or move them away."
-        yield Problem("warning", "misnamed", message, _names(scan.misnamed), remedy)
-    if scan.repeated:
-        n_files = _n(len(scan.repeated), "file")
-        message = f"{n_files} with the name of another recording; loading leaves them out."
-        remedy = "Remove the second copy: the same name as wav and flac, or a folder with a copy."
-        yield Problem("warning", "repeated", message, _names(scan.repeated), remedy)
-
-
-def _silent(decoded: Sequence[_Decoded]) -> Iterator[Problem]:
-    paths = [item.path for item in decoded if item.silent]
-    if paths:
-        message = f"{_n(len(paths), 'file')} of silence."
-        yield Problem("warning", "silent", message, _names(paths), "Leave them out or get them again.")
-
-
-def _sample_rates(source: Corpus, decoded: Sequence[_Decoded]) -> Iterator[Problem]:
-    groups: dict[int, list[Path]] = defaultdict(list)
-    for item in decoded:
-        groups[item.info.sample_rate].append(item.path)
-    if not source.sample_rates and len(groups) > 1:
-        rates = ", ".join(f"{len(paths)} at {rate} Hz" for rate, paths in sorted(groups.items()))
-        remedy = "Reading resamples them; make sure that the rates do not differ by class: a model could learn them."
-        yield Problem("note", "sample rate", f"Sample rates differ: {rates}.", remedy=remedy)
-    for rate, paths in sorted(groups.items()):
-        if source.sample_rates and rate not in source.sample_rates:
-            published = " or ".join(str(rate) for rate in source.sample_rates)
-            message = f"{_n(len(paths), 'file')} at {rate} Hz; published at {published} Hz."
-            remedy = f"These are resampled copies; get the originals from {source.source}."
-            yield Problem("warning", "sample rate", message, _names(paths), remedy)
-
-
-def _channels(source: Corpus, decoded: Sequence[_Decoded]) -> Iterator[Problem]:
-    """Report files whose number of channels is not the usual one, and copies that were mixed down."""
-    found = Counter(item.info.channels for item in decoded)
-    published = source.channel_counts
-    if not found or (len(found) == 1 and not published):
-        return
-    usual = found.most_common(1)[0][0]
-    odd = [item.path for item in decoded if item.info.channels != usual]
-    known = "as published" if found == published else f"published: {_per_channels(published)}" if published else "mixed"
-    message = f"{_per_channels(found)} ({known})."
-    yield Problem("note", "channels", message, _names(odd), "Nothing to do: channels are averaged when read.")
-
-
-def _unpublished(source: Corpus, scan: Scan) -> Iterator[Problem]:
-    """Report class balance and unknown speakers of a corpus without published numbers."""
-    if source.class_counts or not scan.recordings:
-        return
-    counts = Counter(recording.label for _, recording in scan.recordings)
-    if len(counts) < 2:
-        message = f"All recordings are of the class {next(iter(counts))!r}."
-        yield Problem("error", "one class", message, remedy="Add recordings of another class.")
-    else:
-        ratio = max(counts.values()) / min(counts.values())
-        each = _shortened([f"{label} {count}" for label, count in sorted(counts.items())])
-        message = f"Recordings per class: {each}; the largest has {ratio:.1f} times the smallest."
-        yield Problem("note", "class balance", message, remedy="Use UAR, which weights all classes equally.")
-    n_unknown = sum(not recording.speaker for _, recording in scan.recordings)
-    if n_unknown:
-        message = f"{n_unknown} of {_n(len(scan.recordings), 'recording')} without a speaker."
-        remedy = "Name the speakers in a CSV's column speaker: without them no split is speaker-independent."
-        yield Problem("note", "speaker unknown", message, remedy=remedy)
-
-
-def _by_severity(problems: Iterable[Problem]) -> list[Problem]:
-    return sorted(problems, key=lambda problem: _SEVERITIES.index(problem.severity))
-
-
-def _relative(problem: Problem, root: Path) -> Problem:
-    folder = root if root.is_dir() else root.parent
-    files = (Path(name) for name in problem.files)
-    names = (path.relative_to(folder) if path.is_relative_to(folder) else path for path in files)
-    return replace(problem, files=tuple(name.as_posix() for name in names))
-
-
-def _class_counts(source: Corpus, scan: Scan) -> dict[str, int]:
-    found = _count(recording.label for _, recording in scan.recordings)
-    return {name: found[name] for name in source.class_names or found if name in found}
-
-
-def _count(values: Iterable[Any]) -> dict[Any, int]:
-    return dict(sorted(Counter(values).items()))
-
-
-def _names(paths: Iterable[Path]) -> tuple[str, ...]:
-    return tuple(str(path) for path in paths)
+def _grouped(pairs: Iterable[tuple[_Key, _Value]]) -> dict[_Key, list[_Value]]:
+    groups: dict[_Key, list[_Value]] = defaultdict(list)
+    for key, value in pairs:
+        groups[key].append(value)
+    return groups
 
 
 def _n(count: int, what: str) -> str:

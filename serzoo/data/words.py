@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, pairwise
 from pathlib import Path
@@ -20,6 +18,7 @@ import soundfile
 from serzoo.data.audio import probe, read
 from serzoo.data.corpora.corpus import CORPORA, Recording, build_manifest, check_folder
 from serzoo.data.sources import read_table, to_csv
+from serzoo.data.workers import in_order, with_progress
 from serzoo.errors import DataError, SerzooWarning
 from serzoo.files import local_path, moved_into_place
 
@@ -94,7 +93,8 @@ def cut_words(
     recordings = _recordings(root, {name: chosen[0][1].line for name, chosen in places.items() if chosen}, table)
     cuts = {name: _cuts(path, places[name], table) for name, (path, _) in recordings.items()}
     with moved_into_place(folder) as part:
-        rows = _write(part, recordings, cuts, progress)
+        written = in_order(lambda name: _write_words(part, *recordings[name], cuts[name]), list(recordings), None)
+        rows = list(chain.from_iterable(with_progress(written, "Cutting", len(recordings), progress)))
         to_csv(build_manifest(rows, tuple(sorted(words)), "words"), part / TABLE)
     return folder / TABLE
 
@@ -179,27 +179,6 @@ def _cuts(path: Path, places: Sequence[tuple[int, _Spoken]], table: Path) -> lis
             raise DataError(f"{what} holds no sample of {path.name} at {info.sample_rate} Hz; correct the line.")
         cuts.append(_Cut(spoken.word, place, slice(start, stop)))
     return cuts
-
-
-def _write(
-    folder: Path,
-    recordings: Mapping[str, tuple[Path, Recording]],
-    cuts: Mapping[str, Sequence[_Cut]],
-    progress: bool,
-) -> list[tuple[Path, Recording]]:
-    """Write the words of all utterances, several at a time: libsndfile works outside Python's lock."""
-
-    def write(utterance: str) -> list[tuple[Path, Recording]]:
-        return _write_words(folder, *recordings[utterance], cuts[utterance])
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        written: Iterable[list[tuple[Path, Recording]]] = pool.map(write, recordings)
-        if progress:
-            from rich.console import Console
-            from rich.progress import track
-
-            written = track(written, "Cutting", total=len(recordings), console=Console(stderr=True))
-        return list(chain.from_iterable(written))
 
 
 def _write_words(folder: Path, path: Path, recording: Recording, cuts: Sequence[_Cut]) -> list[tuple[Path, Recording]]:

@@ -12,6 +12,7 @@ import soundfile
 
 from serzoo.data import audio, cache
 from serzoo.data.cache import FeatureCache
+from serzoo.data.workers import in_order
 from serzoo.errors import AudioError, DataError
 from serzoo.features.extract import extract
 from serzoo.features.spec import MFCCSpec
@@ -202,13 +203,13 @@ def test_no_more_clips_at_a_time_than_workers(store, clips, monkeypatch):
 
 def test_few_clips_are_begun_before_they_are_wanted():
     begun = []
-    results = cache._in_order(lambda item: begun.append(item) or -item, range(100), workers=2)
+    results = in_order(lambda item: begun.append(item) or -item, range(100), workers=2)
     assert [next(results), next(results), next(results)] == [0, -1, -2]
     time.sleep(0.05)  # threads that may go on do
     assert len(begun) <= 3 + 2 * 2
     results.close()
     assert len(begun) <= 3 + 2 * 2
-    assert list(cache._in_order(abs, [-3, 2, -1], workers=None)) == [3, 2, 1]
+    assert list(in_order(abs, [-3, 2, -1], workers=None)) == [3, 2, 1]
 
 
 @pytest.mark.parametrize("spec", [SPEC, FREE_SPEC])
