@@ -7,12 +7,14 @@ from typing import Any
 import keras
 from keras import ops
 
+from serzoo.layers.recorded import RecordedLayer
+
 MASKED = -10_000.0
 """Added to the scores of masked frames, as keras-self-attention does."""
 
 
 @keras.saving.register_keras_serializable("serzoo")
-class SelfAttention(keras.layers.Layer):
+class SelfAttention(RecordedLayer):
     """Additive self-attention of every frame over the frames around it.
 
     The frame t scores each frame s of its window, ``activation(tanh(x_t Wt + x_s Wx + bh) Wa + ba)``;
@@ -28,7 +30,6 @@ class SelfAttention(keras.layers.Layer):
         width: frames in a window, which begins ``width // 2`` frames before t and is cut off at the
             clip's ends; None compares every frame with all frames.
         activation: name of the Keras activation of the scores, or None.
-        name: Keras name of the layer.
 
     Source: Zheng et al., "OpenTag: Open Attribute Value Extraction from Product Profiles", 2018, as
     keras-self-attention 0.51 computes it.
@@ -67,19 +68,6 @@ class SelfAttention(keras.layers.Layer):
         weights = ops.softmax(scores + MASKED * (1.0 - _windows(n_frames, self.width, scores.dtype)))
         attended = ops.matmul(weights, _contexts(inputs, self.width))
         return ops.reshape(attended, (-1, _n_blocks(n_frames, self.width) * self.width, inputs.shape[-1]))[:, :n_frames]
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return ``input_shape``."""
-        return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the layer."""
-        return {
-            "name": self.name,
-            "units": self.units,
-            "width": self.width,
-            "activation": keras.activations.serialize(self.activation),
-        }
 
     def _scores(self, queries: Any, keys: Any) -> Any:
         """Return the score of every key for every query, (..., n_queries, n_keys)."""

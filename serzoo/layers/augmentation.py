@@ -8,12 +8,13 @@ import keras
 from keras import ops
 
 from serzoo.checks import NOT_NEGATIVE, check, integer
+from serzoo.layers.recorded import RecordedLayer
 
 _COUNTS = ("time_masks", "band_masks")
 
 
 @keras.saving.register_keras_serializable("serzoo")
-class SpectrogramAugment(keras.layers.Layer):
+class SpectrogramAugment(RecordedLayer):
     """Stretches and shifts each log-mel spectrogram in time and over the bands, amplifies it, and masks parts of it.
 
     Takes log-mel spectrograms, (batch, n_frames, n_bands), and returns the same shape; outside training it returns its
@@ -35,7 +36,6 @@ class SpectrogramAugment(keras.layers.Layer):
         band_masks: number of groups of neighbouring bands replaced by the clip's mean.
         band_width: bands of the widest of them.
         seed: of the random changes; None for a random one.
-        name: Keras name of the layer.
 
     Raises:
         ConfigError: a bound is not a finite number of at least 0, or a number or width of masks is not whole.
@@ -61,17 +61,7 @@ class SpectrogramAugment(keras.layers.Layer):
         name: str | None = None,
     ) -> None:
         super().__init__(name=name)
-        self.settings: dict[str, Any] = {
-            "time_stretch": time_stretch,
-            "time_shift": time_shift,
-            "band_stretch": band_stretch,
-            "band_shift": band_shift,
-            "gain": gain,
-            "time_masks": time_masks,
-            "time_width": time_width,
-            "band_masks": band_masks,
-            "band_width": band_width,
-        }
+        self.settings = {key: value for key, value in self.arguments.items() if key not in ("strength", "seed", "name")}
         for argument, value in self.settings.items():
             whole = argument.endswith(("masks", "width"))
             check(argument, value, integer(at_least=0) if whole else NOT_NEGATIVE)
@@ -93,14 +83,6 @@ class SpectrogramAugment(keras.layers.Layer):
         kept_bands = self._kept(inputs, n_bands, settings["band_masks"], settings["band_width"])
         kept = ops.logical_and(kept_frames[:, :, None], kept_bands[:, None])
         return ops.where(kept, louder, ops.mean(louder, axis=(1, 2), keepdims=True))
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return ``input_shape``."""
-        return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the layer."""
-        return {"name": self.name, "strength": self.strength, **self.settings, "seed": self.seed}
 
     def _scaled(self) -> dict[str, Any]:
         """Return the settings times the strength, except the numbers of masks."""

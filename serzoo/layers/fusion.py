@@ -7,16 +7,17 @@ from typing import Any
 
 import keras
 
+from serzoo.layers.recorded import RecordedLayer
+
 
 @keras.saving.register_keras_serializable("serzoo")
-class DynamicFusion(keras.layers.Layer):
+class DynamicFusion(RecordedLayer):
     """Sum of the scales, each times a learned weight: ``sum_j w_j g_j``, without softmax or bias.
 
     Takes (batch, scales, channels) and returns (batch, channels).
 
     Args:
         initializer: of the weights, shape (scales, 1).
-        name: Keras name of the layer.
 
     Source: Ye et al., "Temporal Modeling Matters", ICASSP 2023, equation 4.
     """
@@ -36,10 +37,6 @@ class DynamicFusion(keras.layers.Layer):
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return (batch, channels)."""
         return (input_shape[0], input_shape[2])
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the layer."""
-        return {"name": self.name, "initializer": keras.initializers.serialize(self.initializer)}
 
 
 def fuse_scales(scales: Sequence[Any], *, initializer: Any | None, name: str) -> Any:

@@ -6,12 +6,14 @@ from typing import Any
 
 import keras
 
+from serzoo.layers.recorded import RecordedLayer
+
 GENDER_COLUMNS = (0, 1, 2)
 """Numbers of columns that :class:`GenderColumns` appends; 0 for a model without gender input."""
 
 
 @keras.saving.register_keras_serializable("serzoo")
-class GenderEmbedding(keras.layers.Layer):
+class GenderEmbedding(RecordedLayer):
     """One learned vector for female, one for male, and in between a mix of both: ``(1 - p) E_0 + p E_1``.
 
     Takes the probability p that the speaker is male, (batch, 1) in 0..1, and returns (batch, 1, width).
@@ -19,7 +21,6 @@ class GenderEmbedding(keras.layers.Layer):
 
     Args:
         width: of the vectors.
-        name: Keras name of the layer.
 
     Source: Bhushan et al., "A Self-Attention Based Hybrid CNN-LSTM for Speaker-Independent Speech
     Emotion Recognition", section 2.3.1.
@@ -43,13 +44,9 @@ class GenderEmbedding(keras.layers.Layer):
         """Return (batch, 1, width)."""
         return (*input_shape, self.width)
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the layer."""
-        return {"name": self.name, "width": self.width}
-
 
 @keras.saving.register_keras_serializable("serzoo")
-class GenderColumns(keras.layers.Layer):
+class GenderColumns(RecordedLayer):
     """Appends the speaker's gender to the values of every frame.
 
     Takes frames (batch, time, n_features) and the probability p that the speaker is male, (batch, 1) in 0..1, and
@@ -57,7 +54,6 @@ class GenderColumns(keras.layers.Layer):
 
     Args:
         columns: 1 or 2.
-        name: Keras name of the layer.
 
     Source: Striletchi, Striletchi and Stan, "TBDM-Net", 2024, section 3.5, "pre-hoc".
     """
@@ -78,7 +74,3 @@ class GenderColumns(keras.layers.Layer):
         del male_shape
         *outer, n_features = frames_shape
         return (*outer, None if n_features is None else n_features + self.columns)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the layer."""
-        return {"name": self.name, "columns": self.columns}

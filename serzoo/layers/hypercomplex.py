@@ -15,6 +15,7 @@ import keras
 from keras import ops
 
 from serzoo.errors import ConfigError, unknown_name
+from serzoo.layers.recorded import RecordedLayer
 
 PADDINGS = ("same", "valid")
 """Paddings of the convolutions: zeros around the input, or none."""
@@ -31,7 +32,7 @@ def check_blocks(layer: str, channels_in: int, channels_out: int, n_components: 
         )
 
 
-class HypercomplexLayer(keras.layers.Layer, ABC):
+class HypercomplexLayer(RecordedLayer, ABC):
     """A product with hypercomplex weights, computed as one with a real kernel: ``activation(x * W + bias)``.
 
     The layer stores the components of its weights, ``kernel``, (n, ..., numbers in, numbers out), and a real bias per
@@ -42,9 +43,12 @@ class HypercomplexLayer(keras.layers.Layer, ABC):
         channels: real channels of the output, a multiple of the number of components.
         window: size of the kernel along each axis that it slides over.
         activation: of every channel separately, so of every component of a number; a Keras name, or None.
-        use_bias: whether to add a bias; it starts at 0.
+        use_bias: whether to add a bias per real channel; it starts at 0.
         kernel_initializer: of ``kernel``; None takes the algebra's own.
         name: Keras name of the layer.
+
+    Raises:
+        ConfigError: the channels of an input, or those of the output, are no multiple of the number of components.
     """
 
     n_components: int
@@ -55,13 +59,12 @@ class HypercomplexLayer(keras.layers.Layer, ABC):
 
     def __init__(
         self,
-        *,
         channels: int,
         window: tuple[int, ...],
         activation: Any,
         use_bias: bool,
-        kernel_initializer: Any | None,
-        name: str | None,
+        kernel_initializer: Any,
+        name: Any,
     ) -> None:
         super().__init__(name=name)
         self.channels = channels
@@ -71,11 +74,7 @@ class HypercomplexLayer(keras.layers.Layer, ABC):
         self.kernel_initializer = keras.initializers.get(kernel_initializer) or self.default_initializer()
 
     def build(self, input_shape: tuple[Any, ...]) -> None:
-        """Create the components of the weights, and the bias.
-
-        Raises:
-            ConfigError: the channels of the input or of the output cannot be cut into blocks.
-        """
+        """Create the components of the weights, and the bias."""
         channels_in, n = input_shape[-1], self.n_components
         check_blocks(self.name, channels_in, self.channels, n)
         self.kernel = self.add_weight(
@@ -96,15 +95,6 @@ class HypercomplexLayer(keras.layers.Layer, ABC):
         kernel_shape = (*self.window, *self._kernel_ends(input_shape[-1], self.channels))
         return self._product(keras.KerasTensor(input_shape), keras.KerasTensor(kernel_shape)).shape
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments common to all these layers; subclasses add theirs."""
-        return {
-            "name": self.name,
-            "activation": keras.activations.serialize(self.activation),
-            "use_bias": self.use_bias,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-        }
-
     @abstractmethod
     def real_kernel(self) -> Any:
         """Return the real kernel, (..., channels in, channels out)."""
@@ -121,7 +111,11 @@ class HypercomplexLayer(keras.layers.Layer, ABC):
 class HypercomplexDense(HypercomplexLayer):
     """A matrix of hypercomplex numbers times the numbers on the last axis of the input.
 
-    Takes (batch, ..., channels) and returns (batch, ..., units). The arguments are those of :class:`PHMDense`.
+    Takes (batch, ..., channels) and returns (batch, ..., units).
+
+    Args:
+        units: real channels of the output, a multiple of the number of components.
+        activation: this and all others as in :class:`HypercomplexLayer`.
     """
 
     def __init__(
@@ -133,18 +127,7 @@ class HypercomplexDense(HypercomplexLayer):
         kernel_initializer: Any | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(
-            channels=units,
-            window=(),
-            activation=activation,
-            use_bias=use_bias,
-            kernel_initializer=kernel_initializer,
-            name=name,
-        )
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the layer."""
-        return {**super().get_config(), "units": self.channels}
+        super().__init__(units, (), activation, use_bias, kernel_initializer, name)
 
     def _product(self, inputs: Any, kernel: Any) -> Any:
         return ops.matmul(inputs, kernel)
@@ -153,8 +136,16 @@ class HypercomplexDense(HypercomplexLayer):
 class HypercomplexConv(HypercomplexLayer):
     """A convolution (in the sense of neural networks: a correlation) with a kernel of hypercomplex numbers.
 
-    Takes (batch, positions, channels) and returns (batch, positions, filters), with :attr:`rank` axes of positions. The
-    arguments are those of :class:`PHMConv2D`.
+    Takes (batch, positions, channels) and returns (batch, positions, filters), with :attr:`rank` axes of positions.
+
+    Args:
+        filters: real channels of the output, a multiple of the number of components.
+        kernel_size: taps per axis, or one number for all axes.
+        strides: positions from one output to the next, per axis or one number for all.
+        padding: ``"same"`` (an output per stride) or ``"valid"`` (an output where the kernel lies inside the input).
+        dilation_rate: positions from one tap to the next, per axis or one number for all; other than 1 only
+            without strides.
+        activation: this and all others as in :class:`HypercomplexLayer`.
 
     Raises:
         UnknownNameError: ``padding`` is neither of the two.
@@ -176,30 +167,13 @@ class HypercomplexConv(HypercomplexLayer):
         kernel_initializer: Any | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(
-            channels=filters,
-            window=self._per_axis(kernel_size),
-            activation=activation,
-            use_bias=use_bias,
-            kernel_initializer=kernel_initializer,
-            name=name,
-        )
+        window = self._per_axis(kernel_size)
+        super().__init__(filters, window, activation, use_bias, kernel_initializer, name)
         if padding not in PADDINGS:
             raise unknown_name("padding", padding, PADDINGS)
         self.strides = self._per_axis(strides)
         self.padding = padding
         self.dilation_rate = self._per_axis(dilation_rate)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the layer."""
-        return {
-            **super().get_config(),
-            "filters": self.channels,
-            "kernel_size": self.window,
-            "strides": self.strides,
-            "padding": self.padding,
-            "dilation_rate": self.dilation_rate,
-        }
 
     def _product(self, inputs: Any, kernel: Any) -> Any:
         return ops.conv(inputs, kernel, self.strides, self.padding, DATA_FORMAT, self.dilation_rate)
@@ -227,9 +201,10 @@ def phm_kernel(algebra: Any, components: Any) -> Any:
 class _LearnedAlgebra(HypercomplexLayer):
     """The layers whose table of products of two components is a weight, ``algebra``, (n, n, n)."""
 
-    def _set_components(self, n: int) -> None:
+    def __init__(self, *, n: int, **options: Any) -> None:
         if n < 1:
             raise ConfigError(f"n is {n}; a number has at least 1 component.")
+        super().__init__(**options)
         self.n_components = n
 
     def build(self, input_shape: tuple[Any, ...]) -> None:
@@ -250,10 +225,6 @@ class _LearnedAlgebra(HypercomplexLayer):
         """Return the sum of the algebra's Kronecker products with the components."""
         return phm_kernel(self.algebra, self.kernel)
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the layer."""
-        return {**super().get_config(), "n": self.n_components}
-
 
 @keras.saving.register_keras_serializable("serzoo")
 class PHMDense(_LearnedAlgebra, HypercomplexDense):
@@ -266,12 +237,9 @@ class PHMDense(_LearnedAlgebra, HypercomplexDense):
     Takes (batch, ..., channels) and returns (batch, ..., units).
 
     Args:
-        units: real channels of the output, a multiple of n.
+        units: this and all others as in :class:`HypercomplexDense`; ``kernel_initializer`` is that of F,
+            (n, channels / n, units / n), by default Glorot's uniform one.
         n: components of a number, at least 1.
-        activation: of every channel separately; a Keras name, or None.
-        use_bias: whether to add a bias; it starts at 0.
-        kernel_initializer: of F, (n, channels / n, units / n); None is Glorot's uniform one.
-        name: Keras name of the layer.
 
     Raises:
         ConfigError: n is below 1, or the channels in or out are no multiple of it.
@@ -290,10 +258,7 @@ class PHMDense(_LearnedAlgebra, HypercomplexDense):
         kernel_initializer: Any | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(
-            units, activation=activation, use_bias=use_bias, kernel_initializer=kernel_initializer, name=name
-        )
-        self._set_components(n)
+        super().__init__(**self.arguments)
 
 
 @keras.saving.register_keras_serializable("serzoo")
@@ -306,16 +271,9 @@ class PHMConv2D(_LearnedAlgebra, HypercomplexConv):
     Takes (batch, rows, columns, channels) and returns (batch, rows, columns, filters).
 
     Args:
-        filters: real channels of the output, a multiple of n.
-        kernel_size: rows and columns under the kernel, or one number for both.
+        filters: this and all others as in :class:`HypercomplexConv`; ``kernel_initializer`` is that of F,
+            (n, rows, columns, channels / n, filters / n), by default Glorot's uniform one.
         n: components of a number, at least 1.
-        strides: positions from one output to the next, per axis or one number for both.
-        padding: ``"same"`` (an output per stride) or ``"valid"`` (an output where the kernel lies inside the input).
-        dilation_rate: positions from one tap to the next; other than 1 only without strides.
-        activation: of every channel separately; a Keras name, or None.
-        use_bias: whether to add a bias; it starts at 0.
-        kernel_initializer: of F, (n, rows, columns, channels / n, filters / n); None is Glorot's uniform one.
-        name: Keras name of the layer.
 
     Raises:
         ConfigError: n is below 1, or the channels in or out are no multiple of it.
@@ -341,15 +299,4 @@ class PHMConv2D(_LearnedAlgebra, HypercomplexConv):
         kernel_initializer: Any | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(
-            filters,
-            kernel_size,
-            strides=strides,
-            padding=padding,
-            dilation_rate=dilation_rate,
-            activation=activation,
-            use_bias=use_bias,
-            kernel_initializer=kernel_initializer,
-            name=name,
-        )
-        self._set_components(n)
+        super().__init__(**self.arguments)

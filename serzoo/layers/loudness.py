@@ -6,16 +6,17 @@ from typing import Any
 
 import keras
 
+from serzoo.layers.recorded import RecordedLayer
+
 
 @keras.saving.register_keras_serializable("serzoo", "FloorLevel")  # its name in saved models
-class ClipDynamicRange(keras.layers.Layer):
+class ClipDynamicRange(RecordedLayer):
     """Raises values far below a clip's maximum, so that silence and digital zero have the same level.
 
     Takes log-mel spectrograms, (batch, n_frames, n_bands), and returns the same shape. Each clip has its own maximum.
 
     Args:
         level_range: largest distance below the maximum, in the unit of the spectrogram; lower values are raised to it.
-        name: Keras name of the layer.
     """
 
     def __init__(self, level_range: float, *, name: str | None = None) -> None:
@@ -26,11 +27,3 @@ class ClipDynamicRange(keras.layers.Layer):
         """Return the floored spectrograms."""
         loudest = keras.ops.max(inputs, axis=(1, 2), keepdims=True)
         return keras.ops.maximum(inputs, loudest - self.level_range)
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return ``input_shape``."""
-        return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the layer."""
-        return {"name": self.name, "level_range": self.level_range}

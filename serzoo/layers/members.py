@@ -8,9 +8,11 @@ from typing import Any
 import keras
 from keras import ops
 
+from serzoo.layers.recorded import RecordedLayer
+
 
 @keras.saving.register_keras_serializable("serzoo", "OpinionPool")  # its name in saved models
-class LogitsAverage(keras.layers.Layer):
+class LogitsAverage(RecordedLayer):
     """The mean of several networks' logits: the normalised geometric mean of their probabilities.
 
     The cross-entropy of the mean alone would train the networks jointly: they would stop learning as soon as their mean
@@ -22,7 +24,6 @@ class LogitsAverage(keras.layers.Layer):
 
     Args:
         activation: ``"softmax"`` for probabilities, or None for logits.
-        name: Keras name of the layer.
 
     Source: Heskes, "Selecting Weighting Factors in Logarithmic Opinion Pools", NIPS 10, 1997: the added loss is its
     ambiguity term, with equal weights.
@@ -42,10 +43,6 @@ class LogitsAverage(keras.layers.Layer):
     def compute_output_shape(self, input_shape: Sequence[tuple[int | None, ...]]) -> tuple[int | None, ...]:
         """Return (batch, n_classes)."""
         return tuple(input_shape[0])
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the layer."""
-        return {"name": self.name, "activation": self.activation}
 
 
 def _log_agreement(logits: Sequence[Any]) -> Any:

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from serzoo.errors import DataError, FeatureError
+from serzoo.layers.recorded import RecordedLayer
 
 EPSILON = 1e-5
 """Added to the standard deviation of a value of a frame, as the program of ACRNN does."""
@@ -17,16 +18,13 @@ EPSILON = 1e-5
 _CLIPS_AT_ONCE = 32
 
 
-class Normalization(keras.layers.Layer, ABC):
+class Normalization(RecordedLayer, ABC):
     """Base of the layers that normalise features by the training part's statistics, stored as weights.
 
     They take (batch, time, ...) and return the same shape. A frame of exact zeros is padding: it is left out of
     the statistics and stays zero. Until :meth:`adapt` is called or weights with statistics are loaded, features
     pass unchanged. They compute in float32 whatever the dtype policy: in half precision, subtracting a large mean
     would leave too few digits.
-
-    Args:
-        name: Keras name of the layer.
     """
 
     include_padding = False
@@ -84,14 +82,6 @@ class Normalization(keras.layers.Layer, ABC):
         real = keras.ops.any(inputs != 0, axis=tuple(range(2, len(inputs.shape))), keepdims=True)
         return keras.ops.where(real, normalized, 0.0)
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return ``input_shape``."""
-        return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the layer."""
-        return {"name": self.name}
-
     @abstractmethod
     def _add_statistics(self) -> None:
         """Create the weights that hold the statistics, with values that change no feature."""
@@ -111,36 +101,15 @@ class Normalization(keras.layers.Layer, ABC):
             frames = clips.reshape(-1, *clips.shape[2:])
             yield frames if self.include_padding else frames[frames.any(axis=tuple(range(1, frames.ndim)))]
 
-    def _moments(self, features: np.ndarray, axis: int | None) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and population standard deviation over the frames (axis 0), or over all values (None)."""
-        count = sum(np.size(frames, axis) for frames in self._counted_frames(features))
-        mean = sum(frames.sum(axis=axis) for frames in self._counted_frames(features)) / count
-        variance = sum(((frames - mean) ** 2).sum(axis=axis) for frames in self._counted_frames(features)) / count
-        return mean, np.sqrt(variance)
 
+class _Standardization(Normalization):
+    """Values minus a mean, over a standard deviation, both with the shape of a frame or single numbers."""
 
-@keras.saving.register_keras_serializable("serzoo")
-class FrameNormalization(Normalization):
-    """Each value of a frame minus its mean, over its standard deviation: ``(x - mean) / (std + 1e-5)``.
+    _axis: int | None
+    """0 for statistics of each value of a frame, None for those of all values."""
 
-    Input, output and padding are those of :class:`Normalization`.
-
-    Args:
-        include_padding: True treats padding as any other frame, in the statistics and in the output,
-            as the program of ACRNN does.
-        name: Keras name of the layer.
-
-    Source: Chen, He, Yang and Zhang, "3-D Convolutional Recurrent Neural Networks with Attention Model
-    for Speech Emotion Recognition", 2018; epsilon from its program.
-    """
-
-    def __init__(self, *, include_padding: bool = False, name: str | None = None) -> None:
-        super().__init__(name=name)
-        self.include_padding = include_padding
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the layer."""
-        return {**super().get_config(), "include_padding": self.include_padding}
+    _epsilon = 0.0
+    """Added to the standard deviation."""
 
     @property
     def neutral(self) -> np.ndarray:
@@ -148,20 +117,46 @@ class FrameNormalization(Normalization):
         return self.mean.numpy()
 
     def _add_statistics(self) -> None:
-        self.mean = self.add_weight(shape=self.frame_shape, initializer="zeros", trainable=False, name="mean")
-        self.std = self.add_weight(shape=self.frame_shape, initializer="ones", trainable=False, name="std")
+        shape = () if self._axis is None else self.frame_shape
+        self.mean = self.add_weight(shape=shape, initializer="zeros", trainable=False, name="mean")
+        self.std = self.add_weight(shape=shape, initializer="ones", trainable=False, name="std")
 
     def _take_statistics(self, features: np.ndarray) -> None:
-        mean, std = self._moments(features, axis=0)
+        axis = self._axis
+        count = sum(np.size(frames, axis) for frames in self._counted_frames(features))
+        mean = sum(frames.sum(axis=axis) for frames in self._counted_frames(features)) / count
+        variance = sum(((frames - mean) ** 2).sum(axis=axis) for frames in self._counted_frames(features)) / count
         self.mean.assign(mean)
-        self.std.assign(std)
+        self.std.assign(np.sqrt(variance))
 
     def _normalized(self, inputs: Any) -> Any:
-        return (inputs - self.mean) / (self.std + EPSILON)
+        return (inputs - self.mean) / (self.std + self._epsilon)
 
 
 @keras.saving.register_keras_serializable("serzoo")
-class GlobalNormalization(Normalization):
+class FrameNormalization(_Standardization):
+    """Each value of a frame minus its mean, over its standard deviation: ``(x - mean) / (std + 1e-5)``.
+
+    Input, output and padding are those of :class:`Normalization`.
+
+    Args:
+        include_padding: True treats padding as any other frame, in the statistics and in the output,
+            as the program of ACRNN does.
+
+    Source: Chen, He, Yang and Zhang, "3-D Convolutional Recurrent Neural Networks with Attention Model
+    for Speech Emotion Recognition", 2018; epsilon from its program.
+    """
+
+    _axis = 0
+    _epsilon = EPSILON
+
+    def __init__(self, *, include_padding: bool = False, name: str | None = None) -> None:
+        super().__init__(name=name)
+        self.include_padding = include_padding
+
+
+@keras.saving.register_keras_serializable("serzoo")
+class GlobalNormalization(_Standardization):
     """All values minus their one mean, over their one standard deviation (1 where they do not vary).
 
     Input, output, padding and arguments are those of :class:`Normalization`.
@@ -170,22 +165,12 @@ class GlobalNormalization(Normalization):
     section 3.1, for its real networks.
     """
 
-    @property
-    def neutral(self) -> np.ndarray:
-        """The mean."""
-        return self.mean.numpy()
-
-    def _add_statistics(self) -> None:
-        self.mean = self.add_weight(shape=(), initializer="zeros", trainable=False, name="mean")
-        self.std = self.add_weight(shape=(), initializer="ones", trainable=False, name="std")
+    _axis = None
 
     def _take_statistics(self, features: np.ndarray) -> None:
-        mean, std = self._moments(features, axis=None)
-        self.mean.assign(mean)
-        self.std.assign(std or 1.0)
-
-    def _normalized(self, inputs: Any) -> Any:
-        return (inputs - self.mean) / self.std
+        super()._take_statistics(features)
+        if not self.std.numpy():
+            self.std.assign(1.0)
 
 
 @keras.saving.register_keras_serializable("serzoo")

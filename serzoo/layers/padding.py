@@ -8,17 +8,17 @@ import keras
 from keras import ops
 
 from serzoo.errors import FeatureError
+from serzoo.layers.recorded import RecordedLayer
 
 
 @keras.saving.register_keras_serializable("serzoo")
-class PadFrames(keras.layers.Layer):
+class PadFrames(RecordedLayer):
     """Frames of zeros behind the last frame.
 
     Takes (batch, time, ...) with at most ``n_frames`` frames and returns (batch, n_frames, ...).
 
     Args:
         n_frames: of every output.
-        name: Keras name of the layer.
 
     Raises:
         FeatureError: when called with more frames.
@@ -42,7 +42,3 @@ class PadFrames(keras.layers.Layer):
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return ``input_shape`` with ``n_frames`` frames."""
         return input_shape[0], self.n_frames, *input_shape[2:]
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the layer."""
-        return {"name": self.name, "n_frames": self.n_frames}

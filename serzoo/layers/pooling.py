@@ -7,12 +7,14 @@ from typing import Any
 import keras
 from keras import ops
 
+from serzoo.layers.recorded import RecordedLayer
+
 VARIANCE_FLOOR = 1e-5
 """Keeps the root of a variance, and its gradient, finite where a channel does not vary."""
 
 
 @keras.saving.register_keras_serializable("serzoo")
-class AttentiveStatistics(keras.layers.Layer):
+class AttentiveStatistics(RecordedLayer):
     """Means over the frames that several heads attend to, and mean and standard deviation over all frames.
 
     A head weights frames by ``softmax_t(v . tanh(W x_t + b))``, so that silence and padding can count less than speech.
@@ -22,7 +24,6 @@ class AttentiveStatistics(keras.layers.Layer):
     Args:
         heads: number of weighted means.
         units: hidden units of the attention.
-        name: Keras name of the layer.
 
     Source: Okabe et al., "Attentive Statistics Pooling for Deep Speaker Embedding", Interspeech 2018, with several
     heads and the statistics of all frames.
@@ -53,7 +54,3 @@ class AttentiveStatistics(keras.layers.Layer):
         """Return (batch, (heads + 2) x channels)."""
         batch, _, channels = input_shape
         return (batch, None if channels is None else (self.heads + 2) * channels)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the layer."""
-        return {"name": self.name, "heads": self.heads, "units": self.units}

@@ -33,6 +33,7 @@ from serzoo.layers.hypercomplex import (
     HypercomplexLayer,
     check_blocks,
 )
+from serzoo.layers.recorded import RecordedLayer
 
 CRITERIA = ("glorot", "he")
 """Criteria of the initial variance: kept forwards and backwards on average, or kept through a ReLU."""
@@ -125,18 +126,8 @@ class QuaternionDense(_Quaternions, HypercomplexDense):
     """A matrix of quaternions times the input's quaternions, ``y_o = sum_i w_oi x_i + b_o``.
 
     Takes (batch, ..., channels) and returns (batch, ..., units), blocks [r | i | j | k] on the last axis. It has
-    channels x units / 4 + units weights.
-
-    Args:
-        units: real channels of the output, a multiple of 4.
-        activation: of every channel, so of each component separately; a Keras name, or None.
-        use_bias: whether to add a bias per real channel; it starts at 0.
-        kernel_initializer: of the components, (4, channels / 4, units / 4); None is
-            :class:`QuaternionInitializer` by Glorot's criterion.
-        name: Keras name of the layer.
-
-    Raises:
-        ConfigError: the channels in or out are no multiple of 4.
+    channels x units / 4 + units weights. The arguments are those of :class:`HypercomplexDense`; by default
+    :class:`QuaternionInitializer` draws the components, (4, channels / 4, units / 4), by Glorot's criterion.
     """
 
 
@@ -155,24 +146,9 @@ class QuaternionConv2D(_Quaternions, HypercomplexConv):
     """A convolution with quaternions: at every tap of the kernel, weights times the input's quaternions.
 
     Takes (batch, rows, columns, channels) and returns (batch, rows, columns, filters), blocks [r | i | j | k] on the
-    last axis. It has channels x filters x taps / 4 + filters weights.
-
-    Args:
-        filters: real channels of the output, a multiple of 4.
-        kernel_size: taps per axis, or one number for all axes.
-        strides: positions from one output to the next, per axis or one number for all.
-        padding: ``"same"`` (an output per stride) or ``"valid"`` (an output where the kernel lies inside the input).
-        dilation_rate: positions from one tap to the next, per axis or one number for all; other than 1 only
-            without strides.
-        activation: of every channel, so of each component separately; a Keras name, or None.
-        use_bias: whether to add a bias per real channel; it starts at 0.
-        kernel_initializer: of the components, (4, taps, channels / 4, filters / 4); None is
-            :class:`QuaternionInitializer` by Glorot's criterion.
-        name: Keras name of the layer.
-
-    Raises:
-        ConfigError: the channels in or out are no multiple of 4.
-        UnknownNameError: ``padding`` is neither of the two.
+    last axis. It has channels x filters x taps / 4 + filters weights. The arguments are those of
+    :class:`HypercomplexConv`; by default :class:`QuaternionInitializer` draws the components,
+    (4, taps, channels / 4, filters / 4), by Glorot's criterion.
     """
 
     rank = 2
@@ -213,7 +189,7 @@ def _spread(kernel: Any, rates: tuple[int, ...]) -> Any:
 
 
 @keras.saving.register_keras_serializable("serzoo")
-class QuaternionBatchNormalization(keras.layers.Layer):
+class QuaternionBatchNormalization(RecordedLayer):
     """Quaternions less their mean, over one deviation for the whole layer: ``g (x - mean) / sqrt(v + epsilon) + b``.
 
     The mean is one quaternion and v one number, the mean of |x - mean|^2, both over batch, positions and all
@@ -226,7 +202,6 @@ class QuaternionBatchNormalization(keras.layers.Layer):
     Args:
         momentum: share of their value that the stored statistics keep in a step, in [0, 1].
         epsilon: added to v.
-        name: Keras name of the layer.
 
     Raises:
         ConfigError: the channels are no multiple of 4.
@@ -257,14 +232,6 @@ class QuaternionBatchNormalization(keras.layers.Layer):
             self._move(self.moving_variance, variance)
         scale = ops.tile(self.gamma / ops.sqrt(variance + self.epsilon), 4)
         return self._centre(inputs, mean) * scale + self.beta
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return ``input_shape``."""
-        return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the layer."""
-        return {"name": self.name, "momentum": self.momentum, "epsilon": self.epsilon}
 
     def _moments(self, inputs: Any) -> tuple[Any, Any]:
         """Return the mean quaternion, (4,), and the mean square of the distance from it, a number."""

@@ -7,6 +7,8 @@ from typing import Any
 
 import keras
 
+from serzoo.layers.recorded import RecordedLayer
+
 FRAMES, CHANNELS = "frames", "channels"
 DROPOUT_AXES = (FRAMES, CHANNELS)
 """Unit that dropout zeroes: all channels of a frame, or a channel in all frames."""
@@ -18,7 +20,7 @@ _NOISE_SHAPES = {FRAMES: (None, None, 1), CHANNELS: (None, 1, None)}
 
 
 @keras.saving.register_keras_serializable("serzoo")
-class DilatedConvBlock(keras.layers.Layer):
+class DilatedConvBlock(RecordedLayer):
     """Two sub-blocks of dilated convolution, batch normalisation, activation and dropout.
 
     Takes (batch, time, channels) and returns the same shape. This is the plain temporal
@@ -38,7 +40,6 @@ class DilatedConvBlock(keras.layers.Layer):
         momentum: share of their value that the moving statistics keep in a step, in [0, 1].
         epsilon: added to the variance.
         kernel_initializer: of the convolutions.
-        name: Keras name of the layer.
 
     Source: Ye et al., "Temporal Modeling Matters", ICASSP 2023, section 2.2.
     """
@@ -76,12 +77,26 @@ class DilatedConvBlock(keras.layers.Layer):
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Create the convolutions and normalisations for as many channels as the input has."""
-        self.conv_1 = self._convolution(input_shape[-1], "conv_1")
-        self.norm_1 = self._normalization("norm_1")
-        self.conv_2 = self._convolution(input_shape[-1], "conv_2")
-        self.norm_2 = self._normalization("norm_2")
-        for layer in (self.conv_1, self.norm_1, self.conv_2, self.norm_2):
+        self.conv_1, self.norm_1 = self._sub_block(1, input_shape)
+        self.conv_2, self.norm_2 = self._sub_block(2, input_shape)
+
+    def _sub_block(self, number: int, input_shape: tuple[int | None, ...]) -> tuple[keras.layers.Layer, ...]:
+        convolution = keras.layers.Conv1D(
+            input_shape[-1],
+            self.kernel_size,
+            dilation_rate=self.dilation_rate,
+            padding=self.padding,
+            use_bias=self.use_bias,
+            # An initializer draws its seed when it is made: a shared one would fill both kernels with equal numbers.
+            kernel_initializer=self.kernel_initializer.clone(),
+            name=f"conv_{number}",
+        )
+        normalization = keras.layers.BatchNormalization(
+            momentum=self.momentum, epsilon=self.epsilon, name=f"norm_{number}"
+        )
+        for layer in (convolution, normalization):
             layer.build(input_shape)
+        return convolution, normalization
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Return the second sub-block's output, (batch, time, channels)."""
@@ -126,41 +141,6 @@ class DilatedConvBlock(keras.layers.Layer):
         kept = ops.cast(drawn > 0, hidden.dtype)  # 0 and 1 are exact in a product of any precision
         kept = ops.reshape(ops.matmul(kept, ops.eye(ops.shape(kept)[1], dtype=hidden.dtype)), sizes)
         return _turned(kept) / (1.0 - self.dropout.rate)
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Return ``input_shape``."""
-        return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the layer."""
-        return {
-            "name": self.name,
-            "kernel_size": self.kernel_size,
-            "dilation_rate": self.dilation_rate,
-            "padding": self.padding,
-            "use_bias": self.use_bias,
-            "activation": keras.activations.serialize(self.activation),
-            "dropout": self.dropout.rate,
-            "dropout_axis": self.dropout_axis,
-            "momentum": self.momentum,
-            "epsilon": self.epsilon,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-        }
-
-    def _convolution(self, channels: int | None, name: str) -> keras.layers.Layer:
-        return keras.layers.Conv1D(
-            channels,
-            self.kernel_size,
-            dilation_rate=self.dilation_rate,
-            padding=self.padding,
-            use_bias=self.use_bias,
-            # An initializer draws its seed when it is made: a shared one would fill both kernels with equal numbers.
-            kernel_initializer=self.kernel_initializer.clone(),
-            name=name,
-        )
-
-    def _normalization(self, name: str) -> keras.layers.Layer:
-        return keras.layers.BatchNormalization(momentum=self.momentum, epsilon=self.epsilon, name=name)
 
 
 @keras.saving.register_keras_serializable("serzoo")

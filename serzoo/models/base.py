@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from numbers import Integral
-from types import MappingProxyType
-from typing import Any, Self
+from typing import Any
 
 import keras
 
@@ -16,6 +14,7 @@ from serzoo.features.spec import FeatureSpec, spec_from_dict
 from serzoo.labels import check_class_names
 from serzoo.layers.gender import GENDER_COLUMNS, GenderColumns
 from serzoo.layers.normalization import Normalization
+from serzoo.layers.recorded import RecordsArguments
 
 EMBEDDING = "embedding"
 """Name of the layer whose output is the utterance's fused representation."""
@@ -24,7 +23,7 @@ FEATURES, GENDER = "features", "gender"
 """Names of the inputs of a model with gender input."""
 
 
-class SERModel(keras.Model):
+class SERModel(RecordsArguments, keras.Model):
     """A functional Keras graph with class names and a feature spec.
 
     A subclass takes keyword arguments, ``n_classes`` among them, builds ``inputs`` and ``outputs`` from them in
@@ -47,20 +46,6 @@ class SERModel(keras.Model):
 
     feature_layers: tuple[str, ...] = ()
     """Names of the layers whose maps, (batch, ..., channels), anti-transfer learning compares, in their order."""
-
-    arguments: Mapping[str, Any]
-    """The constructor's arguments by name, defaults included; read-only, tuples as lists."""
-
-    def __new__(cls, *args: Any, **arguments: Any) -> Self:
-        """Record the constructor's arguments, so that no subclass has to list them again for its config."""
-        model = super().__new__(cls, *args, **arguments)
-        # Partial, because Keras also calls this without arguments, when it turns the class into a functional one.
-        bound = inspect.signature(cls.__init__).bind_partial(model, *args, **arguments)
-        bound.apply_defaults()
-        values = {name: list(value) if isinstance(value, tuple) else value for name, value in bound.arguments.items()}
-        del values["self"]
-        model.arguments = MappingProxyType(values)  # a plain dictionary would be tracked by Keras as state
-        return model
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ from serzoo.labels import DIMENSIONS, EMOTION
 from serzoo.layers.normalization import MaximumNormalization
 from serzoo.layers.padding import PadFrames
 from serzoo.layers.quaternion import QuaternionBatchNormalization, QuaternionConv2DTranspose
+from serzoo.layers.recorded import RecordedLayer
 from serzoo.models.base import EMBEDDING, FEATURES, SERModel, check_common, check_frames
 
 ENCODER = "encoder"
@@ -115,14 +116,11 @@ class RHEmo(SERModel):
 
 
 @keras.saving.register_keras_serializable("serzoo")
-class RHEmoEncoder(keras.layers.Layer):
+class RHEmoEncoder(RecordedLayer):
     """Three real convolutions, each followed by ReLU and pooling, with batch normalisation in between.
 
     Takes spectrograms in 0..1, (batch, frames, bins, 1), and returns their embedding, (batch, frames / 8,
     bins / 2, 4), not negative. A frozen layer normalises by its stored statistics in training, too.
-
-    Args:
-        name: Keras name of the layer.
     """
 
     def __init__(self, *, name: str = ENCODER) -> None:
@@ -160,10 +158,6 @@ class RHEmoEncoder(keras.layers.Layer):
         for stage in self.stages:
             input_shape = stage.compute_output_shape(input_shape)
         return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the name."""
-        return {"name": self.name}
 
 
 def reconstruction_loss(outputs: Mapping[str, Any]) -> Any:
