@@ -238,5 +238,5 @@ def test_public_names_are_there() -> None:
     for name in serzoo.__all__:
         assert getattr(serzoo, name) is not None
     assert set(serzoo.__all__) <= set(dir(serzoo))
-    with pytest.raises(AttributeError, match="serzoo attribute '?biuld"):
+    with pytest.raises(AttributeError, match=r"serzoo attribute '?biuld"):
         serzoo.biuld  # noqa: B018
