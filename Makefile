@@ -3,7 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: quickstart test test-slow test-tfio lint format clean
+PYTHONS ?= 3.11 3.12 3.13
+
+.PHONY: quickstart test test-slow test-tfio test-pythons lint format clean
 
 # What running serzoo needs; the quickstart and the tests' installation below share the environment.
 $(VENV)/installed: setup.cfg pyproject.toml constraints.txt
@@ -38,6 +40,18 @@ test-slow: $(VENV)/installed-dev
 test-tfio: .venv-tfio/installed
 	.venv-tfio/bin/python -m pytest tests/integration/test_tfio.py
 
+# Install serzoo as users do, on each Python and with the lowest versions that setup.cfg allows, and use it.
+test-pythons:
+	$(PYTHON) -m venv .venv-uv
+	.venv-uv/bin/pip install --quiet --disable-pip-version-check uv
+	set -e; for python in $(PYTHONS) lowest; do \
+	  version=$${python/lowest/$(firstword $(PYTHONS))}; \
+	  resolution=$$(test $$python = lowest && echo lowest-direct || echo highest); \
+	  .venv-uv/bin/uv venv --quiet --clear --python $$version .venv-$$python; \
+	  .venv-uv/bin/uv pip install --quiet --python .venv-$$python --resolution $$resolution .; \
+	  .venv-$$python/bin/python tests/installation.py; \
+	done
+
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -48,4 +62,4 @@ format: $(VENV)/installed-dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .venv-tfio build dist *.egg-info
+	rm -rf $(VENV) .venv-* build dist *.egg-info
