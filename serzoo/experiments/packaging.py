@@ -171,7 +171,7 @@ def read_held_out(folder: Path) -> HeldOut:
         if not set(columns) <= set(table):
             raise DataError(f"{run.predictions_file(name)} has no probabilities of {name}; train that fold again.")
         probabilities = table[columns].div(table[columns].sum(axis=1), axis=0)
-        clips, targets = f"{tested_on}/" + table["clip"], run.indices(name)[0]
+        clips, targets = f"{tested_on}/" + table["clip"], run.indices[name][0]
         parts.append(probabilities.assign(fold=f"{folder} {fold}", clip=clips, target=targets))
     return HeldOut(run, recipe, pd.concat(parts))
 

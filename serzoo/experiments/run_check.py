@@ -85,7 +85,7 @@ def _other_predictions(run: StoredRun, name: str) -> Iterator[str]:
         if not set(columns) <= set(table):
             yield f"{name} {fold}: {PREDICTIONS} lacks the probabilities of some class"
             continue
-        probabilities, (_, predicted) = table[columns].to_numpy(), run.indices(fold)
+        probabilities, (_, predicted) = table[columns].to_numpy(), run.indices[fold]
         of_predicted = probabilities[np.arange(len(predicted)), predicted]
         # both are rounded to six digits, so a tie is exact and either of the tied classes may be predicted
         if not (of_predicted == probabilities.max(axis=1)).all():

@@ -59,9 +59,6 @@ PREDICTIONS = "predictions.csv"
 KEPT = "run.json"
 """A kept run without its predictions (:mod:`serzoo.results.keep`)."""
 
-TEXT_COLUMNS = dict.fromkeys(("fold", "seed", "clip", "speaker", "label", "prediction"), str)
-"""Types of the columns of predictions that are text even if they look like numbers."""
-
 _RECORDED_PACKAGES = (
     "serzoo", "keras", "tensorflow", "jax", "numpy", "librosa", "soundfile", "soxr", "scikit-learn", "skops", "xgboost",
     "xgboost-cpu", "torch", "transformers", "onnxruntime",
@@ -177,13 +174,24 @@ def read_table(path: Path, dtype: Any = None) -> pd.DataFrame:
         raise damaged(path, "no table") from None
 
 
-def read_predictions(folder: Path) -> pd.DataFrame:
-    """Return the predictions of a finished fold from its folder.
+def read_predictions(folder: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
+    """Return the predictions in a folder; those of classes that look like numbers are text.
+
+    Args:
+        folder: of a finished fold, or of a kept run.
+        columns: columns that the table needs besides those of every fold.
 
     Raises:
         DataError: the file is missing or damaged.
     """
-    return read_table(folder / PREDICTIONS, TEXT_COLUMNS)
+    path = folder / PREDICTIONS
+    table = read_table(path, dict.fromkeys(("fold", "seed", "clip", "speaker", "label", "prediction"), str))
+    for name in (*columns, "clip", "speaker", "label", "prediction"):
+        if name not in table:
+            raise damaged(stored(path), f"no column {name}")
+    for column in table.filter(regex="^p_").select_dtypes(exclude="number"):
+        raise damaged(stored(path), f"not only numbers in the column {column}")
+    return table
 
 
 def run_name(fold: str, seed: int | str, first_seed: int) -> str:

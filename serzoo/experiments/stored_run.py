@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,9 +25,8 @@ from serzoo.errors import DataError
 from serzoo.experiments.run_folder import (
     KEPT,
     PREDICTIONS,
-    TEXT_COLUMNS,
     class_indices,
-    damaged,
+    read_predictions,
     read_table,
     run_name,
     stored,
@@ -47,7 +47,6 @@ TITLES = dict(zip(HEADLINE, ("UAR", "WAR", "F1"), strict=True))
 HISTORIES = ("history.csv", "layers.csv")
 """Tables of a fold, or of a stage within it, that a kept run holds as histories."""
 
-_SHOWN_PACKAGES = ("keras", "scikit-learn")
 _KEPT_PARTS = {"recipe": dict, "leakage": dict, "report": dict, "environments": list, "histories": dict}
 
 
@@ -119,7 +118,7 @@ class StoredRun:
     @property
     def target(self) -> str:
         """The predicted column of the manifest: ``label``, or another."""
-        return self.recipe.get("target", "label")
+        return self.recipe.get("target") or "label"
 
     @property
     def seeds(self) -> range:
@@ -163,28 +162,17 @@ class StoredRun:
         Raises:
             DataError: a file is missing or damaged.
         """
-        return {run: self._checked(run) for run in self.runs}
-
-    def read_table(self, run: str) -> pd.DataFrame:
-        """Return the predictions of one run, unchecked.
-
-        Raises:
-            DataError: there are none, or the file is damaged.
-        """
         if self.kept is None:
-            return read_table(self.path / run / PREDICTIONS, TEXT_COLUMNS)
-        if run not in self._kept_tables:
-            raise DataError(f"{self.predictions_file(run)} has no predictions of {run}; keep the run again.")
-        return self._kept_tables[run]
+            return {run: read_predictions(self.path / run) for run in self.runs}
+        for run in self.runs:
+            if run not in self._kept_tables:
+                raise DataError(f"{self.predictions_file(run)} has no predictions of {run}; keep the run again.")
+        return {run: self._kept_tables[run] for run in self.runs}
 
     @cached_property
     def _kept_tables(self) -> dict[str, pd.DataFrame]:
         """All predictions of the kept form by run name, whether or not the report counts the runs."""
-        table = read_table(self.path / PREDICTIONS, TEXT_COLUMNS)
-        for column in ("fold", "seed"):
-            if column not in table:
-                raise damaged(stored(self.path / PREDICTIONS), f"no column {column}")
-        groups = table.groupby(["fold", "seed"], sort=False)
+        groups = read_predictions(self.path, ("fold", "seed")).groupby(["fold", "seed"], sort=False)
         return {
             run_name(str(fold), str(seed), self.seeds[0]): rows.drop(columns=["fold", "seed"]).reset_index(drop=True)
             for (fold, seed), rows in groups
@@ -194,31 +182,19 @@ class StoredRun:
         """Return the file that holds a run's predictions."""
         return stored((self.path / run if self.kept is None else self.path) / PREDICTIONS)
 
-    def _checked(self, run: str) -> pd.DataFrame:
-        """Return the predictions of a run, which have the columns that a training writes."""
-        table, path = self.read_table(run), self.predictions_file(run)
-        missing = [name for name in ("clip", "speaker", "label", "prediction") if name not in table.columns]
-        if missing:
-            raise damaged(path, f"no column {missing[0]}")
-        for name in table.columns:
-            if name.startswith("p_") and table[name].dtype.kind not in "iuf":
-                raise damaged(path, f"not only numbers in the column {name}")
-        return table
-
-    def indices(self, run: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return the true and the predicted class indices of a run's clips."""
-        return self._indices[run]
-
     @cached_property
-    def _indices(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    def indices(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """The true and the predicted class indices of the clips, each (N,), by run name."""
         tables = self.tables.items()
         return {run: class_indices(table, self.predictions_file(run), self.class_names) for run, table in tables}
 
     @cached_property
     def summary(self) -> Summary:
         """The scores of all runs, computed from the predictions."""
-        scores = {run: Scores.from_predictions(*self.indices(run), self.class_names) for run in self.runs}
-        return summarise([[scores[run] for run in runs] for runs in self.folds.values()])
+        runs_of_folds = self.folds.values()
+        return summarise(
+            [[Scores.from_predictions(*self.indices[run], self.class_names) for run in runs] for runs in runs_of_folds]
+        )
 
     def speaker_counts(self, folds: tuple[str, ...] | None = None) -> SpeakerCounts:
         """Return the counts that statistics over speakers need; each of several seeds counts its share of a fold.
@@ -232,15 +208,13 @@ class StoredRun:
         if self.target == "speaker":
             raise DataError(f"{self.path} classifies speakers; statistics over speakers need another target.")
         chosen = [runs for fold, runs in self.folds.items() if folds is None or fold in folds]
-        wanted = {run: 1 / len(runs) for runs in chosen for run in runs}
-        indices = [self.indices(run) for run in wanted]
-        return SpeakerCounts.from_predictions(
-            np.concatenate([self.tables[run]["speaker"].to_numpy() for run in wanted]),
-            np.concatenate([targets for targets, _ in indices]),
-            np.concatenate([predictions for _, predictions in indices]),
-            len(self.class_names),
-            np.concatenate([np.full(len(self.tables[run]), share) for run, share in wanted.items()]),
-        )
+        columns = [
+            (self.tables[run]["speaker"], *self.indices[run], np.full(len(self.tables[run]), 1 / len(runs)))
+            for runs in chosen
+            for run in runs
+        ]
+        speakers, targets, predictions, weights = map(np.concatenate, zip(*columns, strict=True))
+        return SpeakerCounts.from_predictions(speakers, targets, predictions, len(self.class_names), weights)
 
     @cached_property
     def histories(self) -> Mapping[str, Mapping[str, list[Any]]]:
@@ -272,17 +246,8 @@ class StoredRun:
         return f"{least if least == last else f'{least} to {last}'} of at most {most}, stopped early"
 
     def software(self) -> list[str]:
-        """Return the distinct versions that computed it; empty for derived predictions."""
+        """Return the distinct versions that decide numbers: Python, backend, Keras, scikit-learn; empty if derived."""
         return sorted({_software(environment) for environment in self.environments.values()})
-
-
-_NEEDED = {
-    "recipe.corpus": str, "recipe.protocol": str, "recipe.model.name": str, "recipe.model.arguments": dict,
-    "recipe.training.selection": str, "recipe.training.epochs": int, "recipe.training.seed": int,
-    "protocol": str, "selection": str, "fold_names": list, "run_names": list, "n_folds": int,
-    "scores.pooled.class_names": list, "leakage.summary": str,
-}  # fmt: skip
-"""The keys that a report needs, with dots between nested ones, and their types."""
 
 
 def _report_of(kept: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -305,13 +270,27 @@ def _report_of(kept: Mapping[str, Any], path: Path) -> dict[str, Any]:
     return {**kept["report"], "recipe": kept["recipe"], "leakage": kept["leakage"]}
 
 
+_FORM: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("recipe.corpus", "recipe.protocol", "recipe.model.name", "recipe.training.selection"), (str,)),
+    **dict.fromkeys(("recipe.training.epochs", "recipe.training.seed", "n_folds"), (int,)),
+    **dict.fromkeys(("protocol", "selection", "leakage.summary"), (str,)),
+    **dict.fromkeys(("fold_names", "run_names", "scores.pooled.class_names"), (list,)),
+    **dict.fromkeys(("recipe.target", "recipe.test_corpus"), (str, NoneType)),
+    "recipe.model.arguments": (dict,),
+    "recipe.repeats": (int, NoneType),
+    "leakage.speaker_independent": (bool, NoneType),
+    "seen": (dict, NoneType),
+}
+"""The types of the parts of a report by their keys, with dots between nested ones; a missing part is None."""
+
+
 def _misfits(report: Mapping[str, Any]) -> Iterator[str]:
     """Yield a line for each part of a report that is missing or of another form."""
-    for key, kind in _NEEDED.items():
+    for key, kinds in _FORM.items():
         value: Any = report
         for part in key.split("."):
             value = value.get(part) if isinstance(value, dict) else None
-        if not isinstance(value, kind) or isinstance(value, bool):
+        if type(value) not in kinds:
             yield f"{key} is {value!r:.60}"
     folds, runs, classes = report["fold_names"], report["run_names"], report["scores"]["pooled"]["class_names"]
     for key, names in {"fold_names": folds, "class_names": classes}.items():
@@ -322,19 +301,10 @@ def _misfits(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"run_names is {runs!r:.60}, which does not fit the folds"
     elif any(Path(name).name != name for names in runs for name in names):
         yield f"run_names is {runs!r:.60}, no names of folders"
-    recipe, seen = report["recipe"], report.get("seen", {})
-    repeats = recipe.get("repeats", 1)
-    if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
-        yield f"recipe.repeats is {repeats!r:.60}"
-    for key, value in (("target", recipe.get("target", "label")), ("test_corpus", recipe.get("test_corpus") or "")):
-        if not isinstance(value, str):
-            yield f"recipe.{key} is {value!r:.60}"
-    if not any(report["leakage"].get("speaker_independent") is known for known in (True, False, None)):
-        yield f"leakage.speaker_independent is {report['leakage']['speaker_independent']!r:.60}"
+    if (report["recipe"].get("repeats", 1) or 0) < 1:
+        yield f"recipe.repeats is {report['recipe']['repeats']}"
     if report["n_folds"] < len(folds):
         yield f"n_folds is {report['n_folds']}, but {len(folds)} are done"
-    if not isinstance(seen, dict):
-        yield f"seen is {seen!r:.60}"
 
 
 def _are_names(names: list[Any]) -> bool:
@@ -378,9 +348,7 @@ def _value(cell: str) -> Any:
 
 
 def _software(environment: Mapping[str, Any]) -> str:
-    """Return the versions in an environment that decide numbers: Python, backend, Keras and scikit-learn."""
     packages = environment.get("packages")
-    packages = packages if isinstance(packages, dict) else {}
-    shown = (str(environment.get("backend")), *_SHOWN_PACKAGES)
-    versions = [f"{name} {packages[name]}" for name in shown if name in packages]
+    shown = (str(environment.get("backend")), "keras", "scikit-learn")
+    versions = [f"{name} {packages[name]}" for name in shown if isinstance(packages, dict) and name in packages]
     return ", ".join([f"Python {environment.get('python')}", *versions])

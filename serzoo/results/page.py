@@ -306,7 +306,7 @@ def _missing(run: StoredRun) -> str:
 
 def _seen(run: StoredRun) -> str:
     """Describe how many test recordings were in the training of the networks that a run depends on."""
-    counts = run.report.get("seen", {})
+    counts = run.report.get("seen") or {}
     return ", ".join(f"{name} {'not known' if n is None else f'{n} test recordings'}" for name, n in counts.items())
 
 
