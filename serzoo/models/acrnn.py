@@ -7,13 +7,13 @@ from typing import Any
 
 import keras
 
-from serzoo.checks import COUNT, FLAG, check, integer, one_of
+from serzoo.checks import COUNT, FLAG, Allowed, integer, list_of, one_of
 from serzoo.errors import ConfigError
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.attention import AttentionPooling, DotProductAttention, SelfAttention
 from serzoo.layers.gender import GenderEmbedding
 from serzoo.layers.normalization import FrameNormalization
-from serzoo.models.base import EMBEDDING, FEATURES, GENDER, SERModel, check_common
+from serzoo.models.base import EMBEDDING, FEATURES, GENDER, SERModel
 
 KERNEL_SIZE = (5, 3)
 """Frames and mel bands under every convolution."""
@@ -38,6 +38,11 @@ IMPLEMENTATIONS = ("native", "library")
 BATCH_NORMS = ("projection", "dense", None)
 NORMALIZATIONS = ("real-frames", "all-frames", None)
 
+_FILTERS = Allowed(
+    "two integers of at least 1: for the first convolution and for the others",
+    lambda filters: filters in list_of(COUNT) and len(filters) == 2,
+)
+
 
 @keras.saving.register_keras_serializable("serzoo")
 class ACRNN(SERModel):
@@ -48,11 +53,9 @@ class ACRNN(SERModel):
     ``features`` and ``gender``, the probability that the speaker is male, (batch, 1) in 0..1. Returns class
     probabilities, (batch, n_classes). Padding counts as frames everywhere but in the normalisation.
 
-    Args:
-        n_classes: outputs, at least 2.
+    Args, besides those of :class:`SERModel`:
         n_features: mel bands, at least ``pool_freq``.
         n_channels: values per mel band: static, delta and delta-delta.
-        n_frames: frames per clip, at least 2; None takes any such number.
         n_convs: convolutions of 5 frames x 3 bands.
         filters: channels of the first convolution and of all others.
         pool_freq: bands per output band of the pooling after the first convolution; 2 in the papers, 4 in
@@ -69,17 +72,12 @@ class ACRNN(SERModel):
         dense_units: width of the dense layer before the classifier.
         batch_norm: ``"projection"`` normalises the linear layer's output (as the program does), ``"dense"``
             the dense layer's (as Chen et al. write), None normalises neither.
-        dropout: share of values zeroed in training after each convolution and the dense layer, in [0, 1).
+        dropout: after each convolution and the dense layer.
         normalization: ``"real-frames"`` takes the statistics over real frames and keeps padding zero,
             ``"all-frames"`` treats padding as frames (as the program does), None takes normalised features.
-        classifier_activation: ``"softmax"``, or None for logits.
-        class_names: names of the outputs in order.
-        feature_spec: the features the model takes.
-        name: Keras name of the model.
 
     Raises:
-        ConfigError: an argument is out of range, or ``"library"`` is set on another backend.
-        DataError: the class names do not fit ``n_classes``.
+        ConfigError: also if ``attention_impl`` is ``"library"`` on another backend.
 
     Source: Bhushan et al., "A Self-Attention Based Hybrid CNN-LSTM for Speaker-Independent Speech Emotion
     Recognition", 2022, on top of Chen, He, Yang and Zhang, "3-D Convolutional Recurrent Neural Networks with
@@ -115,7 +113,18 @@ class ACRNN(SERModel):
         feature_spec: FeatureSpec | Mapping[str, object] | None = None,
         name: str = "acrnn",
     ) -> None:
-        _check_arguments(self.arguments)
+        counts = ("n_channels", "n_convs", "pool_freq", "projection", "lstm_units", "dense_units")
+        self.check_arguments(
+            **dict.fromkeys(counts, COUNT),
+            n_features=integer(at_least=pool_freq),
+            attention_width=COUNT | one_of((None,)),
+            filters=_FILTERS,
+            gender=FLAG,
+            attention=one_of(ATTENTIONS),
+            attention_impl=one_of(IMPLEMENTATIONS),
+            batch_norm=one_of(BATCH_NORMS),
+            normalization=one_of(NORMALIZATIONS),
+        )
 
         inputs = features = keras.Input((n_frames, n_features, n_channels), name=FEATURES)
         if normalization is not None:
@@ -190,24 +199,3 @@ def _embed_gender(male: Any) -> Any:
     """Return the gender vector, (batch, 64), for the probability that the speaker is male, (batch, 1)."""
     embedded = GenderEmbedding(width=GENDER_WIDTH, name="gender_embedding")(male)
     return keras.layers.Flatten(name="gender_vector")(keras.layers.Dense(GENDER_UNITS, name="gender_dense")(embedded))
-
-
-def _check_arguments(arguments: Mapping[str, Any]) -> None:
-    """Raise ConfigError if an argument is of the wrong type or out of range."""
-    check_common(arguments, min_frames=TIME_POOL)
-    for name in ("n_channels", "n_convs", "pool_freq", "projection", "lstm_units", "dense_units"):
-        check(name, arguments[name], COUNT)
-    check("n_features", arguments["n_features"], integer(at_least=arguments["pool_freq"]))
-    if arguments["attention_width"] is not None:
-        check("attention_width", arguments["attention_width"], COUNT)
-    if not isinstance(arguments["filters"], list) or len(arguments["filters"]) != 2:
-        raise ConfigError(
-            f"filters is {arguments['filters']!r}; give those of the first convolution and of the others."
-        )
-    for filters in arguments["filters"]:
-        check("filters", filters, COUNT)
-    check("gender", arguments["gender"], FLAG)
-    check("attention", arguments["attention"], one_of(ATTENTIONS))
-    check("attention_impl", arguments["attention_impl"], one_of(IMPLEMENTATIONS))
-    check("batch_norm", arguments["batch_norm"], one_of(BATCH_NORMS))
-    check("normalization", arguments["normalization"], one_of(NORMALIZATIONS))

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from serzoo.checks import COUNT, FLAG, FRACTION, check, integer, one_of
+from serzoo.checks import COUNT, FLAG, FRACTION, Allowed, check, integer, one_of
 from serzoo.errors import ConfigError, DataError, FeatureError, WeightsError
 from serzoo.features.spec import FeatureSpec, spec_from_dict
 from serzoo.labels import check_class_names
@@ -26,8 +26,13 @@ FEATURES, GENDER = "features", "gender"
 class SERModel(RecordsArguments, keras.Model):
     """A functional Keras graph with class names and a feature spec.
 
-    A subclass takes keyword arguments, ``n_classes`` among them, builds ``inputs`` and ``outputs`` from them in
-    ``__init__`` and names the layer before its head :data:`EMBEDDING`.
+    A subclass builds ``inputs`` and ``outputs`` from its arguments, all of them keywords, and names the layer before
+    its head :data:`EMBEDDING`. Every subclass takes ``class_names``, ``feature_spec`` and ``name`` as below, and
+
+    * ``n_classes``: outputs, at least 2;
+    * ``n_frames``: frames per clip; None takes any number that the model can take;
+    * ``dropout``: share of values zeroed in training, in [0, 1);
+    * ``classifier_activation``: ``"softmax"``, or None for logits.
 
     Args:
         inputs: the symbolic features, (batch, time, ...); or, for a model with gender, a dictionary of
@@ -36,6 +41,10 @@ class SERModel(RecordsArguments, keras.Model):
         class_names: names of the outputs in order, or None for a model without names yet.
         feature_spec: the features the model takes, or None; plain data is accepted too.
         name: Keras name of the model.
+
+    Raises:
+        ConfigError: an argument is out of range.
+        DataError: the class names do not fit ``n_classes``.
     """
 
     min_frames = 1
@@ -57,6 +66,7 @@ class SERModel(RecordsArguments, keras.Model):
         name: str | None = None,
     ) -> None:
         super().__init__(inputs, outputs, name=name)
+        self.max_frames = self.arguments.get("n_frames_padded", self.max_frames)
         if isinstance(feature_spec, Mapping):
             feature_spec = spec_from_dict(feature_spec)
         self.feature_spec = feature_spec
@@ -65,6 +75,27 @@ class SERModel(RecordsArguments, keras.Model):
             raise DataError(
                 f"{len(self.class_names)} class names were given for {self.n_classes} classes; give one name per class."
             )
+
+    def check_arguments(self, **allowed: Allowed) -> None:
+        """Check the arguments that all models have, and others.
+
+        Args:
+            allowed: the allowed values of other arguments, by name.
+
+        Raises:
+            ConfigError: a value is not allowed, or there are more frames than ``n_frames_padded``.
+        """
+        common = {
+            "n_classes": integer(at_least=2),
+            "n_frames": integer(at_least=self.min_frames) | one_of((None,)),
+            "dropout": FRACTION,
+            "classifier_activation": one_of(("softmax", None)),
+        }
+        for name, values in {**common, **allowed}.items():
+            check(name, self.arguments[name], values)
+        n_frames, padded = self.arguments["n_frames"], self.arguments.get("n_frames_padded")
+        if None not in (n_frames, padded) and n_frames > padded:
+            raise ConfigError(f"n_frames is {n_frames}; it must be at most n_frames_padded, {padded}.")
 
     @property
     def n_classes(self) -> int:
@@ -188,7 +219,8 @@ def with_gender_columns(inputs: Any, frames: Any, columns: int) -> tuple[Any, An
     Args:
         inputs: the symbolic features, (batch, time, n_features).
         frames: the frames to append the columns to: ``inputs``, or a function of them.
-        columns: one of :data:`serzoo.layers.gender.GENDER_COLUMNS`.
+        columns: 0 for none, 1 for the probability that the speaker is male, 2 for those of female and of male. With
+            columns, the inputs are a dictionary of ``features`` and ``gender``, (batch, 1).
 
     Raises:
         ConfigError: another number of columns.
@@ -200,12 +232,6 @@ def with_gender_columns(inputs: Any, frames: Any, columns: int) -> tuple[Any, An
     return {FEATURES: inputs, GENDER: male}, GenderColumns(columns=columns, name="gender_columns")(frames, male)
 
 
-def check_frames(n_frames: int | None, n_frames_padded: int) -> None:
-    """Raise ConfigError unless clips of ``n_frames``, or of any number if None, fit into the padded length."""
-    if n_frames is not None and n_frames > n_frames_padded:
-        raise ConfigError(f"n_frames is {n_frames}; it must be at most n_frames_padded, {n_frames_padded}.")
-
-
 def dilated_blocks(arguments: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names of a network's dilated blocks, all of the forward direction before the backward one's."""
     directions = ("forward", "backward") if arguments["backward"] else ("forward",)
@@ -214,28 +240,8 @@ def dilated_blocks(arguments: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def check_dilated_network(arguments: Mapping[str, Any]) -> None:
-    """Check the arguments of the networks of dilated blocks.
-
-    Raises:
-        ConfigError: one is of the wrong type or out of range.
-    """
-    check_common(arguments)
-    for name in ("n_features", "n_blocks", "filters", "kernel_size"):
-        check(name, arguments[name], COUNT)
-    for name in ("backward", "multi_scale", "dynamic_fusion"):
-        check(name, arguments[name], FLAG)
-    check("activation", arguments["activation"], one_of(("relu", "gelu")))
-
-
-def check_common(arguments: Mapping[str, Any], min_frames: int = 1) -> None:
-    """Check the arguments that every model has: the classes, the number of frames, the dropout and the activation.
-
-    Raises:
-        ConfigError: one is of the wrong type or out of range.
-    """
-    check("n_classes", arguments["n_classes"], integer(at_least=2))
-    if arguments["n_frames"] is not None:
-        check("n_frames", arguments["n_frames"], integer(at_least=min_frames))
-    check("dropout", arguments["dropout"], FRACTION)
-    check("classifier_activation", arguments["classifier_activation"], one_of(("softmax", None)))
+def check_dilated_network(model: SERModel, **allowed: Allowed) -> None:
+    """Check the arguments of a network of dilated blocks, as :meth:`SERModel.check_arguments` does."""
+    counts = dict.fromkeys(("n_features", "n_blocks", "filters", "kernel_size"), COUNT)
+    flags = dict.fromkeys(("backward", "multi_scale", "dynamic_fusion"), FLAG)
+    model.check_arguments(**counts, **flags, activation=one_of(("relu", "gelu")), **allowed)

@@ -7,13 +7,13 @@ from typing import Any
 
 import keras
 
-from serzoo.checks import COUNT, FLAG, NOT_NEGATIVE, check
+from serzoo.checks import COUNT, FLAG, NOT_NEGATIVE
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.augmentation import SpectrogramAugment
 from serzoo.layers.loudness import ClipDynamicRange
 from serzoo.layers.members import LogitsAverage
 from serzoo.layers.pooling import AttentiveStatistics
-from serzoo.models.base import EMBEDDING, SERModel, check_common
+from serzoo.models.base import EMBEDDING, SERModel
 
 _STEM = ((5, (2, 2)), (3, (2, 2)), (3, (1, 2)))
 """Kernel and strides, in time and over the bands, of the stem's convolutions."""
@@ -42,11 +42,9 @@ class DenseTCN(SERModel):
     Takes log-mel frames, (batch, n_frames, n_features, n_channels), and uses the first channel only: the convolutions
     learn differences over time. Returns class probabilities, (batch, n_classes).
 
-    Args:
-        n_classes: outputs, at least 2.
+    Args, besides those of :class:`SERModel`:
         n_features: mel bands.
         n_channels: values per mel band: the log-mel and any others.
-        n_frames: frames per clip; None takes any number.
         n_blocks: dilated blocks; block j has dilation rate 2^(j-1).
         filters: channels of every block.
         stem_filters: channels of the stem's first convolution; the second has twice, the third three times as many.
@@ -57,14 +55,6 @@ class DenseTCN(SERModel):
         augment: strength of the augmentation in training, at least 0: 1 for unseen speakers, less for seen ones, 0 for
             none.
         members: number of networks whose logits are averaged; each has as many weights as a single network.
-        classifier_activation: ``"softmax"``, or None for logits.
-        class_names: names of the outputs in order.
-        feature_spec: the features the model takes.
-        name: Keras name of the model.
-
-    Raises:
-        ConfigError: an argument is out of range.
-        DataError: the class names do not fit ``n_classes``.
 
     Source: serzoo. Dense connections as in TBDM-Net (Striletchi et al., 2024), attentive statistics as in Okabe et al.,
     Interspeech 2018.
@@ -93,10 +83,7 @@ class DenseTCN(SERModel):
         feature_spec: FeatureSpec | Mapping[str, object] | None = None,
         name: str = "dense_tcn",
     ) -> None:
-        check_common(self.arguments, self.min_frames)
-        for argument in _COUNTS:
-            check(argument, self.arguments[argument], COUNT)
-        check("augment", augment, NOT_NEGATIVE | FLAG)
+        self.check_arguments(**dict.fromkeys(_COUNTS, COUNT), augment=NOT_NEGATIVE | FLAG)
 
         inputs = keras.Input((n_frames, n_features, n_channels), name="features")
         bands = ClipDynamicRange(_RANGE, name="floor")(inputs[..., 0])

@@ -7,10 +7,10 @@ from typing import Any
 
 import keras
 
-from serzoo.checks import COUNT, check, one_of
+from serzoo.checks import COUNT, one_of
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.normalization import FrameNormalization
-from serzoo.models.base import EMBEDDING, SERModel, check_common, with_gender_columns
+from serzoo.models.base import EMBEDDING, SERModel, with_gender_columns
 
 HALVINGS = 3
 """Hidden layers, each half as wide as its input."""
@@ -30,24 +30,12 @@ class EmbeddingDNN(SERModel):
     Takes (batch, n_frames, n_features) and returns class probabilities, (batch, n_classes). Padding counts as
     frames in the average.
 
-    Args:
-        n_classes: outputs, at least 2.
+    Args, besides those of :class:`SERModel`:
         n_features: values per frame, the width of the embedding; 192 are those of TitaNet and ECAPA-TDNN.
-        n_frames: frames per clip; None takes any number.
         dropout: share of a hidden layer's values zeroed in training, in [0, 1); the paper does not state it.
         normalization: ``"real-frames"`` brings each value to zero mean and unit deviation by the statistics of the
             training part; None takes the features as they are: the paper mentions no scaling.
-        gender_columns: values for the speaker's gender appended to the embedding: 0, 1 (the probability that the
-            speaker is male) or 2 (of female and of male). With them the inputs are a dictionary of ``features`` and
-            ``gender``, (batch, 1).
-        classifier_activation: ``"softmax"``, or None for logits.
-        class_names: names of the outputs in order.
-        feature_spec: the features the model takes.
-        name: Keras name of the model.
-
-    Raises:
-        ConfigError: an argument is out of range.
-        DataError: the class names do not fit ``n_classes``.
+        gender_columns: as in :func:`~serzoo.models.base.with_gender_columns`.
 
     Source: Stanea et al., "An analysis of large speech models-based representations for speech emotion recognition",
     2023, section III.C.
@@ -67,9 +55,7 @@ class EmbeddingDNN(SERModel):
         feature_spec: FeatureSpec | Mapping[str, object] | None = None,
         name: str = "embedding_dnn",
     ) -> None:
-        check_common(self.arguments)
-        check("n_features", n_features, COUNT)
-        check("normalization", normalization, one_of(("real-frames", None)))
+        self.check_arguments(n_features=COUNT, normalization=one_of(("real-frames", None)))
 
         features = frames = keras.Input((n_frames, n_features), name="features")
         if normalization is not None:

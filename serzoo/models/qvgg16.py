@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import keras
 
-from serzoo.checks import FLAG, check, one_of
+from serzoo.checks import FLAG, one_of
 from serzoo.errors import ConfigError
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.quaternion import QuaternionConv2D, QuaternionDense, QuaternionFlatten, QuaternionInitializer
@@ -28,31 +27,19 @@ class QVGG16(SERModel):
     training part's statistics. Frames of zeros pad each clip to ``n_frames_padded``. Returns class
     probabilities, (batch, n_classes). Its feature layers are the quaternion convolutions 1 to 13.
 
-    Args:
-        n_classes: outputs, at least 2.
+    Args, besides those of :class:`SERModel`:
         n_features: frequency bins, a multiple of 32; of 64 with the embedding.
         n_channels: values per bin: 1 with the embedding; without, a multiple of 4, blocks [r | i | j | k].
-        n_frames: frames per clip, at most ``n_frames_padded``; None takes any such number.
         n_frames_padded: frames after padding, a multiple of 32; of 256 with the embedding.
         embedding: ``"rh_emo"`` puts RH-Emo's encoder before the first convolution: four channels with an eighth of
             the frames and half the bins. It starts untrained; ``get_layer("encoder").set_weights`` takes the weights
             of the same layer in a trained RH-Emo. None takes quaternions as features.
         train_embedding: False freezes the encoder. Its batch normalisation then uses its stored statistics in
             training, too.
-        width: factor of all channels and of both hidden dense layers; a multiple of 1/16, so that the numbers of
-            channels stay divisible by 4.
-        dropout: share of values zeroed in training after each hidden dense layer, in [0, 1): single values, not
-            whole quaternions.
+        width: as in :class:`~serzoo.models.vgg16.VGG16`.
+        dropout: share of values zeroed in training after each hidden dense layer: single values, not whole quaternions.
         normalization: ``"maximum"`` (0..1, required by RH-Emo), ``"global"`` (mean 0 and variance 1 over all
             values), or None for normalised features.
-        classifier_activation: ``"softmax"``, or None for logits.
-        class_names: names of the outputs in order.
-        feature_spec: the features the model takes.
-        name: Keras name of the model.
-
-    Raises:
-        ConfigError: an argument is out of range.
-        DataError: the class names do not fit ``n_classes``.
 
     Source: Guizzo, Weyde, Tarroni and Comminiello, "Quaternion Anti-Transfer Learning for Speech Emotion
     Recognition", WASPAA 2023, section 3.1; its 1e7 parameters do not count the encoder's 256. Activations and poolings
@@ -78,7 +65,15 @@ class QVGG16(SERModel):
         feature_spec: FeatureSpec | Mapping[str, object] | None = None,
         name: str = "qvgg16",
     ) -> None:
-        _check_arguments(self.arguments)
+        pooled = (POOLED, POOLED) if embedding is None else (POOLED * POOLED_FRAMES, POOLED * POOLED_BINS)
+        check_vgg(self, *pooled, embedding=one_of((RH_EMO, None)), train_embedding=FLAG)
+        if embedding is None and n_channels % 4:
+            raise ConfigError(
+                f"n_channels is {n_channels}; without an embedding it must be a multiple of 4, "
+                "the parts of quaternions."
+            )
+        if embedding is not None and n_channels != 1:
+            raise ConfigError(f"n_channels is {n_channels}; the embedding takes 1, or set it to None.")
 
         he = QuaternionInitializer("he")
         inputs = keras.Input((n_frames, n_features, n_channels), name=FEATURES)
@@ -93,21 +88,3 @@ class QVGG16(SERModel):
         outputs = keras.layers.Dense(n_classes, activation=classifier_activation, name="classifier")(hidden)
         super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
         self.feature_layers = CONVOLUTIONS
-        self.max_frames = n_frames_padded
-
-
-def _check_arguments(arguments: Mapping[str, Any]) -> None:
-    """Raise ConfigError if an argument is of the wrong type or out of range."""
-    check("embedding", arguments["embedding"], one_of((RH_EMO, None)))
-    check("train_embedding", arguments["train_embedding"], FLAG)
-    if arguments["embedding"] is None:
-        check_vgg(arguments)
-        if arguments["n_channels"] % 4:
-            raise ConfigError(
-                f"n_channels is {arguments['n_channels']}; without an embedding it must be a multiple of 4, "
-                "the parts of quaternions."
-            )
-    else:
-        check_vgg(arguments, pooled_frames=POOLED * POOLED_FRAMES, pooled_bins=POOLED * POOLED_BINS)
-        if arguments["n_channels"] != 1:
-            raise ConfigError(f"n_channels is {arguments['n_channels']}; the embedding takes 1, or set it to None.")

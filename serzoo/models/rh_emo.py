@@ -9,14 +9,14 @@ from typing import Any
 import keras
 from keras import ops
 
-from serzoo.checks import COUNT, check, multiple_of, one_of
+from serzoo.checks import COUNT, multiple_of, one_of
 from serzoo.features.spec import FeatureSpec
 from serzoo.labels import DIMENSIONS, EMOTION
 from serzoo.layers.normalization import MaximumNormalization
 from serzoo.layers.padding import PadFrames
 from serzoo.layers.quaternion import QuaternionBatchNormalization, QuaternionConv2DTranspose
 from serzoo.layers.recorded import RecordedLayer
-from serzoo.models.base import EMBEDDING, FEATURES, SERModel, check_common, check_frames
+from serzoo.models.base import EMBEDDING, FEATURES, SERModel
 
 ENCODER = "encoder"
 """Name of the layer that computes the embedding."""
@@ -43,23 +43,13 @@ class RHEmo(SERModel):
     The layer ``"encoder"`` returns the embedding, (batch, n_frames_padded / 8, n_features / 2, 4). Its channels are
     trained to predict discrete emotion, valence, arousal and dominance, in this order.
 
-    Args:
-        n_classes: outputs, at least 2.
+    Args, besides those of :class:`SERModel`:
         n_features: frequency bins, a multiple of 2.
         n_channels: values per bin: 1.
-        n_frames: frames per clip, at most ``n_frames_padded``; None takes any such number.
         n_frames_padded: frames after padding, a multiple of 8.
         head_width: size of both hidden dense layers of every head.
-        dropout: share of values zeroed in training after each hidden dense layer, in [0, 1).
+        dropout: after each hidden dense layer.
         normalization: ``"maximum"``, or None for features in 0..1.
-        classifier_activation: ``"softmax"``, or None for logits.
-        class_names: names of the outputs in order.
-        feature_spec: the features the model takes.
-        name: Keras name of the model.
-
-    Raises:
-        ConfigError: an argument is out of range.
-        DataError: the class names do not fit ``n_classes``.
 
     Source: Guizzo, Weyde, Scardapane and Comminiello, "Learning Speech Emotion Representations in the Quaternion
     Domain", IEEE/ACM Transactions on Audio, Speech, and Language Processing 31, 2023, and its program.
@@ -81,7 +71,13 @@ class RHEmo(SERModel):
         feature_spec: FeatureSpec | Mapping[str, object] | None = None,
         name: str = "rh_emo",
     ) -> None:
-        _check_arguments(self.arguments)
+        self.check_arguments(
+            n_features=multiple_of(POOLED_BINS),
+            n_channels=one_of((1,)),
+            n_frames_padded=multiple_of(POOLED_FRAMES),
+            head_width=COUNT,
+            normalization=one_of(("maximum", None)),
+        )
 
         inputs = spectrogram = keras.Input((n_frames, n_features, n_channels), name=FEATURES)
         if normalization is not None:
@@ -91,7 +87,6 @@ class RHEmo(SERModel):
         hidden = _hidden_layers(embedding[..., 0], head_width, dropout, names=("dense", EMBEDDING))
         outputs = _dense(n_classes, activation=classifier_activation, name="classifier")(hidden)
         super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
-        self.max_frames = n_frames_padded
 
     def training_network(self) -> keras.Model:
         """Return a model that shares the weights, with a new decoder and new heads for the other axes.
@@ -227,14 +222,3 @@ def _hidden_layers(channel: Any, width: int, dropout: float, names: tuple[str, s
         hidden = _dense(width, activation="relu", name=name)(hidden)
         hidden = keras.layers.Dropout(dropout, name=f"{name}_dropout")(hidden)
     return hidden
-
-
-def _check_arguments(arguments: Mapping[str, Any]) -> None:
-    """Raise ConfigError if an argument is of the wrong type or out of range."""
-    check_common(arguments)
-    check("n_features", arguments["n_features"], multiple_of(POOLED_BINS))
-    check("n_channels", arguments["n_channels"], one_of((1,)))
-    check("n_frames_padded", arguments["n_frames_padded"], multiple_of(POOLED_FRAMES))
-    check_frames(arguments["n_frames"], arguments["n_frames_padded"])
-    check("head_width", arguments["head_width"], COUNT)
-    check("normalization", arguments["normalization"], one_of(("maximum", None)))

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from serzoo.checks import check, one_of
+from serzoo.checks import one_of
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.fusion import fuse_scales
 from serzoo.layers.temporal import DROPOUT_AXES, FRAMES, TemporalAwareBlock, sum_directions
@@ -36,30 +36,12 @@ class TBDMNet(SERModel):
     probabilities, (batch, n_classes). Padding counts as frames, in the mean and in the reversal.
     The T x T linear layers that the published program declares but does not use are left out.
 
-    Args:
-        n_classes: outputs, at least 2.
+    Args, besides those of :class:`serzoo.models.timnet.TIMNet` (without ``block``):
         n_features: values per frame; the channels of every block are a multiple of n_features + gender_columns.
-        n_frames: frames per clip; None takes any number.
-        n_blocks: blocks per direction; block j has dilation rate 2^(j-1).
         filters: channels of every scale.
-        kernel_size: taps of the dilated convolutions.
         dropout: share of frames or channels zeroed in training, in [0, 1).
         dropout_axis: ``"frames"`` (as the published program does) or ``"channels"``.
         activation: ``"gelu"`` (exact, erf) or ``"relu"``, in the blocks.
-        backward: False leaves out the reversed direction.
-        multi_scale: False keeps only the last scale, without fusion.
-        dynamic_fusion: False averages the scales.
-        gender_columns: columns for the speaker's gender, appended to the features of every frame: 0, 1 (the probability
-            that the speaker is male) or 2 (of female and of male). With them the inputs are a dictionary of
-            ``features`` and ``gender``, (batch, 1).
-        classifier_activation: ``"softmax"``, or None for logits.
-        class_names: names of the outputs in order.
-        feature_spec: the features the model takes.
-        name: Keras name of the model.
-
-    Raises:
-        ConfigError: an argument is out of range.
-        DataError: the class names do not fit ``n_classes``.
 
     Source: Striletchi, Striletchi and Stan, "TBDM-Net: Bidirectional Dense Networks with Gender Information
     for Speech Emotion Recognition", 2024; where the paper is silent, the published program.
@@ -86,8 +68,7 @@ class TBDMNet(SERModel):
         feature_spec: FeatureSpec | Mapping[str, object] | None = None,
         name: str = "tbdm",
     ) -> None:
-        check_dilated_network(self.arguments)
-        check("dropout_axis", dropout_axis, one_of(DROPOUT_AXES))
+        check_dilated_network(self, dropout_axis=one_of(DROPOUT_AXES))
 
         make_block = partial(
             TemporalAwareBlock,

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from serzoo.checks import check, one_of
+from serzoo.checks import one_of
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.fusion import fuse_scales
 from serzoo.layers.temporal import DilatedConvBlock, TemporalAwareBlock, blocks_among, sum_directions
@@ -28,10 +28,8 @@ class TIMNet(SERModel):
     Takes MFCC frames without normalisation, (batch, n_frames, n_features), and returns class
     probabilities, (batch, n_classes). Padding counts as frames, in the mean and in the reversal.
 
-    Args:
-        n_classes: outputs, at least 2.
+    Args, besides those of :class:`SERModel`:
         n_features: values per frame.
-        n_frames: frames per clip; None takes any number.
         n_blocks: blocks per direction; block j has dilation rate 2^(j-1). 8 in the paper, 10 for IEMOCAP.
         filters: channels of every block.
         kernel_size: taps of the dilated convolutions.
@@ -41,17 +39,7 @@ class TIMNet(SERModel):
         multi_scale: False keeps only the last scale, without fusion.
         dynamic_fusion: False averages the scales.
         block: ``"tab"``, or ``"tcn"`` for plain dilated convolutions without the gate.
-        gender_columns: columns for the speaker's gender, appended to the features of every frame: 0, 1 (the probability
-            that the speaker is male) or 2 (of female and of male). With them the inputs are a dictionary of
-            ``features`` and ``gender``, (batch, 1).
-        classifier_activation: ``"softmax"``, or None for logits.
-        class_names: names of the outputs in order.
-        feature_spec: the features the model takes.
-        name: Keras name of the model.
-
-    Raises:
-        ConfigError: an argument is out of range.
-        DataError: the class names do not fit ``n_classes``.
+        gender_columns: as in :func:`~serzoo.models.base.with_gender_columns`.
 
     Source: Ye et al., "Temporal Modeling Matters: A Novel Temporal Emotional Modeling Approach for
     Speech Emotion Recognition", ICASSP 2023; where the paper is silent, the published program.
@@ -78,8 +66,7 @@ class TIMNet(SERModel):
         feature_spec: FeatureSpec | Mapping[str, object] | None = None,
         name: str = "timnet",
     ) -> None:
-        check_dilated_network(self.arguments)
-        check("block", block, one_of(tuple(BLOCKS)))
+        check_dilated_network(self, block=one_of(tuple(BLOCKS)))
 
         make_block = partial(BLOCKS[block], kernel_size=kernel_size, activation=activation, dropout=dropout)
         features = keras.Input((n_frames, n_features), name="features")

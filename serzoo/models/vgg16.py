@@ -8,12 +8,11 @@ from typing import Any
 
 import keras
 
-from serzoo.checks import COUNT, check, multiple_of, one_of
-from serzoo.errors import ConfigError
+from serzoo.checks import COUNT, POSITIVE, Allowed, multiple_of, one_of
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.normalization import GlobalNormalization, MaximumNormalization, Normalization
 from serzoo.layers.padding import PadFrames
-from serzoo.models.base import EMBEDDING, FEATURES, SERModel, check_common, check_frames
+from serzoo.models.base import EMBEDDING, FEATURES, SERModel
 
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 """Channels and number of each block's convolutions, before its pooling: configuration D."""
@@ -30,6 +29,11 @@ POOLED = 2 ** len(BLOCKS)
 NORMALIZATIONS: dict[str | None, type[Normalization]] = {"global": GlobalNormalization, "maximum": MaximumNormalization}
 """Mean 0 and variance 1 over all values; or magnitudes in 0..1."""
 
+_WIDTH = Allowed(
+    "a multiple of 1/16, such as 0.0625, 0.25 or 1.0, so that all numbers of channels are divisible by 4",
+    lambda width: width in POSITIVE and BLOCKS[0][0] * width % 4 == 0,
+)
+
 
 @keras.saving.register_keras_serializable("serzoo")
 class VGG16(SERModel):
@@ -39,25 +43,15 @@ class VGG16(SERModel):
     training part's statistics. Frames of zeros pad each clip to ``n_frames_padded``. Returns class
     probabilities, (batch, n_classes). Its feature layers are the convolutions 1 to 13.
 
-    Args:
-        n_classes: outputs, at least 2.
+    Args, besides those of :class:`SERModel`:
         n_features: frequency bins, a multiple of 32.
         n_channels: values per bin.
-        n_frames: frames per clip, at most ``n_frames_padded``; None takes any such number.
         n_frames_padded: frames after padding, a multiple of 32.
         width: factor of all channels and of both hidden dense layers; a multiple of 1/16, so that the numbers of
             channels stay divisible by 4.
-        dropout: share of values zeroed in training after each hidden dense layer, in [0, 1).
+        dropout: after each hidden dense layer.
         normalization: ``"global"`` (mean 0 and variance 1 over all values, as for the paper's real networks),
             ``"maximum"`` (0..1), or None for normalised features.
-        classifier_activation: ``"softmax"``, or None for logits.
-        class_names: names of the outputs in order.
-        feature_spec: the features the model takes.
-        name: Keras name of the model.
-
-    Raises:
-        ConfigError: an argument is out of range.
-        DataError: the class names do not fit ``n_classes``.
 
     Source: Guizzo, Weyde, Tarroni and Comminiello, "Quaternion Anti-Transfer Learning for Speech Emotion
     Recognition", WASPAA 2023, section 3.1; configuration D of Simonyan and Zisserman, "Very Deep Convolutional
@@ -83,7 +77,7 @@ class VGG16(SERModel):
         feature_spec: FeatureSpec | Mapping[str, object] | None = None,
         name: str = "vgg16",
     ) -> None:
-        check_vgg(self.arguments)
+        check_vgg(self)
 
         inputs = keras.Input((n_frames, n_features, n_channels), name=FEATURES)
         picture = make_picture(inputs, normalization, n_frames_padded)
@@ -97,7 +91,6 @@ class VGG16(SERModel):
         outputs = keras.layers.Dense(n_classes, activation=classifier_activation, name="classifier")(hidden)
         super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
         self.feature_layers = CONVOLUTIONS
-        self.max_frames = n_frames_padded
 
 
 def make_picture(features: Any, normalization: str | None, n_frames: int) -> Any:
@@ -139,31 +132,23 @@ def connect(flat: Any, width: float, dropout: float, dense: Callable[..., keras.
     return hidden
 
 
-def check_vgg(arguments: Mapping[str, Any], pooled_frames: int = POOLED, pooled_bins: int = POOLED) -> None:
-    """Check the arguments that real and quaternion VGG16 have in common.
+def check_vgg(model: SERModel, pooled_frames: int = POOLED, pooled_bins: int = POOLED, **allowed: Allowed) -> None:
+    """Check the arguments that real and quaternion VGG16 have in common, and others.
 
     Args:
-        arguments: of the model, by name.
+        model: one of them.
         pooled_frames: frames per output frame before the dense layers.
         pooled_bins: bins per output bin.
+        allowed: the allowed values of other arguments, by name.
 
     Raises:
-        ConfigError: one is of the wrong type or out of range.
+        ConfigError: a value is not allowed.
     """
-    check_common(arguments)
-    check("n_features", arguments["n_features"], multiple_of(pooled_bins))
-    check("n_channels", arguments["n_channels"], COUNT)
-    check("n_frames_padded", arguments["n_frames_padded"], multiple_of(pooled_frames))
-    check_frames(arguments["n_frames"], arguments["n_frames_padded"])
-    _check_width(arguments["width"])
-    check("normalization", arguments["normalization"], one_of((*NORMALIZATIONS, None)))
-
-
-def _check_width(width: object) -> None:
-    """Raise ConfigError unless the smallest number of channels times ``width`` is a multiple of 4."""
-    smallest = BLOCKS[0][0]
-    if isinstance(width, bool) or not isinstance(width, (int, float)) or width <= 0 or smallest * width % 4:
-        raise ConfigError(
-            f"width is {width!r}; it must be a multiple of 1/16, such as 0.0625, 0.25 or 1.0, "
-            "so that all numbers of channels are divisible by 4."
-        )
+    model.check_arguments(
+        **allowed,
+        n_features=multiple_of(pooled_bins),
+        n_channels=COUNT,
+        n_frames_padded=multiple_of(pooled_frames),
+        width=_WIDTH,
+        normalization=one_of((*NORMALIZATIONS, None)),
+    )
