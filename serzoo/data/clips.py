@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from serzoo.data import audio
-from serzoo.data.manifest import natural_key
+from serzoo.data.corpora.corpus import audio_files
 from serzoo.errors import AudioError, FeatureError
 from serzoo.features.extract import extract
 from serzoo.features.segments import cut_segments, segment_starts
@@ -70,16 +70,10 @@ def recordings_in(source: str | Path) -> Iterator[Path]:
     if not path.is_dir():
         yield path
         return
-    found = [
-        file
-        for file in path.rglob("*")
-        if file.suffix.lower() in SUFFIXES
-        and not any(part.startswith(".") for part in file.relative_to(path).parts)
-        and file.is_file()
-    ]
+    found = [file for file in audio_files(path, SUFFIXES) if file.is_file()]
     if not found:
         raise AudioError(f"Folder {path} holds no recordings; looked for {', '.join(SUFFIXES)}.")
-    yield from sorted(found, key=lambda file: natural_key(file.relative_to(path).as_posix()))
+    yield from found
 
 
 def make_clip(

@@ -62,8 +62,11 @@ class Examples:
                 f"Targets run from {self.targets.min()} to {self.targets.max()}; "
                 f"{len(self.class_names)} classes allow 0..{len(self.class_names) - 1}."
             )
-        self._check_genders()
-        self._check_dimensions()
+        wanted = f"{len(self)} probabilities of male, one per clip"
+        self._check_shares("Genders", self.genders, (len(self),), wanted, "probabilities of male, each in 0..1")
+        shape = (len(self), len(DIMENSIONS))
+        wanted = f"{shape}, {', '.join(DIMENSIONS)} of each clip"
+        self._check_shares("Dimensions", self.dimensions, shape, wanted, "values in 0..1, NaN where one is unknown")
         finite = np.isfinite(self.features).all(axis=tuple(range(1, self.features.ndim)))
         if not finite.all():
             bad = int(np.repeat(np.arange(len(self)), self.counts)[np.argmin(finite)])
@@ -128,32 +131,16 @@ class Examples:
                 f"Segment counts add up to {given.sum()} for {len(self.features)} segments; make them agree."
             )
 
-    def _check_genders(self) -> None:
-        if self.genders is None:
+    def _check_shares(self, name: str, values: Any, shape: tuple[int, ...], wanted: str, allowed: str) -> None:
+        """Check genders or dimensions, if given: numbers in 0..1, of which dimensions may be NaN."""
+        if values is None:
             return
-        genders = np.asarray(self.genders)
-        if genders.shape != (len(self),):
-            raise DataError(
-                f"Genders have shape {genders.shape}; give {len(self)} probabilities of male, one per clip."
-            )
-        if not ((genders >= 0) & (genders <= 1)).all():
-            raise DataError(
-                f"Genders run from {genders.min()} to {genders.max()}; give probabilities of male, each in 0..1."
-            )
-
-    def _check_dimensions(self) -> None:
-        if self.dimensions is None:
-            return
-        dimensions, expected = np.asarray(self.dimensions), (len(self), len(DIMENSIONS))
-        if dimensions.shape != expected:
-            raise DataError(
-                f"Dimensions have shape {dimensions.shape}; give {expected}, {', '.join(DIMENSIONS)} of each clip."
-            )
-        known = dimensions[~np.isnan(dimensions)]
+        values = np.asarray(values)
+        if values.shape != shape:
+            raise DataError(f"{name} have shape {values.shape}; give {wanted}.")
+        known = values if name == "Genders" else values[~np.isnan(values)]
         if not ((known >= 0) & (known <= 1)).all():
-            raise DataError(
-                f"Dimensions run from {known.min()} to {known.max()}; give values in 0..1, NaN where one is unknown."
-            )
+            raise DataError(f"{name} run from {known.min()} to {known.max()}; give {allowed}.")
 
 
 def network_inputs(features: Any, genders: Any | None) -> Any:

@@ -101,30 +101,23 @@ class LeakageReport:
         }
 
     def __str__(self) -> str:
-        parts = [self._speakers_line(), self._texts_line(), self._duplicates_line()]
-        return "; ".join(parts + self._validation_lines())
-
-    def _speakers_line(self) -> str:
-        shared, scored = _count(self._between("train", "test"), "speakers")
+        tests, validations = self._between("train", "test"), self._between("train", "validation")
+        shared, scored = _count(tests, "speakers")
         if self.speaker_independent is None:
-            return f"speakers unknown for {self.n_unknown_speakers} of {self.n_recordings} recordings"
-        kind = "speaker-independent" if self.speaker_independent else "speaker-dependent"
-        return f"{kind}: {shared} of {scored} test speakers are in training"
-
-    def _texts_line(self) -> str:
-        shared, scored = _count(self._between("train", "test"), "texts")
-        return f"texts shared: {shared} of {scored}" if scored else "texts unknown"
-
-    def _duplicates_line(self) -> str:
-        if self.duplicates is None:
-            return "duplicates: not checked"
-        n_pairs = len(self.duplicates)
-        return f"duplicates: {n_pairs or 'no'} pair{'s' if n_pairs != 1 else ''}"
-
-    def _validation_lines(self) -> list[str]:
-        in_training, scored = _count(self._between("train", "validation"), "speakers")
+            parts = [f"speakers unknown for {self.n_unknown_speakers} of {self.n_recordings} recordings"]
+        else:
+            kind = "speaker-independent" if self.speaker_independent else "speaker-dependent"
+            parts = [f"{kind}: {shared} of {scored} test speakers are in training"]
+        shared, scored = _count(tests, "texts")
+        parts.append(f"texts shared: {shared} of {scored}" if scored else "texts unknown")
+        pairs = self.duplicates
+        found = "not checked" if pairs is None else f"{len(pairs) or 'no'} pair{'s' if len(pairs) != 1 else ''}"
+        parts.append(f"duplicates: {found}")
+        in_training, scored = _count(validations, "speakers")
         in_test, _ = _count(self._between("validation", "test"), "speakers")
-        return [f"validation speakers: {scored}, {in_training} in training, {in_test} in test"] if scored else []
+        if scored:
+            parts.append(f"validation speakers: {scored}, {in_training} in training, {in_test} in test")
+        return "; ".join(parts)
 
     def _between(self, seen: str, scored: str) -> list[Overlap]:
         return [overlap for overlap in self.overlaps if (overlap.seen, overlap.scored) == (seen, scored)]
@@ -157,8 +150,13 @@ def check_leakage(
         for seen, scored in _PAIRS_OF_PARTS
         if seen in fold.parts() and scored in fold.parts()
     )
-    if protocol is not None and protocol.speaker_independent:
-        _check_promise(protocol, overlaps)
+    for overlap in overlaps:
+        if protocol is not None and protocol.speaker_independent and overlap.speakers:
+            raise DataError(
+                f"Protocol {protocol.name} is speaker-independent, but {overlap.fold} has speaker "
+                f"{', '.join(overlap.speakers)} in both {overlap.seen} and {overlap.scored}; "
+                "check the manifest's speaker and session columns."
+            )
     return LeakageReport(overlaps, len(manifest), int(np.sum(manifest.column("speaker") == "")))
 
 
@@ -184,12 +182,17 @@ def _overlap(manifest: Manifest, fold: Fold, seen: str, scored: str, hashes: np.
         fold=fold.name,
         seen=seen,
         scored=scored,
-        speakers=_shared(speakers[before], speakers[after]),
+        speakers=_known(speakers[before], speakers[after]),
         scored_speakers=_known(speakers[after]),
-        texts=_shared(texts[before], texts[after]),
+        texts=_known(texts[before], texts[after]),
         scored_texts=_known(texts[after]),
         duplicates=None if hashes is None else _duplicates(manifest.names, hashes, before, after),
     )
+
+
+def _known(*parts: np.ndarray) -> tuple[str, ...]:
+    """Return the known values that all parts have."""
+    return tuple(sorted(set.intersection(*(set(values.tolist()) for values in parts)) - {""}))
 
 
 def _duplicates(
@@ -198,29 +201,10 @@ def _duplicates(
     same_audio = defaultdict(list)
     for index in before:
         same_audio[hashes[index]].append(index)
-    pairs = ((first, second) for second in after for first in same_audio.get(hashes[second], ()))
-    return tuple((names[first], names[second]) for first, second in pairs)
-
-
-def _known(values: np.ndarray) -> tuple[str, ...]:
-    return tuple(sorted(set(values.tolist()) - {""}))
-
-
-def _shared(first: np.ndarray, second: np.ndarray) -> tuple[str, ...]:
-    return tuple(sorted(set(_known(first)) & set(_known(second))))
+    return tuple((names[first], names[second]) for second in after for first in same_audio.get(hashes[second], ()))
 
 
 def _count(overlaps: Sequence[Overlap], what: str) -> tuple[int, int]:
     shared = {value for overlap in overlaps for value in getattr(overlap, what)}
     scored = {value for overlap in overlaps for value in getattr(overlap, f"scored_{what}")}
     return len(shared), len(scored)
-
-
-def _check_promise(protocol: Protocol, overlaps: Sequence[Overlap]) -> None:
-    for overlap in overlaps:
-        if overlap.speakers:
-            raise DataError(
-                f"Protocol {protocol.name} is speaker-independent, but {overlap.fold} has speaker "
-                f"{', '.join(overlap.speakers)} in both {overlap.seen} and {overlap.scored}; "
-                "check the manifest's speaker and session columns."
-            )

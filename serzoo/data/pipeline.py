@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from serzoo.checks import one_of, refusal
+from serzoo.checks import check, one_of
 from serzoo.data import audio
 from serzoo.data.epochs import epoch_masks, epoch_mixture, epoch_order
 from serzoo.data.examples import Examples, mixed, network_inputs, network_targets
@@ -29,8 +29,6 @@ from serzoo.settings import SpecAugmentConfig, TrainingConfig, WaveformAugmentCo
 
 if TYPE_CHECKING:
     from serzoo.features.spec import FeatureSpec
-
-DECODERS = ("soundfile", "tfio")
 
 _NOISE = 0
 """Random stream of a clip's noise in an epoch, folded into its seed."""
@@ -118,12 +116,16 @@ def waveform_dataset(
     )
     targets = network_targets(placeholder, training.label_smoothing, with_dimensions)
     targets = tf.nest.map_structure(tf.constant, targets)
-    decode = _decoder(decoder, manifest.paths, spec)
+    if spec.n_samples is None:
+        raise ConfigError("features.n_samples is not set; batches of waveforms need one length for all clips.")
+    check("decoder", decoder, one_of(tuple(_DECODERS)))
+    decode = _DECODERS[decoder](manifest.paths, spec.sample_rate, spec.n_samples)
 
     def clip(index: Any, epoch: Any) -> tuple[Any, Any, Any]:
         waveform = decode(index)
         if training.waveform_augment is not None:
-            seed = _stateless_seed(training.seed, epoch, index)
+            # a pair of integers that is different for every clip of every epoch
+            seed = tf.stack([tf.cast(epoch, tf.int64) + (training.seed << 20), tf.cast(index, tf.int64)])
             waveform = _augment_waveform(waveform, seed, training.waveform_augment)
         return waveform, index, epoch
 
@@ -183,32 +185,11 @@ def _prefetched(dataset: tf.data.Dataset) -> tf.data.Dataset:
     return dataset.prefetch(2).with_options(options)
 
 
-def _stateless_seed(seed: int, epoch: Any, index: Any) -> Any:
-    """Return a pair of integers that is different for every clip of every epoch."""
-    return tf.stack([tf.cast(epoch, tf.int64) + (seed << 20), tf.cast(index, tf.int64)])
-
-
-def _fixed_length(spec: FeatureSpec) -> int:
-    """Return ``spec.n_samples``, or raise ConfigError where clips keep their own length."""
-    if spec.n_samples is None:
-        raise ConfigError("features.n_samples is not set; batches of waveforms need one length for all clips.")
-    return spec.n_samples
-
-
-def _decoder(name: str, paths: Sequence[Path], spec: FeatureSpec) -> Any:
-    """Return the function from a clip's index to its waveform of ``spec.n_samples`` samples."""
-    if name == "soundfile":
-        return _soundfile_decoder(paths, spec)
-    if name == "tfio":
-        return _tfio_decoder(paths, spec)
-    raise refusal("decoder", name, one_of(DECODERS))
-
-
-def _soundfile_decoder(paths: Sequence[Path], spec: FeatureSpec) -> Any:
-    n_samples = _fixed_length(spec)
+def _soundfile_decoder(paths: Sequence[Path], sample_rate: int, n_samples: int) -> Any:
+    """Return the function from a clip's index to its waveform of ``n_samples`` samples."""
 
     def read(index: int) -> np.ndarray:
-        return fit_length(audio.read(paths[index], spec.sample_rate)[0], n_samples)
+        return fit_length(audio.read(paths[index], sample_rate)[0], n_samples)
 
     def decode(index: Any) -> Any:
         waveform = tf.numpy_function(read, [index], tf.float32, stateful=False)
@@ -218,7 +199,7 @@ def _soundfile_decoder(paths: Sequence[Path], spec: FeatureSpec) -> Any:
     return decode
 
 
-def _tfio_decoder(paths: Sequence[Path], spec: FeatureSpec) -> Any:
+def _tfio_decoder(paths: Sequence[Path], sample_rate: int, n_samples: int) -> Any:
     """Return tensorflow-io's decoder: wav and flac, mixed to mono and resampled inside the graph.
 
     Its ``AudioIOTensor`` mixes up clips that are read in parallel, so the stateless decoding
@@ -228,7 +209,6 @@ def _tfio_decoder(paths: Sequence[Path], spec: FeatureSpec) -> Any:
         import tensorflow_io as tfio
     except ImportError:
         raise MissingExtraError("decoder 'tfio' needs tensorflow-io; run: pip install 'serzoo[tfio]'") from None
-    n_samples = _fixed_length(spec)
     names = tf.constant([str(path) for path in paths])
     rates = tf.constant([audio.probe(path).sample_rate for path in paths], tf.int64)
     is_flac = tf.constant([path.suffix.lower() == ".flac" for path in paths])
@@ -243,12 +223,15 @@ def _tfio_decoder(paths: Sequence[Path], spec: FeatureSpec) -> Any:
         waveform = tf.reduce_mean(tf.cast(samples, tf.float32) / 32768.0, axis=1)
         # Its resampler filters even where the rates agree, so it is asked only where they differ.
         waveform = tf.cond(
-            rate == spec.sample_rate, lambda: waveform, lambda: tfio.audio.resample(waveform, rate, spec.sample_rate)
+            rate == sample_rate, lambda: waveform, lambda: tfio.audio.resample(waveform, rate, sample_rate)
         )
         fitted = tf.numpy_function(partial(fit_length, n_samples=n_samples), [waveform], tf.float32, stateful=False)
         return tf.ensure_shape(fitted, [n_samples])
 
     return decode
+
+
+_DECODERS = {"soundfile": _soundfile_decoder, "tfio": _tfio_decoder}
 
 
 def _batch_features(spec: FeatureSpec) -> Any:

@@ -64,10 +64,15 @@ def from_csv(path: str | Path, root: str | Path | None = None, class_names: Sequ
     folder = table.parent if root is None else check_folder(root)
     rows = read_table(table, _REQUIRED, _OPTIONAL)
     _check_rows(rows, folder, table)
-    _check_ratings(rows, table)
+    for line, row in rows.items():
+        for name in DIMENSIONS:
+            rating(row.get(name, ""), f"{table} line {line}: the {name}")
     frame = pd.DataFrame([{**row, "path": str(folder / row["path"])} for row in rows.values()])
     frame = frame.reindex(columns=list(dict.fromkeys((*COLUMNS, *frame.columns))), fill_value="")
-    return Manifest(frame, _class_names(frame["label"], class_names, table), table.stem)
+    found = sorted(set(frame["label"]))
+    if class_names is None and len(found) < 2:
+        raise DataError(f"{table} has the one class {found[0]!r}; a classifier needs at least 2.")
+    return Manifest(frame, tuple(found if class_names is None else class_names), table.stem)
 
 
 def to_csv(manifest: Manifest, path: str | Path) -> None:
@@ -236,21 +241,6 @@ def _check_rows(rows: Mapping[int, Mapping[str, str]], folder: Path, table: Path
         if lines:
             first_one = f"first: line {lines[0]}, {rows[lines[0]]['path']!r}"
             raise DataError(f"{table}: {len(lines)} of {len(rows)} rows have {fault} ({first_one}); correct them.")
-
-
-def _check_ratings(rows: Mapping[int, Mapping[str, str]], table: Path) -> None:
-    for line, row in rows.items():
-        for name in DIMENSIONS:
-            rating(row.get(name, ""), f"{table} line {line}: the {name}")
-
-
-def _class_names(labels: Iterable[str], given: Sequence[str] | None, table: Path) -> tuple[str, ...]:
-    if given is not None:
-        return tuple(given)
-    found = tuple(sorted(set(labels)))
-    if len(found) < 2:
-        raise DataError(f"{table} has the one class {found[0]!r}; a classifier needs at least 2.")
-    return found
 
 
 def _and(names: Sequence[str]) -> str:

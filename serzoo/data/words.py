@@ -40,12 +40,8 @@ class _Spoken(NamedTuple):
     end: float
 
 
-class _Cut(NamedTuple):
-    """A word, its place among those of its utterance, from 0 on, and the samples that it takes up there."""
-
-    word: str
-    place: int
-    samples: slice
+_Cut = tuple[str, int, slice]
+"""A word, its place among those of its utterance, from 0 on, and the samples that it takes up there."""
 
 
 def cut_words(
@@ -84,7 +80,11 @@ def cut_words(
     """
     folder, table = local_path(target), local_path(alignments)
     check_folder(root)
-    _check_request(folder, n_words)
+    if n_words < 2:
+        raise DataError(f"The number of words is {n_words}; a task needs at least 2.")
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        found = f"holds the words of {TABLE} already" if (folder / TABLE).is_file() else "is not a new or empty folder"
+        raise DataError(f"{folder} {found}; remove it or name another folder.")
     spoken = _read_alignments(table)
     words = _most_frequent(spoken, n_words, table)
     places = {
@@ -97,14 +97,6 @@ def cut_words(
         rows = list(chain.from_iterable(with_progress(written, "Cutting", len(recordings), progress)))
         to_csv(build_manifest(rows, tuple(sorted(words)), "words"), part / TABLE)
     return folder / TABLE
-
-
-def _check_request(folder: Path, n_words: int) -> None:
-    if n_words < 2:
-        raise DataError(f"The number of words is {n_words}; a task needs at least 2.")
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        found = f"holds the words of {TABLE} already" if (folder / TABLE).is_file() else "is not a new or empty folder"
-        raise DataError(f"{folder} {found}; remove it or name another folder.")
 
 
 def _read_alignments(table: Path) -> dict[str, list[_Spoken]]:
@@ -177,7 +169,7 @@ def _cuts(path: Path, places: Sequence[tuple[int, _Spoken]], table: Path) -> lis
             )
         if start == stop:
             raise DataError(f"{what} holds no sample of {path.name} at {info.sample_rate} Hz; correct the line.")
-        cuts.append(_Cut(spoken.word, place, slice(start, stop)))
+        cuts.append((spoken.word, place, slice(start, stop)))
     return cuts
 
 
@@ -185,11 +177,11 @@ def _write_words(folder: Path, path: Path, recording: Recording, cuts: Sequence[
     waveform, sample_rate = read(path)
     samples = np.clip(np.round(waveform * _FULL_SCALE), -_FULL_SCALE, _FULL_SCALE - 1).astype(np.int16)
     written = []
-    for cut in cuts:
-        target = folder / recording.speaker / recording.session / f"{path.stem}-{cut.place:03d}.flac"
+    for word, place, part in cuts:
+        target = folder / recording.speaker / recording.session / f"{path.stem}-{place:03d}.flac"
         target.parent.mkdir(parents=True, exist_ok=True)
         encoded = io.BytesIO()  # written by Python, so that a full disk is an OSError
-        soundfile.write(encoded, samples[cut.samples], sample_rate, format="FLAC", subtype="PCM_16")
+        soundfile.write(encoded, samples[part], sample_rate, format="FLAC", subtype="PCM_16")
         target.write_bytes(encoded.getvalue())
-        written.append((target, replace(recording, label=cut.word, text=cut.word)))
+        written.append((target, replace(recording, label=word, text=word)))
     return written

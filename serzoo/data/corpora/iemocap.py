@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePath
 from types import MappingProxyType
+from typing import NamedTuple
 
 from serzoo.data.corpora.corpus import CORPORA, Corpus, MisnamedFileError, Recording
 from serzoo.errors import DataError
@@ -25,16 +25,8 @@ _GENDERS = {"F": FEMALE, "M": MALE}
 _EMOTIONS = ("ang", "dis", "exc", "fea", "fru", "hap", "neu", "oth", "sad", "sur", "xxx")
 
 
-@dataclass(frozen=True)
-class Labels:
-    """The labels of an utterance.
-
-    Args:
-        emotion: the code most of them chose, ``xxx`` where there is none.
-        valence: their mean rating, in 0..1; so are the next two.
-        arousal: IEMOCAP's activation.
-        dominance: the third of the triple.
-    """
+class Labels(NamedTuple):
+    """The emotion code that most raters chose (``xxx``: none), and their mean ratings in 0..1; ``""`` if unknown."""
 
     emotion: str
     valence: str = ""
@@ -87,7 +79,13 @@ class Iemocap(Corpus):
             raise DataError(f"{root} holds no folder Session1 ... Session5; give IEMOCAP's root: {self.layout}.")
         labels: dict[str, Labels] = {}
         for session in sessions:
-            for path in _label_files(session):
+            folder = session / "dialog" / "EmoEvaluation"
+            files = sorted(path for path in folder.glob("*.txt") if not path.name.startswith("."))
+            if not files:
+                raise DataError(
+                    f"{folder} is missing or holds no .txt file; copy it from the release: IEMOCAP's labels are there."
+                )
+            for path in files:
                 labels.update(_read_labels(path))
         return type(self)(labels)
 
@@ -99,11 +97,10 @@ class Iemocap(Corpus):
         found = self._labels.get(path.stem)
         if found is None:
             raise MisnamedFileError(f"{path}: its session's EmoEvaluation files have no label for it.")
-        emotion = found.emotion
-        if emotion not in self.labels or fields["kind"] not in self.kinds:
+        if found.emotion not in self.labels or fields["kind"] not in self.kinds:
             return None
         return Recording(
-            label=self.labels[emotion],
+            label=self.labels[found.emotion],
             speaker=f"Ses0{fields['session']}_{fields['gender']}",
             gender=_GENDERS[fields["gender"]],
             text=f"script{fields['scene']}" if fields["kind"] == "script" else fields["dialog"],
@@ -128,16 +125,6 @@ class IemocapImprovised(Iemocap):
     kinds = ("impro",)
 
 
-def _label_files(session: Path) -> list[Path]:
-    folder = session / "dialog" / "EmoEvaluation"
-    files = sorted(path for path in folder.glob("*.txt") if not path.name.startswith("."))
-    if not files:
-        raise DataError(
-            f"{folder} is missing or holds no .txt file; copy it from the release: IEMOCAP's labels are there."
-        )
-    return files
-
-
 def _read_labels(path: Path) -> dict[str, Labels]:
     """Return the labels of one dialog by utterance; lines that start with ``[`` hold them."""
     labels = {}
@@ -146,18 +133,14 @@ def _read_labels(path: Path) -> dict[str, Labels]:
             continue
         found = _LABEL_LINE.fullmatch(line.strip())
         if found is None or found["emotion"] not in _EMOTIONS:
-            known = ", ".join(_EMOTIONS)
             raise DataError(
                 f"{path} line {number}: {line.strip()!r} has no label of IEMOCAP and three ratings; known labels are "
-                f"{known}."
+                f"{', '.join(_EMOTIONS)}."
             )
-        labels[found["utterance"]] = Labels(found["emotion"], *(_in_01(found[name]) for name in DIMENSIONS))
+        # a mean as a share of the highest; a rater's slip beyond the scale counts as its end
+        ratings = (f"{min(float(found[name]) / _HIGHEST, 1):g}" for name in DIMENSIONS)
+        labels[found["utterance"]] = Labels(found["emotion"], *ratings)
     return labels
-
-
-def _in_01(mean: str) -> str:
-    """Return a mean of ratings as a share of the highest; a rater's slip beyond the scale counts as its end."""
-    return f"{min(float(mean) / _HIGHEST, 1):g}"
 
 
 CORPORA.register("iemocap", Iemocap())
