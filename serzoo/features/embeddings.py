@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -34,19 +34,6 @@ _TRAINING_ONLY = "masked_spec_embed"  # replaces masked frames in pretraining; r
 _LENGTH_TYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
 _COMPUTING = threading.Lock()
-
-
-class Network(Protocol):
-    """A loaded network: a function from a waveform, (n_samples,), to a vector."""
-
-    @property
-    def sample_rate(self) -> int | None:
-        """In Hz, or None where the network's file does not state it."""
-        ...
-
-    def __call__(self, waveform: np.ndarray, spec: EmbeddingSpec) -> np.ndarray:
-        """Return the vector, (width,)."""
-        ...
 
 
 def embed(waveform: np.ndarray, spec: EmbeddingSpec) -> np.ndarray:
@@ -100,37 +87,24 @@ def measure_network(source: str, sample_rate: int | None = None, layer: int | No
     return len(network(second, replace(spec, sample_rate=rate))), rate
 
 
-def mel_mean(waveform: np.ndarray, spec: EmbeddingSpec) -> np.ndarray:
+def _mel_mean(waveform: np.ndarray, spec: EmbeddingSpec) -> np.ndarray:
     """Return the mean over time of ``librosa.feature.melspectrogram``: powers, not decibels.
 
     80 Slaney mel bands between 0 Hz and half the sample rate, of periodic Hann windows of 2048 samples, 512 apart,
     centred, with zeros beyond both ends.
-
-    Args:
-        waveform: (n_samples,) at 22,050 Hz.
-        spec: of the source ``mel``.
     """
     import librosa
 
     # librosa's own centring is the same but warns about clips shorter than a window
+    padded = np.pad(waveform.astype(np.float32, copy=False), 1024)
     powers = librosa.feature.melspectrogram(
-        y=np.pad(waveform.astype(np.float32, copy=False), 1024),
-        sr=spec.sample_rate,
-        n_fft=2048,
-        hop_length=512,
-        n_mels=spec.width,
-        center=False,
+        y=padded, sr=spec.sample_rate, n_fft=2048, hop_length=512, n_mels=spec.width, center=False
     )
     return powers.mean(axis=1, dtype=np.float64)
 
 
-def mfcc_mean(waveform: np.ndarray, spec: EmbeddingSpec) -> np.ndarray:
-    """Return the mean over time of the 39 coefficients of :func:`serzoo.features.reference.mfcc`.
-
-    Args:
-        waveform: (n_samples,) at 22,050 Hz.
-        spec: of the source ``mfcc``.
-    """
+def _mfcc_mean(waveform: np.ndarray, spec: EmbeddingSpec) -> np.ndarray:
+    """Return the mean over time of the 39 coefficients of :func:`serzoo.features.reference.mfcc`."""
     frames = mfcc(waveform, MFCCSpec(sample_rate=spec.sample_rate, n_mfcc=spec.width))
     return frames.mean(axis=0, dtype=np.float64)
 
@@ -203,8 +177,11 @@ class _HuggingFaceNetwork:
     def __call__(self, waveform: np.ndarray, spec: EmbeddingSpec) -> np.ndarray:
         """Return the mean over time of a hidden state, (width,)."""
         _check_rate(self.extractor.sampling_rate, spec)
-        self._check_layer(spec.layer)
-        shortest = self._shortest()
+        last, shortest = self.config.num_hidden_layers, self._shortest()
+        if spec.layer is not None and spec.layer > last:
+            raise ConfigError(
+                f"layer is {spec.layer}, but {self.source} has {last}; use 0 to {last}, or null for the output."
+            )
         if len(waveform) < shortest:
             raise FeatureError(_too_short(len(waveform), shortest, spec.sample_rate))
         inputs = self.extractor(waveform, sampling_rate=spec.sample_rate, return_tensors="pt")
@@ -221,13 +198,6 @@ class _HuggingFaceNetwork:
             and not self.config.is_encoder_decoder
             and all(hasattr(self.config, name) for name in needed)
         )
-
-    def _check_layer(self, layer: int | None) -> None:
-        last = self.config.num_hidden_layers
-        if layer is not None and layer > last:
-            raise ConfigError(
-                f"layer is {layer}, but {self.source} has {last}; use 0 to {last}, or null for the output."
-            )
 
     def _shortest(self) -> int:
         """Return the number of samples from which the convolutions compute one frame."""
@@ -336,7 +306,7 @@ class _OnnxNetwork:
         return name
 
 
-_NETWORKS: Mapping[str, Callable[[str], Network]] = {"hf": _HuggingFaceNetwork, "onnx": _OnnxNetwork}
+_NETWORKS: Mapping[str, Callable[[str], Any]] = {"hf": _HuggingFaceNetwork, "onnx": _OnnxNetwork}
 
 
 def _by_network(waveform: np.ndarray, spec: EmbeddingSpec) -> np.ndarray:
@@ -346,8 +316,12 @@ def _by_network(waveform: np.ndarray, spec: EmbeddingSpec) -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def _network(source: str, content: str) -> Network:
-    """Return the network of a source; a changed fingerprint loads it again."""
+def _network(source: str, content: str) -> Any:
+    """Return the network of a source; a changed fingerprint loads it again.
+
+    A network is a function from a waveform, (n_samples,), and a spec to a vector, (width,). Its ``sample_rate`` is in
+    Hz, or None where the network's file does not state it.
+    """
     del content
     return _NETWORKS[source.partition(":")[0]](source)
 
@@ -360,8 +334,8 @@ def _by_name(waveform: np.ndarray, spec: EmbeddingSpec) -> np.ndarray:
 
 
 _EMBEDDERS: Mapping[str, Callable[[np.ndarray, EmbeddingSpec], np.ndarray]] = {
-    "mel": mel_mean,
-    "mfcc": mfcc_mean,
+    "mel": _mel_mean,
+    "mfcc": _mfcc_mean,
     "hf": _by_network,
     "onnx": _by_network,
     "vectors": _by_name,

@@ -33,6 +33,10 @@ class FeatureSpec(Checked, ABC):
 
     Args:
         sample_rate: in Hz; audio of another rate is resampled first.
+
+    Raises:
+        ConfigError: a value out of range, or settings that contradict each other.
+        UnknownNameError: an unknown name of a window or source.
     """
 
     sample_rate: Annotated[int, COUNT]
@@ -93,7 +97,6 @@ class FrameSpec(FeatureSpec):
     """Settings common to features of frames.
 
     Args:
-        sample_rate: as in :class:`FeatureSpec`.
         n_samples: length to which the waveform is zero-padded or cut, at both ends; None keeps its length.
         segment_frames: frames of a segment. The network predicts each segment of a recording, and the recording gets
             the maximum over its segments, class by class. None gives the network all frames at once.
@@ -130,18 +133,11 @@ class MFCCSpec(FrameSpec):
 
     The defaults are those of the programs of TIM-Net and TBDM-Net (their papers differ).
 
-    Args:
-        sample_rate: as in :class:`FeatureSpec`.
-        n_samples: as in :class:`FrameSpec`.
-        segment_frames: as in :class:`FrameSpec`.
-        hop_length: as in :class:`FrameSpec`.
+    Args, besides those of :class:`FrameSpec`:
         n_mfcc: coefficients per frame.
         n_fft: FFT and Hann window length in samples.
         n_mels: Slaney mel bands between 0 Hz and half the sample rate.
         top_db: dynamic range in dB; lower mel powers of a clip are raised to its maximum less ``top_db``.
-
-    Raises:
-        ConfigError: a value out of range.
     """
 
     sample_rate: Annotated[int, COUNT] = 22_050
@@ -175,11 +171,8 @@ class LogMelSpec(FrameSpec):
     The values equal those of python_speech_features 0.6. The defaults are those of the ACRNN papers; their program uses
     ``window="rectangular", preemphasis=0.97, standardize_waveform=False``.
 
-    Args:
-        sample_rate: as in :class:`FeatureSpec`.
+    Args, besides those of :class:`FrameSpec`:
         n_samples: as in :class:`FrameSpec`; at least one window.
-        segment_frames: as in :class:`FrameSpec`.
-        hop_length: as in :class:`FrameSpec`.
         n_mels: HTK mel bands between 0 Hz and half the sample rate.
         window_length: samples of a frame.
         n_fft: FFT length; a frame is zero-padded to it.
@@ -238,16 +231,10 @@ class STFTSpec(FrameSpec):
     The defaults are those of the quaternion networks and RH-Emo: 16 ms Hamming windows with half overlap at 16 kHz,
     without the highest of the 129 bins. ``segment_frames=501`` gives the papers' segments of 4 seconds.
 
-    Args:
-        sample_rate: as in :class:`FeatureSpec`.
-        n_samples: as in :class:`FrameSpec`.
-        segment_frames: as in :class:`FrameSpec`.
+    Args, besides those of :class:`FrameSpec`:
         hop_length: as in :class:`FrameSpec`; at most ``window_length``.
         window_length: samples of a frame, and of its Fourier transform.
         n_bins: frequencies from 0 Hz on, ``sample_rate / window_length`` apart; at most ``window_length // 2 + 1``.
-
-    Raises:
-        ConfigError: a value out of range.
 
     Source: Guizzo et al., "Quaternion Anti-Transfer Learning for Speech Emotion Recognition", WASPAA 2023,
     section 3.1.
@@ -287,7 +274,7 @@ class EmbeddingSpec(FeatureSpec):
     """One vector per recording, as a feature of one frame: see :mod:`serzoo.features.embeddings`.
 
     Args:
-        sample_rate: as in :class:`FeatureSpec`; that of the network's training data.
+        sample_rate: that of the network's training data, in Hz.
         source: ``"mel"`` (80 bands) or ``"mfcc"`` (39 coefficients), averaged over time, both at 22,050 Hz;
             ``"hf:NAME"``, a network of Hugging Face transformers by hub id or local folder; ``"onnx:FILE"``, an
             exported network; ``"vectors:FILE"``, vectors computed elsewhere, an ``.npz`` or CSV file.
@@ -315,8 +302,15 @@ class EmbeddingSpec(FeatureSpec):
         require(self.source.isprintable(), "source", self.source, "a line of text, for example mel or hf:NAME")
         if self.source_kind not in SOURCES:
             raise unknown_name("embedding source", self.source_kind, SOURCES)
-        if self.source_kind in SIGNAL_SOURCES:
-            self._check_signal()
+        if self.source in SIGNAL_SOURCES:
+            width, sample_rate = SIGNAL_SOURCES[self.source]
+            if (self.width, self.sample_rate) != (width, sample_rate):
+                raise ConfigError(
+                    f"width is {self.width} and sample_rate is {self.sample_rate}, but {self.source} has {width} "
+                    f"values at {sample_rate} Hz; set width: {width} and sample_rate: {sample_rate}."
+                )
+        elif self.source_kind in SIGNAL_SOURCES:
+            raise ConfigError(f"source is {self.source!r}; {self.source_kind} needs no file, write {self.source_kind}.")
         elif not self.source_name:
             raise ConfigError(f"source is {self.source!r}; add its name after a colon: {self.source_kind}:NAME.")
         if self.layer is not None and self.source_kind != "hf":
@@ -349,18 +343,6 @@ class EmbeddingSpec(FeatureSpec):
     def _key(self) -> dict[str, object]:
         """Return the spec with a hash of the source's content in place of its path."""
         return {**self.to_dict(), "source": [self.source_kind, source_fingerprint(self.source)]}
-
-    def _check_signal(self) -> None:
-        """Raise ConfigError unless the source is the kind alone, with that kind's width and sample rate."""
-        kind = self.source_kind
-        if self.source != kind:
-            raise ConfigError(f"source is {self.source!r}; {kind} needs no file, write {kind}.")
-        width, sample_rate = SIGNAL_SOURCES[kind]
-        if (self.width, self.sample_rate) != (width, sample_rate):
-            raise ConfigError(
-                f"width is {self.width} and sample_rate is {self.sample_rate}, but {kind} has {width} values at "
-                f"{sample_rate} Hz; set width: {width} and sample_rate: {sample_rate}."
-            )
 
 
 SPECS: dict[str, type[FeatureSpec]] = {spec.kind: spec for spec in (MFCCSpec, LogMelSpec, STFTSpec, EmbeddingSpec)}
