@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -55,13 +57,8 @@ def probe(path: str | Path) -> AudioInfo:
     Raises:
         AudioError: the file is missing, a folder, empty, a git-lfs stub, no audio, cut off (wav) or without samples.
     """
-    path = local_path(path)
-    _check_file(path)
-    try:
-        with soundfile.SoundFile(str(path)) as file:
-            return _describe(file, path)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise _undecodable(path, error) from None
+    with _opened(local_path(path)) as file:
+        return AudioInfo(file.samplerate, file.channels, file.frames)
 
 
 def read(path: str | Path, sample_rate: int | None = None) -> tuple[np.ndarray, int]:
@@ -178,24 +175,27 @@ def check_audible(waveform: np.ndarray, name: str) -> None:
 
 def _decode(path: Path) -> tuple[np.ndarray, int]:
     """Return all channels, (n_samples, channels) float32, and the sample rate."""
+    with _opened(path) as file:
+        samples, n_announced, sample_rate = _samples(file, path), file.frames, file.samplerate
+    is_estimate = path.suffix.lower() == ".mp3"
+    if len(samples) == 0 or (len(samples) < n_announced and not is_estimate):
+        raise AudioError(f"{path} is cut off: {n_announced} samples announced, {len(samples)} found; get it again.")
+    return samples, sample_rate
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
+    """Open a recording, with AudioErrors for what is wrong with it, also while it is read."""
     _check_file(path)
     try:
         with soundfile.SoundFile(str(path)) as file:
-            info = _describe(file, path)
-            samples = _samples(file, path)
+            _check_rate(file.samplerate, path)
+            if file.frames == 0:
+                raise AudioError(f"{path} holds no samples; leave it out or export it again.")
+            yield file
     except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise _undecodable(path, error) from None
-    is_estimate = path.suffix.lower() == ".mp3"
-    if len(samples) == 0 or (len(samples) < info.n_samples and not is_estimate):
-        raise AudioError(f"{path} is cut off: {info.n_samples} samples announced, {len(samples)} found; get it again.")
-    return samples, info.sample_rate
-
-
-def _describe(file: soundfile.SoundFile, path: Path) -> AudioInfo:
-    _check_rate(file.samplerate, path)
-    if file.frames == 0:
-        raise AudioError(f"{path} holds no samples; leave it out or export it again.")
-    return AudioInfo(file.samplerate, file.channels, file.frames)
+        reason = getattr(error, "error_string", str(error)).rstrip(".")
+        raise AudioError(f"{path} cannot be decoded ({reason}); convert it to wav or flac, or get it again.") from None
 
 
 def _samples(file: soundfile.SoundFile, path: Path) -> np.ndarray:
@@ -206,11 +206,6 @@ def _samples(file: soundfile.SoundFile, path: Path) -> np.ndarray:
     # the same numbers: libsndfile's own conversion of a wav to floats takes five times as long as reading it
     pcm = file.read(file.frames, dtype="int16", always_2d=True)
     return np.multiply(pcm, np.float32(1 / 32_768), dtype=np.float32)
-
-
-def _undecodable(path: Path, error: Exception) -> AudioError:
-    reason = getattr(error, "error_string", str(error)).rstrip(".")
-    return AudioError(f"{path} cannot be decoded ({reason}); convert it to wav or flac, or get it again.")
 
 
 def _check_rate(rate: object, name: object) -> None:
@@ -256,7 +251,11 @@ def _check_wav(path: Path, file: BinaryIO) -> None:
         name, length = struct.unpack("<4sI", file.read(8))
         position += 8
         if name == b"fmt ":
-            _check_wav_format(path, file.read(8))
+            start = file.read(8)
+            if len(start) == 8 and struct.unpack("<4xI", start)[0] == 0:
+                raise AudioError(
+                    f"{path} has a sample rate of 0 Hz in its header; export it again with the right rate."
+                )
         if name == b"data":
             if size - position < length < _STREAMED_SIZE:
                 raise AudioError(
@@ -266,8 +265,3 @@ def _check_wav(path: Path, file: BinaryIO) -> None:
             return
         position += length + length % 2
     raise AudioError(f"{path} is cut off: its header ends before the samples begin; get it again.")
-
-
-def _check_wav_format(path: Path, start: bytes) -> None:
-    if len(start) == 8 and struct.unpack("<4xI", start)[0] == 0:
-        raise AudioError(f"{path} has a sample rate of 0 Hz in its header; export it again with the right rate.")

@@ -92,17 +92,10 @@ class FeatureCache:
     ) -> list[int]:
         """Compute and store the features that are not stored, without returning them.
 
-        Args:
-            paths: as in :meth:`features`.
-            spec: as in :meth:`features`.
-            progress: as in :meth:`features`.
-            workers: as in :meth:`features`.
+        The arguments and errors are those of :meth:`features`.
 
         Returns:
             Each recording's number of frames, in the order of ``paths``.
-
-        Raises:
-            SerzooError: as :meth:`features`.
         """
         with self._clips(paths, spec, progress, workers) as clips:
             return [len(clip) for clip in clips]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from serzoo import strict_yaml
 from serzoo.data import splits
@@ -89,7 +90,8 @@ def get_protocol(name: str) -> Protocol:
     for full_name, (template, facts) in product((name, f"{name}-v{_NEWEST_VERSION}"), _PROTOCOLS.items()):
         found = re.fullmatch(re.sub("[KS]", lambda letter: _NUMBERS[letter.group()], template), full_name)
         if found is not None:
-            summary, arguments = facts["summary"], {}
+            summary: str = facts["summary"]
+            arguments: dict[str, Any] = {}
             if "groups" in facts:
                 arguments["groups"] = [names.split() for names in facts["groups"]]
             for letter, number in found.groupdict().items():

@@ -247,18 +247,15 @@ def _through_formants(source: np.ndarray, formants: np.ndarray, brightness: floa
     blocks = np.concatenate([np.zeros(hop, np.float32), source, np.zeros(hop, np.float32)]).reshape(-1, hop)
     window = np.sin(np.pi * (np.arange(2 * hop) + 0.5) / (2 * hop)).astype(np.float32)
     spectra = np.fft.rfft(np.concatenate([blocks[:-1], blocks[1:]], axis=1) * window)
-    spectra *= _gains(formants, brightness, np.fft.rfftfreq(2 * hop, 1 / sample_rate))
-    frames = np.fft.irfft(spectra, 2 * hop) * window
-    return (frames[1:, :hop] + frames[:-1, hop:]).ravel()
-
-
-def _gains(formants: np.ndarray, brightness: float, frequencies: np.ndarray) -> np.ndarray:
-    """Return parallel resonances times the tilt, shape (n_frames, n_frequencies)."""
+    # parallel resonances, (n_frames, n_frequencies), and the tilt of the spectrum
+    frequencies = np.fft.rfftfreq(2 * hop, 1 / sample_rate)
     distance = frequencies.astype(np.float32) - formants[:, :, None].astype(np.float32)
     distance /= _BANDWIDTHS[:, None] / 2
     resonances = np.einsum("k,nkf->nf", _AMPLITUDES, 1 / np.sqrt(1 + distance * distance))
     octaves = np.log2(np.maximum(frequencies, 100.0) / 500.0)
-    return resonances * (10 ** (brightness * octaves / 20)).astype(np.float32)
+    spectra *= resonances * (10 ** (brightness * octaves / 20)).astype(np.float32)
+    frames = np.fft.irfft(spectra, 2 * hop) * window
+    return (frames[1:, :hop] + frames[:-1, hop:]).ravel()
 
 
 def _per_sample(track: np.ndarray, sample_rate: int) -> np.ndarray:

@@ -262,9 +262,3 @@ def build_manifest(rows: Sequence[tuple[Path, Recording]], class_names: tuple[st
 def warn(message: str) -> None:
     """Warn about a problem of a corpus that does not prevent loading it."""
     warnings.warn(message, SerzooWarning, stacklevel=4)
-
-
-__all__ = [
-    "AUDIO_SUFFIXES", "CORPORA", "Corpus", "MisnamedFileError", "Recording", "Scan",
-    "audio_files", "build_manifest", "check_folder", "natural_key", "warn",
-]  # fmt: skip
