@@ -69,13 +69,7 @@ def epoch_masks(
 
 
 def _outside(draws: np.ndarray, size: int, width: int) -> np.ndarray:
-    """Return the places outside all bands, (n, size) booleans.
-
-    Args:
-        draws: random numbers in [0, 1), (n, n_masks, 2): width and start of each band.
-        size: number of places.
-        width: of the widest band.
-    """
+    """Return the places outside all bands, (n, size); ``draws``, (n, n_masks, 2) in [0, 1), set widths and starts."""
     widths = (draws[..., 0] * (width + 1)).astype(np.int64)
     starts = (draws[..., 1] * (np.maximum(size - widths, 0) + 1)).astype(np.int64)
     places = np.arange(size)

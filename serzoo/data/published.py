@@ -14,6 +14,7 @@ from serzoo.errors import FeatureError
 from serzoo.files import local_path
 
 _NUMBERS = frozenset({"b1", "f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"})
+_BYTE_ORDERS = ("<", ">", "|", "=")
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,19 @@ def read_feature_dict(path: str | Path) -> PublishedFeatures:
             content = _unpickle(path, file)
     except OSError as error:
         raise FeatureError(f"{path} cannot be read ({error.strerror}); give an .npy feature file.") from None
-    arrays = _arrays(path, content)
-    return _checked(path, arrays["x"], arrays["y"])
+    if not isinstance(content, dict) or not {"x", "y"} <= content.keys():
+        raise FeatureError(f'{path} does not hold a dictionary with "x" and "y"; it is not a feature file of TIM-Net.')
+    x, y = (_to_array(path, key, content[key]) for key in ("x", "y"))
+    if x.ndim != 3 or y.ndim != 2 or len(x) != len(y) or 0 in x.shape or y.shape[1] < 2:
+        raise FeatureError(
+            f"{path} holds x of shape {x.shape} and y of shape {y.shape}; "
+            "expected (N, n_frames, n_features) and (N, n_classes)."
+        )
+    if not np.isfinite(x).all():
+        raise FeatureError(f"{path}: 'x' holds NaN or infinite values; get the file again.")
+    if not (np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all()):
+        raise FeatureError(f"{path}: 'y' is not one-hot; every row must hold one 1 and zeros.")
+    return PublishedFeatures(x.astype(np.float32), y.astype(np.float32))
 
 
 class _Record:
@@ -133,42 +145,20 @@ def _unpickle(path: Path, file: BinaryIO) -> Any:
         raise FeatureError(f"{path} is damaged ({type(error).__name__} while reading); get it again.") from None
 
 
-def _arrays(path: Path, content: Any) -> dict[str, np.ndarray]:
-    if not isinstance(content, dict) or not {"x", "y"} <= content.keys():
-        raise FeatureError(f'{path} does not hold a dictionary with "x" and "y"; it is not a feature file of TIM-Net.')
-    arrays = {}
-    for key in ("x", "y"):
-        try:
-            arrays[key] = _to_array(content[key])
-        except Exception:  # see above
-            raise FeatureError(f"{path}: {key!r} is not a complete array of numbers; get the file again.") from None
-    return arrays
-
-
-def _to_array(record: Any) -> np.ndarray:
-    """Make the array that a record describes; raise ValueError or TypeError if it describes none."""
-    if not isinstance(record, _Array):
-        raise TypeError(type(record))
-    _, shape, kind, fortran_order, data = record.state
-    code, byte_order = kind.arguments[0], kind.state[1]
-    if not isinstance(kind, _Dtype) or code not in _NUMBERS or byte_order not in ("<", ">", "|", "="):
-        raise ValueError(code)
-    if isinstance(data, _Latin1):
-        data = data.arguments[0].encode("latin1")
-    dtype = np.dtype(byte_order + code)
-    if min(shape, default=0) < 0 or len(data) != math.prod(shape) * dtype.itemsize:
-        raise ValueError(shape)
-    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran_order else "C")
-
-
-def _checked(path: Path, x: np.ndarray, y: np.ndarray) -> PublishedFeatures:
-    if x.ndim != 3 or y.ndim != 2 or len(x) != len(y) or 0 in x.shape or y.shape[1] < 2:
-        raise FeatureError(
-            f"{path} holds x of shape {x.shape} and y of shape {y.shape}; "
-            "expected (N, n_frames, n_features) and (N, n_classes)."
-        )
-    if not np.isfinite(x).all():
-        raise FeatureError(f"{path}: 'x' holds NaN or infinite values; get the file again.")
-    if not (np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all()):
-        raise FeatureError(f"{path}: 'y' is not one-hot; every row must hold one 1 and zeros.")
-    return PublishedFeatures(x.astype(np.float32), y.astype(np.float32))
+def _to_array(path: Path, key: str, record: Any) -> np.ndarray:
+    """Make the array that a record describes."""
+    try:
+        _, shape, kind, fortran_order, data = record.state
+        code, byte_order = kind.arguments[0], kind.state[1]
+        if isinstance(data, _Latin1):
+            data = data.arguments[0].encode("latin1")
+        if not (isinstance(record, _Array) and isinstance(kind, _Dtype)):
+            raise TypeError(type(record))
+        if code not in _NUMBERS or byte_order not in _BYTE_ORDERS or min(shape, default=0) < 0:
+            raise ValueError(code)
+        dtype = np.dtype(byte_order + code)
+        if len(data) != math.prod(shape) * dtype.itemsize:
+            raise ValueError(shape)
+        return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran_order else "C")
+    except Exception:  # see above
+        raise FeatureError(f"{path}: {key!r} is not a complete array of numbers; get the file again.") from None

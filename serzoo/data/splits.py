@@ -130,8 +130,9 @@ def k_fold(manifest: Manifest, folds: int, seed: int) -> list[Fold]:
 
     if len(manifest) < folds:
         raise DataError(f"{len(manifest)} recordings cannot be split into {folds} folds; use fewer folds.")
-    splits = KFold(folds, shuffle=True, random_state=seed).split(np.arange(len(manifest)))
-    return [Fold(_fold_name(number), train, test) for number, (train, test) in enumerate(splits, start=1)]
+    positions = np.arange(len(manifest))
+    splits = KFold(folds, shuffle=True, random_state=seed).split(positions)
+    return [_fold(number, np.isin(positions, test)) for number, (_, test) in enumerate(splits, start=1)]
 
 
 def leave_one_speaker_out(manifest: Manifest, column: str = "speaker") -> list[Fold]:
@@ -286,12 +287,11 @@ def _listed(speakers: Iterable[str]) -> str:
 
 
 def _fold(number: int, test: np.ndarray, validation: np.ndarray | None = None, name: Sequence[str] = ()) -> Fold:
-    """Return a fold that trains on all recordings but those of its other parts, which are masks."""
+    """Return a fold that trains on all recordings but those of its other parts, which are masks.
+
+    It is called ``fold01`` or, for example, ``fold01-speaker-03``, in characters that every file system allows.
+    """
+    full_name = "-".join([f"fold{number:02d}", *(re.sub(r"[^\w.]+", "_", part) for part in name)])
     train = ~test if validation is None else ~(test | validation)
     held_out = None if validation is None else np.flatnonzero(validation)
-    return Fold(_fold_name(number, *name), np.flatnonzero(train), np.flatnonzero(test), held_out)
-
-
-def _fold_name(number: int, *what: str) -> str:
-    """Return ``fold01`` or, for example, ``fold01-speaker-03``, in characters that every file system allows."""
-    return "-".join([f"fold{number:02d}", *(re.sub(r"[^\w.]+", "_", part) for part in what)])
+    return Fold(full_name, np.flatnonzero(train), np.flatnonzero(test), held_out)
