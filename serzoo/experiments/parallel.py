@@ -17,7 +17,7 @@ from serzoo.experiments.processes import run_in_processes
 from serzoo.experiments.run_folder import RunFolder
 from serzoo.experiments.stages import build_model
 from serzoo.recipes import Recipe
-from serzoo.training.callbacks import ProgressBar
+from serzoo.training.callbacks import progress_bar
 from serzoo.training.compiling import ModelPool
 
 _MIN_SEGMENTS = 20_000
@@ -147,17 +147,11 @@ def _in_processes(tasks: Sequence[Task], experiment: Experiment, n_at_once: int,
     # joblib reuses worker processes, whose working directory may be another one: the path must be absolute.
     experiment = replace(experiment, run=RunFolder(experiment.run.path.resolve()))
     calls = [(task, experiment) for task in tasks]
-    bar = ProgressBar(f"folds, {n_at_once} at a time", len(tasks))
-    if progress:
-        bar.on_train_begin()
-    try:
+    with progress_bar(f"folds, {n_at_once} at a time", len(tasks), shown=progress) as advance:
         finished = run_in_processes(_train_in_process, calls, [task.name for task in tasks], n_at_once)
         for n_before, (number, _) in enumerate(finished):
-            if progress:
-                bar.on_epoch_end(n_before)
+            advance(n_before)
             yield tasks[number]
-    finally:
-        bar.stop()
 
 
 def _train_in_process(task: Task, experiment: Experiment) -> None:

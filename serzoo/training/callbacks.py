@@ -1,240 +1,260 @@
-"""Keras callbacks: learning rate, scores after each epoch, the best epoch, the state to resume from, progress."""
+"""What happens between the epochs of a training: learning rate, scores, the best epoch, saved state, progress."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import time
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import keras
 import numpy as np
 
 from serzoo.data.examples import Examples
-from serzoo.errors import DataError
+from serzoo.errors import ConfigError, DataError, WeightsError
 from serzoo.files import write_whole
 from serzoo.models.base import SERModel
+from serzoo.settings import TrainingConfig
 from serzoo.training.evaluate import predict_probabilities, score_probabilities
+from serzoo.training.objectives import Objective, cross_entropy
+from serzoo.training.precise_batch_norm import check_has_batch_norm, recompute_batch_norm
 
 _SAVE_EVERY_SECONDS = 20.0
 
-
-class LearningRate(keras.callbacks.Callback):
-    """Sets the learning rate of each epoch; unlike Keras's LearningRateScheduler it adds nothing to the logs.
-
-    Args:
-        of_epoch: returns the learning rate of an epoch, counted from 0.
-    """
-
-    def __init__(self, of_epoch: Callable[[int], float]) -> None:
-        super().__init__()
-        self.of_epoch = of_epoch
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Set the learning rate before the epoch's first step."""
-        self.model.optimizer.learning_rate = self.of_epoch(epoch)
+_MONITORED = {
+    "best-train-war": ("train", "train_war"),
+    "best-validation-uar": ("validation", "validation_uar"),
+    "best-validation-loss": ("validation", "validation_loss"),
+    "leaky-best-test-war": ("test", "test_war"),
+}
 
 
-class EpochScores(keras.callbacks.Callback):
-    """Adds a part's loss, UAR and WAR in inference mode to the epoch's logs, as ``<part>_loss`` and so on.
+class FitSession(keras.callbacks.Callback):
+    """Sets learning rates, scores epochs, keeps the best one in memory, stops early, and saves the state to resume.
+
+    The state holds the weights and dropout's random state, the optimiser's variables, the best epoch so far and the
+    history. It is written at most every 20 seconds, and after the last epoch. Of equal epochs the first is the best.
+    (Keras's callbacks do not resume to the same numbers: their best epoch is not part of any state.)
 
     Args:
-        part: name of the part: ``"train"``, ``"validation"`` or ``"test"``.
-        examples: the part's clips.
         predictor: the model to predict with; it shares its weights with the network in training.
-        loss: returns the loss, from the network in training, the clips and the predicted probabilities.
+        training: the settings.
+        examples: the training part.
+        held_out: the validation or the test part, by name.
+        folder: folder of the state; None keeps it in memory.
+        objective: as in :func:`serzoo.training.fit.fit`.
+
+    Attributes:
+        scored: the parts that are scored after each epoch, by name.
+        records: the logs of each epoch.
+
+    Raises:
+        ConfigError: the selection rule needs a part that was not given, or does not use one that was; or
+            ``precise_norm`` is set for a model without moving statistics.
     """
 
     def __init__(
         self,
-        part: str,
-        examples: Examples,
         predictor: SERModel,
-        loss: Callable[[keras.Model, Examples, np.ndarray], float],
+        training: TrainingConfig,
+        examples: Examples,
+        held_out: Mapping[str, Examples],
+        folder: Path | None,
+        objective: Objective | None = None,
     ) -> None:
         super().__init__()
-        self.part, self.examples, self.predictor, self.loss = part, examples, predictor, loss
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Score the part and write the scores into ``logs`` for the callbacks after this one."""
-        if logs is not None:
-            self.add_to(logs, predict_probabilities(self.predictor, self.examples))
-
-    def add_to(self, logs: dict[str, Any], probabilities: np.ndarray) -> None:
-        """Write the loss and the scores of these probabilities, (N, n_classes), into ``logs``."""
-        scores = score_probabilities(self.examples, probabilities)
-        logs[f"{self.part}_loss"] = self.loss(self.model, self.examples, probabilities)
-        logs[f"{self.part}_uar"], logs[f"{self.part}_war"] = scores.uar, scores.war
-
-
-class KeepBest(keras.callbacks.Callback):
-    """Keeps the weights of the best epoch in memory, and stops after ``patience`` epochs without improvement.
-
-    Of equal epochs the first is kept. Keras's EarlyStopping cannot resume: its best epoch is not part of any state.
-
-    Args:
-        monitor: the log to compare, for example ``"validation_uar"``; the lowest loss or the highest score is best.
-        patience: epochs without improvement after which the training stops; None for never.
-    """
-
-    def __init__(self, monitor: str, patience: int | None = None) -> None:
-        super().__init__()
-        self.monitor, self.patience = monitor, patience
-        self.sign = -1 if monitor.endswith("loss") else 1
-        self.best_value, self.best_epoch = -self.sign * np.inf, -1
-        self.best_weights: list[np.ndarray] = []
-
-    def is_out_of_patience(self, epoch: int) -> bool:
-        """Return whether the training ends with ``epoch``, counted from 0."""
-        return self.patience is not None and epoch - max(self.best_epoch, 0) >= self.patience
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Keep a copy of the weights if this epoch is the best so far."""
-        self.consider(epoch, logs or {}, self.model.get_weights)
-        self.model.stop_training = self.is_out_of_patience(epoch)
-
-    def consider(self, epoch: int, logs: Mapping[str, Any], weights: Callable[[], list[np.ndarray]]) -> None:
-        """Keep the weights that ``weights()`` returns if this epoch, counted from 0, is the best so far."""
-        value = float(logs[self.monitor])
-        if self.sign * value > self.sign * self.best_value:
-            self.best_value, self.best_epoch = value, epoch
-            self.best_weights = weights()
-
-
-class Checkpoint(keras.callbacks.Callback):
-    """Saves the state of a training at the end of epochs, so that it resumes to the same numbers.
-
-    The state holds the weights and dropout's random state, the optimiser's variables, the best epoch so far and the
-    history. It is written to a temporary file and moved into place, at most every 20 seconds, and at the last epoch.
-
-    Args:
-        path: the ``.npz`` file, or None to keep the history in memory only.
-        fingerprint: hash of the training's data and settings; a state with another fingerprint is refused.
-        epochs: number of epochs.
-        keep_best: its best epoch is saved in the state; None if the last epoch is kept.
-    """
-
-    def __init__(self, path: Path | None, fingerprint: str, epochs: int, keep_best: KeepBest | None = None) -> None:
-        super().__init__()
-        self.path, self.fingerprint, self.epochs, self.keep_best = path, fingerprint, epochs, keep_best
+        rule = training.selection
+        part, self.monitor = _MONITORED.get(rule, ("", ""))
+        if "test" in held_out and part != "test":
+            raise ConfigError(
+                f"test_data is only for the rule leaky-best-test-war, but the rule is {rule}; use evaluate() instead."
+            )
+        if part not in ("", "train", *held_out):
+            raise ConfigError(f"The selection rule {rule} needs {part}_data; give it or choose another rule.")
+        if training.precise_norm:
+            check_has_batch_norm(predictor)
+        self.predictor, self.training, self.examples = predictor, training, examples
+        self.scored = {"train": examples, **held_out} if part == "train" else dict(held_out)
+        self.loss = cross_entropy if objective is None else objective.held_out_loss
+        self.path = None if folder is None else folder / "state.npz"
+        self.fingerprint = _fingerprint(predictor, training, objective, [examples, *held_out.values()])
         self.records: list[dict[str, float]] = []
+        self.sign = -1 if self.monitor.endswith("loss") else 1  # the lowest loss or the highest score is the best
+        self.best_value, self.best_epoch, self.best_weights = -self.sign * np.inf, -1, list[np.ndarray]()
         self._saved = time.monotonic()
 
-    def restore(self, model: keras.Model) -> int:
-        """Load the state, if there is one, into a built and compiled ``model``.
+    @property
+    def is_over(self) -> bool:
+        """Whether all epochs are done, or ``patience`` epochs have brought no better one."""
+        n_done, patience = len(self.records), self.training.patience
+        is_out_of_patience = patience is not None and n_done - 1 - max(self.best_epoch, 0) >= patience
+        return n_done == self.training.epochs or is_out_of_patience
+
+    def start(self, network: keras.Model) -> int:
+        """Restore the state, if there is one, of the built and compiled network in training.
 
         Returns:
-            The first epoch to train, counted from 0; ``epochs`` if the training is over, early stopping included.
+            The first epoch to train, counted from 0; the number of epochs if the training is over.
 
         Raises:
             DataError: the state belongs to another training or is damaged.
         """
-        if self.path is None or not self.path.exists():
-            return 0
+        self.set_model(network)
+        if self.path is not None and self.path.exists():
+            self._restore(self.path)
+        normalization = self.predictor.normalization  # last: a refused training must not leave statistics behind
+        if normalization is not None and not normalization.is_adapted:
+            normalization.adapt(self.examples.features)
+        return self.training.epochs if self.is_over else len(self.records)
+
+    def _restore(self, path: Path) -> None:
         try:
-            with np.load(self.path, allow_pickle=False) as state:
+            with np.load(path, allow_pickle=False) as state:
                 meta = json.loads(str(state["meta"]))
                 arrays = {name: state[name] for name in state.files if name != "meta"}
             fingerprint = meta["fingerprint"]
         except (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise DataError(
-                f"{self.path}: damaged training state ({error}); delete it to train that fold again."
-            ) from None
+            raise DataError(f"{path}: damaged training state ({error}); delete it to train that fold again.") from None
         if fingerprint != self.fingerprint:
             raise DataError(
-                f"{self.path} belongs to a training with other settings; choose another run folder or delete this one."
+                f"{path} belongs to a training with other settings; choose another run folder or delete this one."
             )
-        for index, variable in enumerate(training_variables(model)):
+        for index, variable in enumerate(_variables(self.model)):
             variable.assign(arrays[f"variable/{index}"])
         self.records = meta["records"]
-        if self.keep_best is not None and meta["best_epoch"] >= 0:
-            self.keep_best.best_value, self.keep_best.best_epoch = meta["best_value"], meta["best_epoch"]
-            count = sum(name.startswith("best/") for name in arrays)
-            self.keep_best.best_weights = [arrays[f"best/{index}"] for index in range(count)]
-        n_done = len(self.records)
-        is_over = self.keep_best is not None and self.keep_best.is_out_of_patience(n_done - 1)
-        return self.epochs if is_over else n_done
+        if meta["best_epoch"] >= 0:
+            self.best_value, self.best_epoch = meta["best_value"], meta["best_epoch"]
+            self.best_weights = [arrays[f"best/{index}"] for index in range(len(self.model.weights))]
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Set the learning rate before the epoch's first step."""
+        self.model.optimizer.learning_rate = self.training.learning_rate(epoch)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Record the epoch's logs and save the state if it is due."""
-        is_last = epoch + 1 == self.epochs or self.model.stop_training
-        self.record(logs or {}, is_last, lambda: training_variables(self.model))
+        """Add the scores to ``logs``, for the callbacks after this one too, and record the epoch."""
+        logs = {} if logs is None else logs
+        for part, examples in self.scored.items():
+            self.add_scores(logs, part, predict_probabilities(self.predictor, examples))
+        self.record(logs)
+        self.model.stop_training = self.is_over
 
-    def record(self, logs: Mapping[str, Any], is_last: bool, variables: Callable[[], Iterable[Any]]) -> None:
-        """Record an epoch's logs and, after the last epoch or 20 seconds, save the values of ``variables()``."""
+    def add_scores(self, logs: dict[str, Any], part: str, probabilities: np.ndarray) -> None:
+        """Add a part's loss, UAR and WAR to ``logs`` as ``<part>_loss`` and so on, from (N, n_classes)."""
+        scores = score_probabilities(self.scored[part], probabilities)
+        logs[f"{part}_loss"] = self.loss(self.model, self.scored[part], probabilities)
+        logs[f"{part}_uar"], logs[f"{part}_war"] = scores.uar, scores.war
+
+    def record(self, logs: Mapping[str, Any], load: Callable[[], object] = lambda: None) -> None:
+        """Record an epoch's logs, keep its weights if it is the best so far, and save the state if that is due.
+
+        Args:
+            logs: the epoch's losses and scores.
+            load: called before the variables of the network are read; puts the epoch's values into them.
+        """
         self.records.append({name: float(value) for name, value in logs.items()})
-        due = is_last or time.monotonic() - self._saved >= _SAVE_EVERY_SECONDS
-        if self.path is not None and due:
-            self._save(self.path, variables())
+        if self.monitor and self.sign * self.records[-1][self.monitor] > self.sign * self.best_value:
+            load()
+            self.best_value, self.best_epoch = self.records[-1][self.monitor], len(self.records) - 1
+            self.best_weights = self.model.get_weights()
+        if self.path is not None and (self.is_over or time.monotonic() - self._saved >= _SAVE_EVERY_SECONDS):
+            load()
+            self._save(self.path)
             self._saved = time.monotonic()
 
-    def _save(self, path: Path, variables: Iterable[Any]) -> None:
-        arrays: dict[str, Any] = {
-            f"variable/{index}": keras.ops.convert_to_numpy(variable) for index, variable in enumerate(variables)
-        }
-        best = self.keep_best
-        if best is not None:
-            arrays |= {f"best/{index}": weight for index, weight in enumerate(best.best_weights)}
+    def _save(self, path: Path) -> None:
+        variables = map(keras.ops.convert_to_numpy, _variables(self.model))
+        arrays: dict[str, Any] = {f"variable/{index}": values for index, values in enumerate(variables)}
+        arrays |= {f"best/{index}": values for index, values in enumerate(self.best_weights)}
         meta = {
             "fingerprint": self.fingerprint,
             "records": self.records,
-            "best_value": float(best.best_value) if best is not None and best.best_epoch >= 0 else 0.0,
-            "best_epoch": best.best_epoch if best is not None else -1,
+            "best_value": self.best_value if self.best_epoch >= 0 else 0.0,
+            "best_epoch": self.best_epoch,
         }
         buffer = io.BytesIO()
         np.savez(buffer, meta=np.array(json.dumps(meta)), **arrays)
         write_whole(path, buffer.getvalue())
 
+    def finish(self) -> int:
+        """Load the weights of the selected epoch into the network, and return its number, counted from 1.
 
-def training_variables(network: keras.Model) -> list[Any]:
+        Raises:
+            WeightsError: the training diverged and its epochs cannot be scored.
+        """
+        if self.monitor:
+            if self.best_epoch < 0:
+                raise WeightsError(
+                    f"{self.predictor.name} has no epoch with a finite {self.monitor}: its training diverged; "
+                    "lower learning_rate."
+                )
+            self.model.set_weights(self.best_weights)
+        if self.training.precise_norm:
+            seed, batch_size = self.training.seed, self.training.batch_size
+            recompute_batch_norm(self.predictor, self.examples, batch_size=batch_size, seed=seed)
+        return self.best_epoch + 1 if self.monitor else self.training.epochs
+
+
+def _variables(network: keras.Model) -> list[Any]:
     """Return every variable that training changes, in the order of the saved state."""
     return [*network.variables, *network.optimizer.variables]
 
 
-class ProgressBar(keras.callbacks.Callback):
-    """One line on stderr with the epoch, its loss and its scores.
+def _fingerprint(model: SERModel, training: TrainingConfig, objective: Objective | None, parts: list[Examples]) -> str:
+    """Return a hash of the data, the model and the settings that determine the numbers of a training.
 
-    Keras does not call its callbacks after an interruption, so call :meth:`stop` in a ``finally`` block.
+    Settings at their defaults are left out: states remain valid when a later version adds a setting. (A changed
+    default would make different trainings look equal, so defaults must not change.)
+    """
+    changed = _changed(asdict(training), asdict(TrainingConfig()))
+    settings = json.dumps([changed, model.get_config(), keras.backend.backend()], sort_keys=True, default=str)
+    content = hashlib.sha256(settings.encode())
+    content.update(b"" if objective is None else objective.fingerprint())
+    for examples in parts:
+        for values in (examples.features, examples.targets, examples.counts, examples.genders, examples.dimensions):
+            content.update(b"" if values is None else values.tobytes())
+    return content.hexdigest()
+
+
+def _changed(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that are not at their defaults; nested settings are compared one by one."""
+    return {
+        name: _changed(value, defaults[name]) if isinstance(value, dict) and defaults[name] is not None else value
+        for name, value in values.items()
+        if value != defaults[name]
+    }
+
+
+@contextmanager
+def progress_bar(title: str, total: int, done: int = 0, *, shown: bool = True) -> Iterator[Callable[..., None]]:
+    """Show one line on stderr with the number of epochs, the loss and the scores.
 
     Args:
         title: text before the bar.
-        epochs: number of epochs.
-        first_epoch: the epoch at which the training starts or resumes, counted from 0.
+        total: number of epochs, or of other things to do.
+        done: how many of them are done already.
+        shown: False shows nothing.
+
+    Yields:
+        A function to call with the number of an epoch, counted from 0, and its logs, when it is done.
     """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    def __init__(self, title: str, epochs: int, first_epoch: int = 0) -> None:
-        super().__init__()
-        self.title, self.epochs, self.first_epoch = title, epochs, first_epoch
-        self._progress: Any = None
+    # Narrow enough for 80 columns with the longest scores.
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=16), MofNCompleteColumn(), TimeRemainingColumn())
+    scores = TextColumn("{task.fields[scores]}")
+    with Progress(*columns, scores, console=Console(stderr=True), disable=not shown or done >= total) as bar:
+        task = bar.add_task(title, total=total, completed=done, scores="")
 
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Draw the bar."""
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        def advance(epoch: int, logs: Mapping[str, float] = MappingProxyType({})) -> None:
+            names = [name for name in logs if name in ("loss", "war") or name.endswith("_uar")]
+            bar.update(task, completed=epoch + 1, scores=" ".join(f"{name} {logs[name]:.2f}" for name in names))
 
-        # Narrow enough for 80 columns with the longest scores.
-        columns = (BarColumn(bar_width=16), MofNCompleteColumn(), TimeRemainingColumn())
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            *columns,
-            TextColumn("{task.fields[scores]}"),
-            console=Console(stderr=True),
-        )
-        self._progress.start()
-        self._task = self._progress.add_task(self.title, total=self.epochs, completed=self.first_epoch, scores="")
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Advance the bar and show this epoch's logs."""
-        shown = {
-            name: value for name, value in (logs or {}).items() if name in ("loss", "war") or name.endswith("_uar")
-        }
-        scores = " ".join(f"{name} {value:.2f}" for name, value in shown.items())
-        self._progress.update(self._task, completed=epoch + 1, scores=scores)
-
-    def stop(self) -> None:
-        """Leave the bar on the screen and show the cursor again; does nothing if the bar was never drawn."""
-        if self._progress is not None:
-            self._progress.stop()
+        yield advance

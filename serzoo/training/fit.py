@@ -1,12 +1,10 @@
-"""Train one model: checks, callbacks, the epoch to keep and the state to resume from."""
+"""Train one model."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +16,13 @@ from serzoo.data.cache import FeatureCache
 from serzoo.data.epochs import steps_per_epoch
 from serzoo.data.examples import Examples
 from serzoo.data.manifest import Manifest
-from serzoo.errors import ConfigError, WeightsError
+from serzoo.errors import ConfigError
 from serzoo.models.base import SERModel
 from serzoo.settings import TrainingConfig
-from serzoo.training.callbacks import Checkpoint, EpochScores, KeepBest, LearningRate, ProgressBar
+from serzoo.training.callbacks import FitSession, progress_bar
 from serzoo.training.compiling import ModelPool, compile_network
 from serzoo.training.evaluate import Data, as_examples
-from serzoo.training.objectives import Objective, TrainingNetwork, cross_entropy
-from serzoo.training.precise_batch_norm import check_has_batch_norm, recompute_batch_norm
-
-_MONITORED = {
-    "best-train-war": ("train", "train_war"),
-    "best-validation-uar": ("validation", "validation_uar"),
-    "best-validation-loss": ("validation", "validation_loss"),
-    "leaky-best-test-war": ("test", "test_war"),
-}
+from serzoo.training.objectives import Objective, TrainingNetwork
 
 
 @dataclass(frozen=True)
@@ -113,103 +103,21 @@ def fit(
         folder = None if run_folder is None else Path(run_folder)
         session = FitSession(predictor, training, examples, held_out, folder, objective)
         first_epoch = session.start(network)
-        callbacks = session.callbacks
-        if folder is not None:
-            callbacks.append(keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False))
-        bar = ProgressBar(title, training.epochs, first_epoch)
-        if first_epoch < training.epochs:
-            try:
+        boards = [] if folder is None else [keras.callbacks.TensorBoard(str(folder / "tensorboard"), write_graph=False)]
+        with progress_bar(title, training.epochs, first_epoch, shown=progress) as advance:
+            if first_epoch < training.epochs:
                 network.fit(
                     _batches(data, examples, predictor, training, first_epoch, _takes_dimensions(objective)),
                     epochs=training.epochs,
                     initial_epoch=first_epoch,
                     steps_per_epoch=steps_per_epoch(examples.n_segments, training.batch_size),
                     class_weight=dict(enumerate(class_weights(examples).tolist())) if training.class_weights else None,
-                    callbacks=[*callbacks, bar] if progress else callbacks,
+                    callbacks=[session, *boards, keras.callbacks.LambdaCallback(on_epoch_end=advance)],
                     shuffle=False,
                     verbose=0,
                 )
-            finally:
-                bar.stop()
-        return session.finish(network)
-
-
-class FitSession:
-    """Everything around the training steps: scores of epochs, the best epoch, the state to resume from.
-
-    Args:
-        model: the model to predict with; it shares its weights with the network in training.
-        training: the settings.
-        examples: the training part.
-        held_out: the validation or the test part, by name.
-        folder: folder of the state; None keeps it in memory.
-        objective: as in :func:`fit`.
-
-    Raises:
-        ConfigError: the selection rule needs a part that was not given, or does not use one that was; or
-            ``precise_norm`` is set for a model without moving statistics.
-    """
-
-    def __init__(
-        self,
-        model: SERModel,
-        training: TrainingConfig,
-        examples: Examples,
-        held_out: Mapping[str, Examples],
-        folder: Path | None,
-        objective: Objective | None = None,
-    ) -> None:
-        part, monitor = _MONITORED.get(training.selection, (None, None))
-        _check_parts(training.selection, part, held_out)
-        scored = {"train": examples, **held_out} if part == "train" else held_out
-        if training.precise_norm:
-            check_has_batch_norm(model)
-        loss = cross_entropy if objective is None else objective.held_out_loss
-        self.model, self.training, self.examples = model, training, examples
-        self.schedule = LearningRate(training.learning_rate)
-        self.scores = [EpochScores(name, clips, model, loss) for name, clips in scored.items()]
-        self.keep_best = None if monitor is None else KeepBest(monitor, training.patience)
-        fingerprint = _fingerprint(model, training, objective, [examples, *held_out.values()])
-        path = None if folder is None else folder / "state.npz"
-        self.state = Checkpoint(path, fingerprint, training.epochs, self.keep_best)
-
-    @property
-    def callbacks(self) -> list[keras.callbacks.Callback]:
-        """The callbacks in the order in which they depend on each other.
-
-        Scores are written into the epoch's logs, the best epoch is chosen by these, and the state saves both.
-        """
-        return [self.schedule, *self.scores, *([] if self.keep_best is None else [self.keep_best]), self.state]
-
-    def start(self, network: keras.Model) -> int:
-        """Restore the state of the network in training, and return the first epoch to train, counted from 0."""
-        first_epoch = self.state.restore(network)
-        normalization = self.model.normalization  # adapted last: a refused training must not leave statistics behind
-        if normalization is not None and not normalization.is_adapted:
-            normalization.adapt(self.examples.features)
-        return first_epoch
-
-    def finish(self, network: keras.Model) -> History:
-        """Load the weights of the selected epoch into the network, and return the history.
-
-        Raises:
-            WeightsError: the training diverged and its epochs cannot be scored.
-        """
-        selected = self.state.epochs if self.keep_best is None else self._restore_best(network, self.keep_best)
-        if self.training.precise_norm:
-            seed, batch_size = self.training.seed, self.training.batch_size
-            recompute_batch_norm(self.model, self.examples, batch_size=batch_size, seed=seed)
-        return History(tuple(self.state.records), selected)
-
-    def _restore_best(self, network: keras.Model, keep_best: KeepBest) -> int:
-        """Load the weights of the best epoch into the network, and return its number, counted from 1."""
-        if keep_best.best_epoch < 0:
-            raise WeightsError(
-                f"{self.model.name} has no epoch with a finite {keep_best.monitor}: its training diverged; "
-                "lower learning_rate."
-            )
-        network.set_weights(keep_best.best_weights)
-        return keep_best.best_epoch + 1
+        selected = session.finish()
+        return History(tuple(session.records), selected)
 
 
 def _check_settings(training: TrainingConfig, objective: Objective | None, data: Data) -> None:
@@ -246,39 +154,17 @@ def _compiled(
         model.set_weights(pooled.get_weights())
 
 
-def _check_parts(rule: str, part: str | None, held_out: Mapping[str, Examples]) -> None:
-    """Raise ConfigError unless the selection rule's part was given, and the test part only if the rule uses it."""
-    if "test" in held_out and part != "test":
-        raise ConfigError(
-            f"test_data is only for the rule leaky-best-test-war, but the rule is {rule}; use evaluate() instead."
-        )
-    if part is not None and part not in ("train", *held_out):
-        raise ConfigError(f"The selection rule {rule} needs {part}_data; give it or choose another rule.")
-
-
 def _batches(
-    data: Data,
-    examples: Examples,
-    model: SERModel,
-    training: TrainingConfig,
-    first_epoch: int,
-    with_dimensions: bool,
+    data: Data, examples: Examples, model: SERModel, training: TrainingConfig, first_epoch: int, with_dimensions: bool
 ) -> Any:
     """Return the training batches; recordings are decoded in every epoch only if waveforms are augmented."""
     from serzoo.data.pipeline import training_dataset, waveform_dataset  # jax_folds imports this file, not TensorFlow
 
     neutral = 0.0 if model.normalization is None else model.normalization.neutral
+    common: dict[str, Any] = {"first_epoch": first_epoch, "neutral": neutral, "with_dimensions": with_dimensions}
     if training.waveform_augment is None or not isinstance(data, Manifest) or model.feature_spec is None:
-        return training_dataset(examples, training, first_epoch, neutral=neutral, with_dimensions=with_dimensions)
-    return waveform_dataset(
-        data,
-        model.feature_spec,
-        training,
-        with_gender=model.takes_gender,
-        first_epoch=first_epoch,
-        neutral=neutral,
-        with_dimensions=with_dimensions,
-    )
+        return training_dataset(examples, training, **common)
+    return waveform_dataset(data, model.feature_spec, training, with_gender=model.takes_gender, **common)
 
 
 def class_weights(examples: Examples) -> np.ndarray:
@@ -288,30 +174,3 @@ def class_weights(examples: Examples) -> np.ndarray:
     """
     counts = np.bincount(np.repeat(examples.targets, examples.counts), minlength=len(examples.class_names))
     return counts.sum() / (len(counts) * np.maximum(counts, 1))
-
-
-def _fingerprint(
-    model: SERModel, training: TrainingConfig, objective: Objective | None, parts: Iterable[Examples]
-) -> str:
-    """Return a hash of the data, the model and the settings that determine the numbers of a training.
-
-    Settings at their defaults are left out: states remain valid when a later version adds a setting. (A changed
-    default would make different trainings look equal, so defaults must not change.)
-    """
-    changed = _changed(asdict(training), asdict(TrainingConfig()))
-    settings = json.dumps([changed, model.get_config(), keras.backend.backend()], sort_keys=True, default=str)
-    content = hashlib.sha256(settings.encode())
-    content.update(b"" if objective is None else objective.fingerprint())
-    for examples in parts:
-        for values in (examples.features, examples.targets, examples.counts, examples.genders, examples.dimensions):
-            content.update(b"" if values is None else values.tobytes())
-    return content.hexdigest()
-
-
-def _changed(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that are not at their defaults; nested settings are compared one by one."""
-    return {
-        name: _changed(value, defaults[name]) if isinstance(value, dict) and defaults[name] is not None else value
-        for name, value in values.items()
-        if value != defaults[name]
-    }

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,10 @@ from serzoo.data.examples import Examples, mixed, network_inputs, network_target
 from serzoo.errors import ConfigError, WeightsError
 from serzoo.models.base import SERModel
 from serzoo.settings import TrainingConfig
-from serzoo.training.callbacks import ProgressBar, training_variables
+from serzoo.training.callbacks import FitSession, progress_bar
 from serzoo.training.compiling import ModelPool
 from serzoo.training.evaluate import clip_probabilities
-from serzoo.training.fit import FitSession, History, class_weights
+from serzoo.training.fit import History, class_weights
 
 State = tuple[list[Any], list[Any], list[Any], list[Any]]
 """Values of trainable weights, other variables, optimiser variables and metrics; the first axis is the training."""
@@ -57,15 +57,6 @@ class Training:
         """Return the clips of a part."""
         return self.examples.select(self.parts[name])
 
-    @property
-    def held_out(self) -> dict[str, Examples]:
-        """The held-out parts, scored after each epoch."""
-        return {name: self.part(name) for name in self.parts if name != "train"}
-
-    def rows(self, part: str) -> np.ndarray:
-        """Return the indices of a part's segments among all segments."""
-        return self.examples.segments_of(self.parts[part])
-
 
 def fit_folds(
     trainings: Sequence[Training],
@@ -92,17 +83,10 @@ def fit_folds(
     """
     try:
         run = _FoldRun(trainings, ModelPool() if model_pool is None else model_pool)
-        epochs = range(run.first_epochs.min(), trainings[0].settings.epochs)
-        bar = ProgressBar(title, epochs.stop, epochs.start)
-        try:
-            if progress and epochs:
-                bar.on_train_begin()
+        epochs = range(run.first_epoch, trainings[0].settings.epochs)
+        with progress_bar(title, epochs.stop, epochs.start, shown=progress) as advance:
             for epoch in epochs:
-                logs = run.train(epoch)
-                if progress:
-                    bar.on_epoch_end(epoch, logs)
-        finally:
-            bar.stop()
+                advance(epoch, run.train(epoch))
         yield from run.finish()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
@@ -117,90 +101,83 @@ class _FoldRun:
     """The running trainings: their state on the device, and a :class:`FitSession` each."""
 
     def __init__(self, trainings: Sequence[Training], model_pool: ModelPool) -> None:
-        self.trainings, self.sessions = trainings, []
-        values, neutrals, first_epochs = [], [], []
+        self.trainings, self.sessions = trainings, list[FitSession]()
+        first_epochs, states, neutrals = [], [], []
         for training in trainings:  # one network gives each training its initial or restored values in turn
             self.network = network = model_pool.compiled(training.model, training.settings)
-            part = training.part("train")
-            session = FitSession(network, training.settings, part, training.held_out, training.folder)
+            self.program = _program(network)
+            held_out = {name: training.part(name) for name in training.parts if name != "train"}
+            session = FitSession(network, training.settings, training.part("train"), held_out, training.folder)
+            self.sessions.append(session)
             first_epochs.append(session.start(network))
             neutrals.append(0.0 if network.normalization is None else network.normalization.neutral)
-            values.append([np.asarray(variable) for variable in training_variables(network)])
-            self.sessions.append(session)
-        self.first_epochs = np.array(first_epochs)
+            states.append(tuple([np.asarray(variable) for variable in group] for group in self.program.variables))
+        self.first_epoch = min(first_epochs)
         self.data = _Data(trainings, np.array(neutrals, np.float32))
-        self.program = _program(self.network)
-        self.state = self.program.stacked(values)
-        self.finished = np.zeros(len(trainings), bool)
+        self.state: State = jax.device_put(jax.tree.map(lambda *values: np.stack(values), *states))
         self.errors: dict[int, WeightsError] = {}
 
     def train(self, epoch: int) -> dict[str, float]:
         """Train the epoch, counted from 0, in all trainings that need it; return the means of their logs."""
-        active = (self.first_epochs <= epoch) & ~self.finished
-        if not active.any():
+        numbers = [
+            number
+            for number, session in enumerate(self.sessions)
+            if len(session.records) == epoch and not session.is_over and number not in self.errors
+        ]
+        if not numbers:
             return {}
+        active = np.isin(np.arange(len(self.sessions)), numbers)
         full, tails = self.data.batches(epoch)
         self._set_learning_rate(epoch)
         self.state, values = self.program.train(self.state, full, tails, active, self.data.shared, self.data.own)
         columns = {name: np.asarray(column) for name, column in values.items()}
-        logs = {
-            int(number): {name: float(column[number]) for name, column in columns.items()}
-            for number in active.nonzero()[0]
-        }
+        logs = {number: {name: float(column[number]) for name, column in columns.items()} for number in numbers}
         self._score(logs)
-        self.finished[list(self.errors)] = True
         finite = {number: record for number, record in logs.items() if number not in self.errors}
         for number, record in finite.items():
-            self._record(number, epoch, record)
+            self.sessions[number].record(record, partial(self._load, number))
         names = next(iter(finite.values()), {})
         return {name: float(np.mean([record[name] for record in finite.values()])) for name in names}
 
     def _set_learning_rate(self, epoch: int) -> None:
-        kind, index = self.program.place(self.network.optimizer.learning_rate)
-        rate = self.trainings[0].settings.learning_rate(epoch)
-        self.state[kind][index] = jnp.full_like(self.state[kind][index], rate)
+        optimizer, rate = self.network.optimizer, self.trainings[0].settings.learning_rate(epoch)
+        index = next(i for i, variable in enumerate(optimizer.variables) if variable is optimizer.learning_rate)
+        self.state[2][index] = jnp.full_like(self.state[2][index], rate)
 
     def _score(self, logs: Mapping[int, dict[str, float]]) -> None:
         """Add the scores of the parts that are scored; a training with NaN gets an error instead."""
-        for place, scorer in enumerate(self.sessions[0].scores):
-            batches = self.data.batches_of(scorer.part)
+        for part in self.sessions[0].scored:
+            batches = self.data.batches_of(part)
             outputs = self.program.predict(*self.state[:2], batches, self.data.shared, self.data.own)
             outputs = np.asarray(outputs).reshape(len(batches), -1, self.network.n_classes)
             for number, record in logs.items():
-                own = self.sessions[number].scores[place]
+                session = self.sessions[number]
+                examples = session.scored[part]
                 try:
-                    rows = outputs[number, : own.examples.n_segments]
-                    own.add_to(record, clip_probabilities(self.network, rows, own.examples.counts))
+                    rows = outputs[number, : examples.n_segments]
+                    session.add_scores(record, part, clip_probabilities(self.network, rows, examples.counts))
                 except WeightsError as error:  # the other trainings continue
                     self.errors[number] = error
 
-    def _record(self, number: int, epoch: int, record: dict[str, float]) -> None:
-        """Do the work of the callbacks KeepBest and Checkpoint after a training's epoch."""
-        session = self.sessions[number]
-        if session.keep_best is not None:
-            session.keep_best.consider(epoch, record, lambda: self._values(number, self.network.weights))
-            self.finished[number] = session.keep_best.is_out_of_patience(epoch)
-        is_last = epoch + 1 == self.trainings[0].settings.epochs or bool(self.finished[number])
-        session.state.record(record, is_last, lambda: self._values(number, training_variables(self.network)))
-
-    def _values(self, number: int, variables: Sequence[Any]) -> list[np.ndarray]:
-        return self.program.values(self.state, number, variables)
+    def _load(self, number: int) -> None:
+        """Give the network a training's values."""
+        for variables, values in zip(self.program.variables, self.state, strict=True):
+            for variable, value in zip(variables, jax.device_get([value[number] for value in values]), strict=True):
+                variable.assign(value)
 
     def finish(self) -> Iterator[tuple[int, History]]:
         """Set the weights of each model and yield its history; raise an error of one training after the others."""
-        variables = self.network.variables  # precise batch norm depends on dropout's random states too
         for number, (training, session) in enumerate(zip(self.trainings, self.sessions, strict=True)):
             if number in self.errors:
                 continue
-            for variable, value in zip(variables, self._values(number, variables), strict=True):
-                variable.assign(value)
+            self._load(number)
             try:
-                history = session.finish(self.network)
+                selected = session.finish()
             except WeightsError as error:
                 self.errors[number] = error
                 continue
             training.model.set_weights(self.network.get_weights())
-            yield number, history
+            yield number, History(tuple(session.records), selected)
         if self.errors:
             raise next(iter(self.errors.values()))
 
@@ -208,61 +185,59 @@ class _FoldRun:
 class _Data:
     """The data of the trainings on the device, and the batches of each epoch.
 
-    Args:
-        trainings: the trainings.
-        neutrals: for each training the value of masked features, (n, ...), broadcast over a frame.
-
-    Attributes:
-        shared: features and targets of all segments.
-        own: arrays that differ between trainings; the first axis is the training.
+    ``shared`` are features and targets of all segments; ``own`` differs between trainings, the first axis: the value
+    of masked features, (n, ...), broadcast over a frame, the genders of all segments and the class weights.
     """
 
     def __init__(self, trainings: Sequence[Training], neutrals: np.ndarray) -> None:
         first = trainings[0]
         self.trainings, self.settings = trainings, first.settings
-        self._rows = {part: [training.rows(part) for training in trainings] for part in first.parts}
+        self._rows = {
+            part: [training.examples.segments_of(training.parts[part]) for training in trainings]
+            for part in first.parts
+        }
         targets = network_targets(first.examples, self.settings.label_smoothing)
         targets = np.repeat(targets, first.examples.counts, axis=0)
         self.shared = jax.device_put({"features": first.examples.features, "targets": targets})
-        self.own = jax.device_put({"neutral": neutrals, **_differences(trainings)})
+        own = {"neutral": neutrals}
+        genders = [training.examples.genders for training in trainings if training.examples.genders is not None]
+        if genders:
+            own["genders"] = np.repeat(np.stack(genders), first.examples.counts, axis=1)
+        if self.settings.class_weights:
+            weights = [class_weights(training.part("train")) for training in trainings]
+            own["class_weights"] = np.stack(weights).astype(np.float32)
+        self.own = jax.device_put(own)
 
     def batches(self, epoch: int) -> tuple[dict[str, np.ndarray], list[dict[str, np.ndarray]]]:
         """Return the full batches of an epoch, (steps, n, batch_size), and the smaller last ones, by size.
 
-        Parts differ in size, so shorter trainings are padded with batches whose ``is_real`` is False.
+        Parts differ in size, so shorter trainings are padded with batches whose ``is_real`` is False. Trainings with
+        last batches of one size share an entry.
         """
         size = self.settings.batch_size
-        orders = [
-            epoch_order(len(rows), training.settings.seed, epoch)
-            for rows, training in zip(self._rows["train"], self.trainings, strict=True)
-        ]
-        n_full = np.array([len(order) // size for order in orders])
-        length = max(n_full.max(), 1) * size
-        columns = [
-            self._columns(number, _padded(order[: n_full[number] * size], length), epoch)
-            for number, order in enumerate(orders)
-        ]
+        columns = [self._columns(number, epoch) for number in range(len(self.trainings))]
+        n_full, n_left = np.divmod([len(own["rows"]) for own in columns], size)
+        length = max(n_full.max(), 1)
+
+        def full_batches(values: np.ndarray, count: int) -> np.ndarray:
+            return _padded(values[: count * size], length * size).reshape(length, size, *values.shape[1:])
+
         full = {
-            name: np.stack([own[name].reshape(-1, size, *own[name].shape[1:]) for own in columns], axis=1)
+            name: np.stack([full_batches(own[name], count) for own, count in zip(columns, n_full, strict=True)], axis=1)
             for name in columns[0]
         }
-        full["is_real"] = np.arange(len(full["rows"]))[:, None] < n_full
-        return full, self._last_batches(
-            [order[count * size :] for order, count in zip(orders, n_full, strict=True)], epoch
-        )
-
-    def _last_batches(self, rests: Sequence[np.ndarray], epoch: int) -> list[dict[str, np.ndarray]]:
-        """Return the incomplete last batches; trainings with last batches of one size share an entry."""
+        full["is_real"] = np.arange(length)[:, None] < n_full
         tails = []
-        for size in sorted({len(rest) for rest in rests} - {0}):
-            numbers = np.array([number for number, rest in enumerate(rests) if len(rest) == size])
-            parts = [self._columns(number, rests[number], epoch) for number in numbers]
-            tails.append({"numbers": numbers} | {name: np.stack([own[name] for own in parts]) for name in parts[0]})
-        return tails
+        for rest in sorted(set(n_left) - {0}):
+            numbers = np.flatnonzero(n_left == rest)
+            last = {name: np.stack([columns[number][name][-rest:] for number in numbers]) for name in columns[0]}
+            tails.append({"numbers": numbers, **last})
+        return full, tails
 
-    def _columns(self, number: int, order: np.ndarray, epoch: int) -> dict[str, np.ndarray]:
-        """Return a training's segments in this order, with their mixup partners and masks."""
+    def _columns(self, number: int, epoch: int) -> dict[str, np.ndarray]:
+        """Return a training's segments in the order of an epoch, with their mixup partners and masks."""
         rows, seed = self._rows["train"][number], self.trainings[number].settings.seed
+        order = epoch_order(len(rows), seed, epoch)
         columns = {"rows": rows[order]}
         if self.settings.mixup:
             partners, shares = epoch_mixture(len(rows), seed, epoch, self.settings.mixup)
@@ -281,12 +256,10 @@ class _Data:
 
 
 class Program:
-    """Compiled functions that train, and predict with, one network for many sets of weights.
-
-    Args:
-        network: a compiled network; the order of its variables is the order of a state.
+    """Compiled functions that train, and predict with, one compiled network for many sets of weights.
 
     Attributes:
+        variables: the network's, in the order of a state.
         train: takes a state (donated, so not usable afterwards), the full batches, the last ones, the mask of active
             trainings, (n,), and the data; returns the new state and the epoch's logs, (n,) each.
         predict: takes the state's weights and other variables, batches of rows and the data; returns the outputs,
@@ -295,48 +268,22 @@ class Program:
 
     def __init__(self, network: SERModel) -> None:
         self.network = network
-        _build_metrics(network)
+        some = np.full((1, network.n_classes), 1 / network.n_classes, np.float32)
+        network.compute_loss(y=some, y_pred=some)  # Keras creates the variables of loss and metrics at the first batch
+        network.compute_metrics(x=None, y=some, y_pred=some)
         self.variables = (
             network.trainable_variables,
             network.non_trainable_variables,
             network.optimizer.variables,
             network.metrics_variables,
         )
-        self._places = {
-            id(variable): (kind, index)
-            for kind, group in enumerate(self.variables)
-            for index, variable in enumerate(group)
-        }
-        for metric in network.metrics:
-            metric.reset_state()
-        self._fresh_metrics = [np.asarray(variable) for variable in network.metrics_variables]
         self.train = jax.jit(self._train_epoch, donate_argnums=0)
         self.predict = jax.jit(jax.vmap(self._predict, in_axes=(0, 0, 0, None, 0)))
-
-    def stacked(self, values: Sequence[Sequence[np.ndarray]]) -> State:
-        """Return a state from each training's values in the order of ``training_variables``."""
-        given = {id(variable): place for place, variable in enumerate(training_variables(self.network))}
-
-        def stack(variable: Any) -> np.ndarray:
-            return np.stack([own[given[id(variable)]] for own in values])
-
-        *others, _ = self.variables
-        fresh = [np.stack([value] * len(values)) for value in self._fresh_metrics]
-        return jax.device_put((*([stack(variable) for variable in group] for group in others), fresh))
-
-    def values(self, state: State, number: int, variables: Sequence[Any]) -> list[np.ndarray]:
-        """Return the values of variables in one training."""
-        places = [self.place(variable) for variable in variables]
-        return jax.device_get([state[kind][index][number] for kind, index in places])
-
-    def place(self, variable: Any) -> tuple[int, int]:
-        """Return the position of a variable in a state: its group, and its index in the group."""
-        return self._places[id(variable)]
 
     def _train_epoch(
         self, state: State, full: dict[str, Any], tails: list[dict[str, Any]], active: Any, shared: Any, own: Any
     ) -> tuple[State, dict[str, Any]]:
-        state = (*state[:3], [jnp.broadcast_to(value, (len(active), *value.shape)) for value in self._fresh_metrics])
+        state = (*state[:3], jax.tree.map(jnp.zeros_like, state[3]))
         steps = jax.vmap(self._step, in_axes=(0, 0, None, 0))
 
         def step(state: State, batch: dict[str, Any]) -> tuple[State, None]:
@@ -387,40 +334,16 @@ class Program:
         return jax.lax.map(predict, batches)
 
 
-@lru_cache(maxsize=1)
-def _program(network: SERModel) -> Program:
-    """Return the program of a network; cached, since JAX compiles each new ``jax.jit`` again."""
-    return Program(network)
-
-
-def _build_metrics(network: SERModel) -> None:
-    """Create the variables of loss and metrics; Keras creates them at the first batch only."""
-    some = np.full((1, network.n_classes), 1 / network.n_classes, np.float32)
-    network.compute_loss(y=some, y_pred=some)
-    network.compute_metrics(x=None, y=some, y_pred=some)
-
-
-def _differences(trainings: Sequence[Training]) -> dict[str, np.ndarray]:
-    """Return further arrays that differ between trainings: the genders of all segments and the class weights."""
-    own: dict[str, np.ndarray] = {}
-    genders = [training.examples.genders for training in trainings if training.examples.genders is not None]
-    if genders:
-        own["genders"] = np.repeat(np.stack(genders), trainings[0].examples.counts, axis=1)
-    if trainings[0].settings.class_weights:
-        weights = [class_weights(training.part("train")) for training in trainings]
-        own["class_weights"] = np.stack(weights).astype(np.float32)
-    return own
+_program = lru_cache(maxsize=1)(Program)  # JAX compiles each new jax.jit again
 
 
 def _select(mask: Any, values: Any, others: Any) -> Any:
     """Return ``values`` for the trainings in the mask, (n,), and ``others`` for the rest."""
-
-    def select(value: Any, other: Any) -> Any:
-        return jnp.where(mask.reshape(-1, *[1] * (value.ndim - 1)), value, other)
-
-    return jax.tree.map(select, values, others)
+    return jax.tree.map(
+        lambda value, other: jnp.where(mask.reshape(-1, *[1] * (value.ndim - 1)), value, other), values, others
+    )
 
 
 def _padded(rows: np.ndarray, length: int) -> np.ndarray:
-    """Return the rows followed by zeros, (length,)."""
-    return np.concatenate([rows, np.zeros(length - len(rows), rows.dtype)])
+    """Return the rows followed by zeros, (length, ...)."""
+    return np.concatenate([rows, np.zeros((length - len(rows), *rows.shape[1:]), rows.dtype)])

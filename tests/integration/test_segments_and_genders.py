@@ -188,12 +188,12 @@ def test_an_interrupted_training_resumes_with_its_statistics(examples, tmp_path,
         save(state, *arguments)
         raise Stop
 
-    save = callbacks.Checkpoint._save
+    save = callbacks.FitSession._save
     monkeypatch.setattr(callbacks, "_SAVE_EVERY_SECONDS", 0)
-    monkeypatch.setattr(callbacks.Checkpoint, "_save", save_and_stop)
+    monkeypatch.setattr(callbacks.FitSession, "_save", save_and_stop)
     with pytest.raises(Stop):
         fit(halves, few, training=TRAINING, run_folder=tmp_path, progress=False)
-    monkeypatch.setattr(callbacks.Checkpoint, "_save", save)
+    monkeypatch.setattr(callbacks.FitSession, "_save", save)
     fit(resumed, few, training=TRAINING, run_folder=tmp_path, progress=False)
     for one, two in zip(whole.get_weights(), resumed.get_weights(), strict=True):
         np.testing.assert_array_equal(one, two)

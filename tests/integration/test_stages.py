@@ -198,15 +198,15 @@ def interrupt(monkeypatch):
 
     def arm(place):
         monkeypatch.setattr(callbacks, "_SAVE_EVERY_SECONDS", 0.0)
-        save = callbacks.Checkpoint._save
+        save = callbacks.FitSession._save
 
-        def save_then_stop(self, path, variables):
-            save(self, path, variables)
+        def save_then_stop(self, path):
+            save(self, path)
             if path.as_posix().endswith(f"{FOLD}/{place}state.npz") and len(self.records) == 2:
-                monkeypatch.setattr(callbacks.Checkpoint, "_save", save)
+                monkeypatch.setattr(callbacks.FitSession, "_save", save)
                 raise KeyboardInterrupt
 
-        monkeypatch.setattr(callbacks.Checkpoint, "_save", save_then_stop)
+        monkeypatch.setattr(callbacks.FitSession, "_save", save_then_stop)
 
     return arm
 

@@ -14,7 +14,7 @@ from serzoo.experiments.train_all import train_all
 from serzoo.features.spec import MFCCSpec
 from serzoo.recipes import Recipe
 from serzoo.settings import GenderConfig, ModelConfig, TrainingConfig
-from serzoo.training.callbacks import Checkpoint
+from serzoo.training.callbacks import FitSession
 
 RECIPE = Recipe(
     name="small",
@@ -57,17 +57,17 @@ def test_a_finished_model_is_not_trained_again(model, cache, monkeypatch):
 
 
 def test_an_interrupted_training_resumes(model, cache, tmp_path, monkeypatch, no_plots):
-    save = Checkpoint._save
+    save = FitSession._save
 
-    def save_then_stop(self, path, variables):
-        save(self, path, variables)
+    def save_then_stop(self, path):
+        save(self, path)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("serzoo.training.callbacks._SAVE_EVERY_SECONDS", 0.0)
-    monkeypatch.setattr(Checkpoint, "_save", save_then_stop)
+    monkeypatch.setattr(FitSession, "_save", save_then_stop)
     with pytest.raises(KeyboardInterrupt):
         train_all(RECIPE, run_folder=tmp_path, cache=cache, progress=False)
-    monkeypatch.setattr(Checkpoint, "_save", save)
+    monkeypatch.setattr(FitSession, "_save", save)
     assert (tmp_path / "all" / "state.npz").exists()
     resumed = train_all(RECIPE, run_folder=tmp_path, cache=cache, progress=False)
     assert not (tmp_path / "all" / "state.npz").exists()

@@ -27,7 +27,7 @@ from serzoo.metrics import Scores
 from serzoo.recipes import Recipe
 from serzoo.settings import ModelConfig, OptimizerConfig, TrainingConfig
 from serzoo.training import callbacks, compiling
-from serzoo.training.callbacks import LearningRate
+from serzoo.training.callbacks import FitSession
 from serzoo.training.evaluate import evaluate, predict_probabilities
 from serzoo.training.fit import fit
 from serzoo.training.objectives import PREDICTION, Objective, TrainingNetwork
@@ -109,17 +109,17 @@ def test_an_interrupted_training_resumes_to_the_same_numbers(examples, tmp_path,
     expected = fit(whole, examples, training=training, progress=False)
 
     monkeypatch.setattr(callbacks, "_SAVE_EVERY_SECONDS", 0.0)
-    save = callbacks.Checkpoint._save
+    save = callbacks.FitSession._save
 
     def save_then_stop(self, *arguments):
         save(self, *arguments)
         if len(self.records) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(callbacks.Checkpoint, "_save", save_then_stop)
+    monkeypatch.setattr(callbacks.FitSession, "_save", save_then_stop)
     with pytest.raises(KeyboardInterrupt):
         fit(small_model(examples), examples, training=training, run_folder=tmp_path, progress=False)
-    monkeypatch.setattr(callbacks.Checkpoint, "_save", save)
+    monkeypatch.setattr(callbacks.FitSession, "_save", save)
 
     resumed = small_model(examples, seed=99)  # the initial weights of the new process do not matter
     history = fit(resumed, examples, training=training, run_folder=tmp_path, progress=False)
@@ -205,17 +205,22 @@ def test_each_epoch_has_its_learning_rate(examples):
     model, used = small_model(examples), []
     training = dataclasses.replace(TRAINING, schedule="cosine", warmup_epochs=1)
 
-    class Probe(LearningRate):
+    class Probe(FitSession):
         def on_epoch_begin(self, epoch, logs=None):
             super().on_epoch_begin(epoch, logs)
             used.append(float(self.model.optimizer.learning_rate))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("serzoo.training.fit.LearningRate", Probe)
+        patch.setattr("serzoo.training.fit.FitSession", Probe)
         history = fit(model, examples, training=training, progress=False)
     assert used == pytest.approx([training.learning_rate(epoch) for epoch in range(4)], rel=1e-6)
     assert len(set(used)) == 4
     assert set(history.records[0]) == {"loss", "war"}
+
+
+def monitoring(examples, training):
+    """A session without a training, to record made-up epochs."""
+    return FitSession(small_model(examples), training, examples, {"validation": examples}, None)
 
 
 class ScriptedWithDimensions(Scripted):
@@ -263,26 +268,26 @@ def test_a_training_stops_when_it_runs_out_of_patience_and_keeps_the_best_epoch(
     ],
 )
 @pytest.mark.parametrize("sign", [1, -1], ids=["loss", "score"])
-def test_losses_and_scores_by_hand(losses, best, n_epochs, sign):
+def test_losses_and_scores_by_hand(examples, losses, best, n_epochs, sign):
     """Patience 3: of equal epochs the first is kept, and NaN is never the best."""
-    monitor = "validation_loss" if sign == 1 else "validation_uar"
-    keep_best, epoch = callbacks.KeepBest(monitor, patience=3), 0
-    keep_best.set_model(SimpleNamespace(get_weights=lambda: [epoch], stop_training=False))
+    rule = "best-validation-loss" if sign == 1 else "best-validation-uar"
+    session, epoch = monitoring(examples, TrainingConfig(selection=rule, patience=3)), 0
+    session.set_model(SimpleNamespace(get_weights=lambda: [epoch]))
     for epoch in range(len(losses)):
-        keep_best.on_epoch_end(epoch, {monitor: sign * losses[epoch]})
-        if keep_best.model.stop_training:
+        session.record({session.monitor: sign * losses[epoch]})
+        if session.is_over:
             break
-    assert (keep_best.best_epoch + 1, epoch + 1) == (best, n_epochs)
-    assert keep_best.best_weights == ([best - 1] if best else [])
+    assert (session.best_epoch + 1, epoch + 1) == (best, n_epochs)
+    assert session.best_weights == ([best - 1] if best else [])
 
 
-def test_without_patience_nothing_stops():
-    keep_best = callbacks.KeepBest("validation_loss")
-    keep_best.set_model(SimpleNamespace(get_weights=list, stop_training=False))
-    for epoch, loss in enumerate([1.0, *[2.0] * 1000]):
-        keep_best.on_epoch_end(epoch, {"validation_loss": loss})
-        assert not keep_best.model.stop_training
-    assert keep_best.best_epoch == 0
+def test_without_patience_nothing_stops(examples):
+    session = monitoring(examples, TrainingConfig(selection="best-validation-loss", epochs=2000))
+    session.set_model(SimpleNamespace(get_weights=list))
+    for loss in [1.0, *[2.0] * 1000]:
+        session.record({"validation_loss": loss})
+        assert not session.is_over
+    assert session.best_epoch == 0
 
 
 def test_an_objectives_own_losses_are_compared(examples):
@@ -328,17 +333,17 @@ def test_an_interruption_does_not_change_when_a_training_stops(examples, mislead
     expected = fit(whole, examples, **common)
 
     monkeypatch.setattr(callbacks, "_SAVE_EVERY_SECONDS", 0.0)
-    save = callbacks.Checkpoint._save
+    save = callbacks.FitSession._save
 
     def save_then_stop(self, *arguments):
         save(self, *arguments)
         if len(self.records) == expected.selected_epoch + after:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(callbacks.Checkpoint, "_save", save_then_stop)
+    monkeypatch.setattr(callbacks.FitSession, "_save", save_then_stop)
     with pytest.raises(KeyboardInterrupt):
         fit(small_model(examples), examples, run_folder=tmp_path, **common)
-    monkeypatch.setattr(callbacks.Checkpoint, "_save", save)
+    monkeypatch.setattr(callbacks.FitSession, "_save", save)
     resumed = small_model(examples, seed=99)
     assert fit(resumed, examples, run_folder=tmp_path, **common) == expected
     same_weights(resumed, whole)
@@ -418,7 +423,7 @@ def test_an_interruption_stops_the_progress_bar(examples, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(callbacks.Checkpoint, "on_epoch_end", interrupt)
+    monkeypatch.setattr(callbacks.FitSession, "on_epoch_end", interrupt)
     with pytest.raises(KeyboardInterrupt):
         fit(small_model(examples), examples, training=TRAINING)
     refreshing = [thread for thread in threading.enumerate() if type(thread).__name__ == "_RefreshThread"]

@@ -14,6 +14,8 @@ from serzoo.data.examples import Examples
 from serzoo.errors import WeightsError
 from serzoo.models import MODELS
 from serzoo.settings import OptimizerConfig, SpecAugmentConfig, TrainingConfig
+from serzoo.training import callbacks
+from serzoo.training.callbacks import FitSession
 from serzoo.training.compiling import ModelPool
 from serzoo.training.fit import fit
 
@@ -162,15 +164,16 @@ def test_either_way_resumes_the_state_of_the_other(tmp_path):
     class Stopped(Exception):
         pass
 
-    def stop(self, number, logs=None):
+    save = FitSession._save
+
+    def save_then_stop(session, path):
+        save(session, path)
         raise Stopped
 
     trainings = [Training(build(), SETTINGS, trained, split, folder)]
     with pytest.MonkeyPatch.context() as patch:
-        from serzoo.training import callbacks, jax_folds
-
         patch.setattr(callbacks, "_SAVE_EVERY_SECONDS", 0.0)
-        patch.setattr(jax_folds.ProgressBar, "on_epoch_end", stop)
+        patch.setattr(FitSession, "_save", save_then_stop)
         with pytest.raises(Stopped):
             list(fit_folds(trainings, progress=True))
     assert (folder / "state.npz").exists()
