@@ -8,13 +8,13 @@ average, so that unseen speakers are harder than seen ones.
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from serzoo import strict_yaml
 from serzoo.checks import check, integer, one_of
 from serzoo.errors import DataError, unknown_name
 from serzoo.labels import FEMALE, MALE
@@ -55,14 +55,21 @@ class _Phone(NamedTuple):
     duration: float
 
 
-_TABLES = strict_yaml.read(Path(__file__).with_suffix(".yaml"))
+def _table(name: str) -> list[list[str]]:
+    return list(csv.reader(Path(__file__).with_name(name).read_text().splitlines()))[1:]
 
-PROSODIES: Mapping[str, Prosody] = {emotion: Prosody(**values) for emotion, values in _TABLES["prosodies"].items()}
+
+_PROSODIES = {name: Prosody(*map(float, values)) for name, *values in _table("prosodies.csv")}
+_HABIT, _VARIATION = (_PROSODIES.pop(f"deviation between {what}") for what in ("speakers", "takes"))
+"""Standard deviations of an emotion's prosody."""
+
+PROSODIES: Mapping[str, Prosody] = _PROSODIES
 """The average prosody of each emotion; :func:`synthesize` varies it by speaker and take."""
 
-_HABIT, _VARIATION = (Prosody(**_TABLES["deviations"][between]) for between in ("speakers", "takes"))
-_VOWELS, _CONSONANTS = ([_Phone(**phone) for phone in _TABLES[kind].values()] for kind in ("vowels", "consonants"))
-_SILENCE = _Phone(**_TABLES["silence"])
+_VOWELS, _CONSONANTS, (_SILENCE,) = (
+    [_Phone([*map(float, row[2:6])], *map(float, row[6:])) for row in _table("phones.csv") if row[0] == kind]
+    for kind in ("vowel", "consonant", "silence")
+)
 _BANDWIDTHS = np.array([80, 110, 160, 250], np.float32)  # of the formants, Hz
 _AMPLITUDES = np.array([1.0, 0.7, 0.5, 0.4], np.float32)
 _FRAME_SHIFT = 0.016  # seconds; formants and levels are set once per frame
