@@ -2,7 +2,8 @@
 
 import importlib.util
 import os
-import sys
+
+from serzoo.experiments.processes import stderr_closed
 
 
 def import_tensorflow_quietly() -> None:
@@ -14,15 +15,8 @@ def import_tensorflow_quietly() -> None:
     if importlib.util.find_spec("tensorflow") is None:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    sys.stderr.flush()
-    kept, silent = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(silent, 2)
+    with stderr_closed():
         import tensorflow
 
         tensorflow.config.list_physical_devices()  # prints a note where there is no GPU
         tensorflow.get_logger().setLevel("ERROR")
-    finally:
-        os.dup2(kept, 2)
-        os.close(silent)
-        os.close(kept)

@@ -43,7 +43,7 @@ def run_in_processes(
     threads = max(1, cpu_count() // n_jobs)
     try:
         with parallel_config("loky", n_jobs=n_jobs, inner_max_num_threads=threads):
-            with _stderr_closed():  # a worker imports TensorFlow to unpickle a call, and TensorFlow prints notes
+            with stderr_closed():  # a worker imports TensorFlow to unpickle a call, and TensorFlow prints notes
                 results = Parallel(return_as="generator" if in_order else "generator_unordered")(
                     delayed(_numbered)(number, function, arguments, threads) for number, arguments in enumerate(calls)
                 )
@@ -75,7 +75,7 @@ def quietly(function: Callable[..., _Result], *arguments: object, threads: int =
         The function's result, and the texts of serzoo's warnings during the call, without repetitions.
     """
     os.environ.update(dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), str(threads)))
-    with _stderr_closed():
+    with stderr_closed():
         import keras
 
         keras.distribution.list_devices()  # initialises TensorFlow, whose native code prints notes only now
@@ -87,7 +87,7 @@ def quietly(function: Callable[..., _Result], *arguments: object, threads: int =
 
 
 @contextmanager
-def _stderr_closed() -> Iterator[None]:
+def stderr_closed() -> Iterator[None]:
     """Discard stderr output of native code in this process, and all stderr output of processes started meanwhile."""
     sys.stderr.flush()
     kept, silent = os.dup(2), os.open(os.devnull, os.O_WRONLY)

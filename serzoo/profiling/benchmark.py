@@ -5,25 +5,26 @@ The peak memory of a process never falls, so the process that measures must not 
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from serzoo import errors
 from serzoo.checks import COUNT, check
 from serzoo.errors import ConfigError, SerzooError, unknown_name
+from serzoo.experiments.processes import stderr_closed
 from serzoo.files import local_path
 from serzoo.profiling.costs import Profile
+from serzoo.recipes import Recipe, list_recipes, load_recipe
 
 if TYPE_CHECKING:
     from serzoo.classifier import Classifier
     from serzoo.models.base import SERModel
-    from serzoo.recipes import Recipe
+    from serzoo.settings import TrainingConfig
 
 
 def profile(
@@ -61,14 +62,10 @@ def profile(
             check(name, value, COUNT)
     if seconds is not None and (n_frames is not None or not 0 < seconds < math.inf):
         raise ConfigError(f"seconds is {seconds!r}; give a length above 0, and leave out n_frames.")
-    options = {
-        "batch_size": batch_size,
-        "n_frames": n_frames,
-        "seconds": seconds,
-        "jit_compile": jit_compile,
-        "repeats": repeats,
-    }
-    return Profile.from_dict(_run_apart({**_subject(model, changes or {}), **options}))
+    build, recipe, training = _subject(model, changes or {})
+    settings: dict[str, Any] = {"batch_size": batch_size, "jit_compile": jit_compile}
+    training = replace(training, **{name: value for name, value in settings.items() if value is not None})
+    return _measure_apart(build, recipe, training, n_frames, seconds, repeats)
 
 
 def first_recipe(name: str) -> Recipe:
@@ -77,8 +74,6 @@ def first_recipe(name: str) -> Recipe:
     Raises:
         ConfigError: there is none.
     """
-    from serzoo.recipes import list_recipes, load_recipe
-
     for recipe in map(load_recipe, list_recipes()):
         if recipe.model.name == name and class_names_of(recipe):
             return recipe
@@ -93,12 +88,8 @@ def class_names_of(recipe: Recipe) -> Sequence[str]:
     return recipe.class_names or of_corpus
 
 
-def name_of(model: SERModel) -> str:
-    """Return the name of a model's architecture.
-
-    Raises:
-        ConfigError: it is no model of the zoo.
-    """
+def _name_of(model: object) -> str:
+    """Return the name of a model's architecture."""
     from serzoo.models import MODELS
 
     for name in MODELS:
@@ -107,91 +98,75 @@ def name_of(model: SERModel) -> str:
     raise ConfigError(f"{model!r:.80} is no model of the zoo; give a name, a recipe, a file or a serzoo model.")
 
 
-def _subject(model: str | Path | Recipe | SERModel | Classifier, changes: Mapping[str, object]) -> dict[str, Any]:
-    """Return the model to build in the other process, as plain data."""
-    from serzoo.recipes import Recipe
-
-    found = _named_recipe(model) if isinstance(model, (str, Path)) else model
-    if isinstance(found, Recipe):
-        return _recipe_subject(found, changes)
-    if changes:
-        raise ConfigError("A model that is built cannot be changed; give its name or a recipe with changes.")
-    if found is None:
-        return {"file": str(_keras_file(str(model)))}
-    from serzoo.classifier import Classifier  # only here: it imports Keras, slow and not needed for recipes
-
-    network = found.model if isinstance(found, Classifier) else found
-    return {"name": name_of(network), "config": network.get_config()}
-
-
-def _named_recipe(model: str | Path) -> Recipe | None:
-    """Return the recipe of a name, including names of models; None for the path of a model."""
+def _subject(
+    model: str | Path | Recipe | SERModel | Classifier, changes: Mapping[str, object]
+) -> tuple[Callable[[], SERModel], str, TrainingConfig]:
+    """Return a function that builds the model, the name of its recipe (empty if none) and the training settings."""
     from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS
-    from serzoo.models import MODELS
-    from serzoo.recipes import list_recipes, load_recipe
-
-    name = str(model)
-    if name in MODELS:
-        return first_recipe(name)
-    if name in CLASSICAL_CLASSIFIERS:
-        raise _not_a_network(name)
-    if name in list_recipes() or name.endswith((".yaml", ".yml")):
-        return load_recipe(model)
-    if local_path(name).exists() or Path(name).suffix or os.sep in name:
-        return None
-    raise unknown_name("model or recipe", name, [*MODELS, *list_recipes()])
-
-
-def _keras_file(source: str | Path) -> Path:
-    """Return the ``.keras`` file of a path or of a fold's folder."""
-    from serzoo.zoo import WEIGHT_FILES, model_file
-
-    path = model_file(source)
-    if path.suffix in WEIGHT_FILES:
-        raise ConfigError(f"{path} holds weights only; to benchmark their model, name it: {WEIGHT_FILES[path.suffix]}.")
-    return path
-
-
-def _recipe_subject(recipe: Recipe, changes: Mapping[str, object]) -> dict[str, Any]:
     from serzoo.experiments.setup import prepare_recipe
     from serzoo.models import MODELS
+    from serzoo.zoo import WEIGHT_FILES, build, load, model_file
 
-    recipe = prepare_recipe(recipe, changes)
-    if recipe.model.name not in MODELS:
-        raise _not_a_network(recipe.model.name)
-    if not class_names_of(recipe):
-        raise ConfigError(
-            f"The classes of {recipe.name} depend on its recordings; set them: --set 'class_names=[a, b, c]'."
-        )
-    return {"recipe": recipe.to_dict(), "class_names": list(class_names_of(recipe))}
+    name = str(model) if isinstance(model, (str, Path)) else None
+    if name in MODELS:
+        model = first_recipe(str(name))
+    if isinstance(model, Recipe) or (name and (name in list_recipes() or name.endswith((".yaml", ".yml")))):
+        model = prepare_recipe(model, changes)  # type: ignore[arg-type]
+        name = model.model.name
+    if name in CLASSICAL_CLASSIFIERS:
+        raise ConfigError(f"{name} is a classical classifier and has no training steps; name a network.")
+    if isinstance(model, Recipe):
+        class_names = class_names_of(model)
+        if not class_names:
+            raise ConfigError(
+                f"The classes of {model.name} depend on its recordings; set them: --set 'class_names=[a, b, c]'."
+            )
+        settings = {"class_names": class_names, "feature_spec": model.features, **model.model.arguments}
+        return partial(build, model.model.name, **settings), model.name, model.training
+    if name and not (local_path(name).exists() or Path(name).suffix or os.sep in name):
+        raise unknown_name("model or recipe", name, [*MODELS, *list_recipes()])
+    if changes:
+        raise ConfigError("A model that is built cannot be changed; give its name or a recipe with changes.")
+    if name is not None:
+        path = model_file(name)
+        if path.suffix in WEIGHT_FILES:
+            known = WEIGHT_FILES[path.suffix]
+            raise ConfigError(f"{path} holds weights only; to benchmark their model, name it: {known}.")
+        with stderr_closed():  # TensorFlow writes notes there when it is imported
+            model = load(path)
+    network: Any = getattr(model, "model", model)  # that of a classifier
+    training = first_recipe(_name_of(network)).training
+    return partial(type(network).from_config, network.get_config()), "", training
 
 
-def _not_a_network(name: str) -> ConfigError:
-    return ConfigError(f"{name} is a classical classifier and has no training steps; name a network.")
+def _measure_apart(*arguments: Any) -> Profile:
+    """Call :func:`serzoo.profiling.measuring.measure` in a new process, on this one's backend."""
+    from joblib.externals.loky import ProcessPoolExecutor
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-
-def _run_apart(job: dict[str, Any]) -> dict[str, Any]:
-    """Run ``serzoo.profiling.measuring`` on a job and return its result; its errors are raised here."""
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "2"}
     if "keras" in sys.modules:
         environment["KERAS_BACKEND"] = sys.modules["keras"].backend.backend()
-    # The other process must import this very serzoo, installed or not.
-    environment["PYTHONPATH"] = os.pathsep.join(
-        filter(None, [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH")])
-    )
-    command = [sys.executable, "-m", "serzoo.profiling.measuring"]
-    done = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True, env=environment)
-    last_line = done.stdout.rpartition("\n")[2]
-    if done.returncode == 0 and last_line:
-        found = json.loads(last_line)
-        if "error" in found:
-            raise getattr(errors, found["error"], SerzooError)(found["message"])
-        return found
-    if done.returncode < 0:
+    try:
+        with ProcessPoolExecutor(1, env=environment) as pool:
+            with stderr_closed():  # also for the process that starts here
+                future = pool.submit(_measure, *arguments)
+            return future.result()
+    except TerminatedWorkerError:
         raise ConfigError(
-            f"Signal {-done.returncode} ended the benchmark, probably because memory ran out; "
-            "choose a smaller batch or shorter clips."
-        )
-    if any(words in done.stderr for words in ("MemoryError", "RESOURCE_EXHAUSTED", "ResourceExhausted", "OOM when")):
-        raise ConfigError("The training step does not fit into memory; choose a smaller batch or shorter clips.")
-    raise RuntimeError(f"the benchmark process ended with {done.returncode}:\n{done.stderr}")
+            "A signal ended the benchmark, probably because memory ran out; choose a smaller batch or shorter clips."
+        ) from None
+
+
+def _measure(*arguments: Any) -> Profile:
+    from serzoo.profiling.measuring import measure  # only in the process that measures: it imports Keras
+
+    try:
+        return measure(*arguments)
+    except Exception as error:
+        words = ("MemoryError", "RESOURCE_EXHAUSTED", "ResourceExhausted", "OOM when")
+        if isinstance(error, SerzooError) or not any(word in f"{type(error).__name__}: {error}" for word in words):
+            raise
+        raise ConfigError(
+            "The training step does not fit into memory; choose a smaller batch or shorter clips."
+        ) from None

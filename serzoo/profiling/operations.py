@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeAlias
 
 import keras
@@ -23,17 +23,35 @@ _TRACED = (keras.Model, keras.layers.Dense, keras.layers.Conv1D, keras.layers.Co
 """Keras layers that compute by ``keras.ops``, as all layers of this package do."""
 
 
-@dataclass
+def count_operations(model: keras.Model, batch_size: int = 1, n_frames: int | None = None) -> OperationCount:
+    """Count the operations of a batch.
+
+    Args:
+        model: a functional model.
+        batch_size: clips in the batch.
+        n_frames: frames of a clip, needed where the model leaves them open.
+    """
+    count = OperationCount()
+    inputs = keras.tree.map_structure(
+        lambda x: keras.KerasTensor((batch_size, *(n_frames if size is None else size for size in x.shape[1:]))),
+        model.input,
+    )
+    count.trace(model, (inputs,), {})
+    return count
+
+
 class OperationCount:
     """Operations of one forward pass and of one training step.
 
-    Args:
+    Attributes:
         products: matrix products of the forward pass, and how often each is computed.
         step_flops: operations of a training step: the forward pass and the gradients of weights and layer inputs.
     """
 
-    products: Counter[Shape] = field(default_factory=Counter)
-    step_flops: int = 0
+    def __init__(self) -> None:
+        self.products: Counter[Shape] = Counter()
+        self.step_flops = 0
+        self._differentiated: dict[int, Any] = {}  # by id: tensors that depend on trainable weights
 
     @property
     def flops(self) -> int:
@@ -51,33 +69,8 @@ class OperationCount:
         large = [shape for shape in flops if 20 * flops[shape] >= self.flops]
         return sorted(large, key=lambda shape: -flops[shape])[:number]
 
-
-def count_operations(model: keras.Model, batch_size: int = 1, n_frames: int | None = None) -> OperationCount:
-    """Count the operations of a batch.
-
-    Args:
-        model: a functional model.
-        batch_size: clips in the batch.
-        n_frames: frames of a clip, needed where the model leaves them open.
-    """
-    counter = _Counter()
-    inputs = keras.tree.map_structure(
-        lambda x: keras.KerasTensor((batch_size, *(n_frames if size is None else size for size in x.shape[1:]))),
-        model.input,
-    )
-    counter.trace(model, (inputs,), {})
-    return counter.count
-
-
-class _Counter:
-    """Calls layers with symbolic tensors of known shape and adds up their products."""
-
-    def __init__(self) -> None:
-        self.count = OperationCount()
-        self._differentiated: dict[int, Any] = {}  # by id: tensors that depend on trainable weights
-
     def trace(self, layer: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Count the operations in the ``call`` of a layer, for symbolic arguments."""
+        """Add the operations in the ``call`` of a layer, for symbolic arguments."""
         inputs: list[Any] = []
 
         def as_input(value: Any) -> Any:
@@ -87,25 +80,23 @@ class _Counter:
             self._mark(inputs[-1], self._needs_gradient(value))
             return inputs[-1]
 
-        def visit(operation: Any, *own_args: Any, **own_kwargs: Any) -> Any:
-            return self._visit(operation, layer, own_args, own_kwargs)
-
         args, kwargs = keras.tree.map_structure(as_input, (args, dict(kwargs)))
         graph = keras.Model(inputs, layer.call(*args, **kwargs))
         # Cloning is Keras's public way to visit the operations of a graph; the clone itself is not used.
+        visit = partial(self._visit, layer)
         keras.models.clone_model(graph, inputs, clone_function=lambda same: same, call_function=visit)
 
-    def _visit(self, operation: Any, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Count an operation in the ``call`` of ``owner``; return its symbolic outputs."""
+    def _visit(self, owner: Any, operation: Any, *args: Any, **kwargs: Any) -> Any:
+        """Add an operation in the ``call`` of ``owner``; return its symbolic outputs."""
         outputs = operation(*args, **kwargs)
         is_layer = isinstance(operation, keras.layers.Layer)
         if not is_layer:
-            self._count_product(operation, owner, args, outputs)
+            self._add_product(operation, owner, args, outputs)
         elif isinstance(operation, keras.layers.Bidirectional):
             for direction in (operation.forward_layer, operation.backward_layer):
-                self._count_recurrent(direction, args[0])
+                self._add_recurrent(direction, args[0])
         elif isinstance(operation, keras.layers.RNN):
-            self._count_recurrent(operation, args[0])
+            self._add_recurrent(operation, args[0])
         elif isinstance(operation, _TRACED) or type(operation).__module__.startswith("serzoo."):
             self.trace(operation, args, kwargs)
         trains = is_layer and bool(operation.trainable_weights)
@@ -113,11 +104,13 @@ class _Counter:
         keras.tree.map_structure(lambda x: self._mark(x, trains or depends), outputs)
         return outputs
 
-    def _count_product(self, operation: Any, owner: Any, args: tuple[Any, ...], output: Any) -> None:
-        """Count an operation of ``keras.ops`` if it is a product; the arguments are its factors."""
+    def _add_product(self, operation: Any, owner: Any, args: tuple[Any, ...], output: Any) -> None:
+        """Add an operation of ``keras.ops`` if it is a product; the arguments are its factors."""
         match type(operation).__name__:
+            case "Matmul" if len(args[1].shape) == 2:  # one product of all rows
+                products = [(1, math.prod(args[0].shape[:-1]), *args[1].shape)]
             case "Matmul":
-                products = [_matmul(args[0].shape, args[1].shape)]
+                products = [(math.prod(args[0].shape[:-2]), *args[0].shape[-2:], args[1].shape[-1])]
             case "Conv":
                 *taps_and_channels, filters = args[1].shape
                 products = [(1, math.prod(output.shape[:-1]), math.prod(taps_and_channels), filters)]
@@ -136,8 +129,8 @@ class _Counter:
         for product in products:
             self._add(product, 1, gradients)
 
-    def _count_recurrent(self, layer: Any, inputs: Any) -> None:
-        """Count a recurrent layer, whose cell multiplies by each of its kernels in each frame."""
+    def _add_recurrent(self, layer: Any, inputs: Any) -> None:
+        """Add a recurrent layer, whose cell multiplies by each of its kernels in each frame."""
         batch, n_frames, _ = inputs.shape
         trains = bool(layer.trainable_weights)
         input_kernel, *state_kernels = (weight.shape for weight in layer.weights if len(weight.shape) == 2)
@@ -147,8 +140,8 @@ class _Counter:
 
     def _add(self, product: Shape, times: int, gradients: int) -> None:
         """Add a product; the gradient of either factor is a product of as many operations."""
-        self.count.products[product] += times
-        self.count.step_flops += _flops(product) * times * (1 + gradients)
+        self.products[product] += times
+        self.step_flops += _flops(product) * times * (1 + gradients)
 
     def _mark(self, tensor: Any, needs_gradient: bool) -> None:
         if needs_gradient:
@@ -156,13 +149,6 @@ class _Counter:
 
     def _needs_gradient(self, value: Any) -> bool:
         return id(value) in self._differentiated
-
-
-def _matmul(left: tuple[int, ...], right: tuple[int, ...]) -> Shape:
-    """Return the product of two arrays' last axes; one by a matrix is a single product of all rows."""
-    if len(right) == 2:
-        return (1, math.prod(left[:-1]), *right)
-    return (math.prod(left[:-2]), left[-2], left[-1], right[-1])
 
 
 def _flops(shape: Shape) -> int:

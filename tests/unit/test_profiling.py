@@ -1,7 +1,7 @@
 """The cost of a model: the record, its table, and the errors before any measurement."""
 
 import json
-import subprocess
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from serzoo import TrainingConfig
 from serzoo.errors import ConfigError, FeatureError, UnknownNameError
 from serzoo.features.spec import EmbeddingSpec, LogMelSpec, MFCCSpec, STFTSpec
 from serzoo.models import MODELS
-from serzoo.profiling import Ceilings, ProductRate, Profile, measuring, profile
+from serzoo.profiling import Ceilings, ProductRate, Profile, benchmark, measuring, profile
 from serzoo.profiling.benchmark import first_recipe
 
 PROFILE = Profile(
@@ -96,7 +96,7 @@ def test_the_table_names_machine_and_figures() -> None:
     ],
 )
 def test_errors_before_measuring_are_one_line(model, options, error, message, monkeypatch) -> None:
-    monkeypatch.setattr("serzoo.profiling.benchmark._run_apart", lambda job: pytest.fail(f"started with {job}"))
+    monkeypatch.setattr("serzoo.profiling.benchmark._measure_apart", lambda *job: pytest.fail(f"started with {job}"))
     with pytest.raises(error) as caught:
         profile(model, **options)
     assert message in str(caught.value)
@@ -109,18 +109,24 @@ def test_weights_alone_point_to_their_model(tmp_path: Path) -> None:
         profile(tmp_path / "state.npz")
 
 
-@pytest.mark.parametrize(
-    ("code", "notes", "message"),
-    [
-        (-9, "", "Signal 9 ended the benchmark"),
-        (1, "ResourceExhaustedError: OOM when allocating", "does not fit into memory"),
-    ],
-)
-def test_a_batch_beyond_the_memory_is_one_line(code, notes, message, monkeypatch) -> None:
-    ended = subprocess.CompletedProcess([], code, stdout="", stderr=notes)
-    monkeypatch.setattr("serzoo.profiling.benchmark.subprocess.run", lambda *_, **__: ended)
-    with pytest.raises(ConfigError, match=f"{message}.*choose a smaller batch"):
+def killed(*_: object) -> None:
+    signal.raise_signal(signal.SIGKILL)
+
+
+def exhausted(*_: object) -> None:
+    raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 10 bytes")
+
+
+def test_a_killed_process_is_one_line(monkeypatch) -> None:
+    monkeypatch.setattr("serzoo.profiling.benchmark._measure", killed)
+    with pytest.raises(ConfigError, match=r"A signal ended the benchmark.*choose a smaller batch"):
         profile("timnet", batch_size=10**9)
+
+
+def test_a_batch_beyond_the_memory_is_one_line(monkeypatch) -> None:
+    monkeypatch.setattr(measuring, "measure", exhausted)
+    with pytest.raises(ConfigError, match=r"does not fit into memory; choose a smaller batch"):
+        benchmark._measure()
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -141,18 +147,16 @@ def test_some_clips_are_too_short_for_any_recording() -> None:
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Repeat nothing, and multiply and copy little."""
+    """Multiply and copy little."""
     for name, value in (("_SQUARE", 64), ("_COPIED_BYTES", 1_000_000), ("_PRODUCT_BYTES", 100_000)):
         monkeypatch.setattr(measuring, name, value)
-    for name in ("_PREDICTION_BUDGET", "_STEP_BUDGET", "_CEILING_BUDGET"):
-        monkeypatch.setattr(measuring, name, 0.0)
 
 
 def test_ceilings_are_measured(hurried) -> None:
     found = measuring.measure_ceilings([(2, 10**9, 3, 4)])
-    assert found["matmul_gflops"] >= found["products"][0]["gflops"] > 0
-    assert found["copy_gbytes"] > 0
-    assert found["products"][0]["shape"] == (2, 100_000 // 32, 3, 4), "as many rows as fit"
+    assert found.matmul_gflops >= found.products[0].gflops > 0
+    assert found.copy_gbytes > 0
+    assert found.products[0].shape == (2, 100_000 // 32, 3, 4), "as many rows as fit"
 
 
 @pytest.fixture(scope="module")
@@ -162,22 +166,22 @@ def gender_model():
 
 
 def test_a_model_with_gender_input_predicts_and_trains(hurried, gender_model) -> None:
-    found = measuring._predictions(measuring._backend(), gender_model, 20, False)
+    found = measuring._predictions(gender_model, 20, False)
     assert found["clip_seconds"] == pytest.approx(0.215, abs=0.01)
     assert min(found["prediction_seconds"], found["waveform_seconds"], found["prediction_memory"]) > 0
-    assert measuring._training_step(gender_model, TrainingConfig(jit_compile=False), 20, 2)()[0] > 0
+    assert measuring._training_step(gender_model, TrainingConfig(jit_compile=False, batch_size=2), 20)()[0] > 0
     inputs = measuring._inputs(gender_model, np.zeros((2, 20, 40, 3), np.float32))
     assert {name: array.shape for name, array in inputs.items()} == {"features": (2, 20, 40, 3), "gender": (2, 1)}
 
 
 @pytest.mark.parametrize(("length", "frames"), [({}, 20), ({"n_frames": 30}, 30), ({"seconds": 0.2}, 19)])
 def test_clips_have_the_requested_length(gender_model, length, frames) -> None:
-    assert measuring._clip_frames(gender_model, {"n_frames": None, "seconds": None, **length}) == frames
+    assert measuring._clip_frames(gender_model, **{"n_frames": None, "seconds": None, **length}) == frames
 
 
 def test_clips_of_a_wrong_length_raise() -> None:
     model = serzoo.build("timnet", 4, n_frames=20, n_blocks=1, filters=2)
     with pytest.raises(FeatureError, match="timnet takes 20 x 39 values"):
-        measuring._clip_frames(model, {"n_frames": 21, "seconds": None})
+        measuring._clip_frames(model, 21, None)
     with pytest.raises(ConfigError, match="leave seconds out"):
-        measuring._clip_frames(model, {"n_frames": None, "seconds": 1.0})
+        measuring._clip_frames(model, None, 1.0)
