@@ -103,10 +103,17 @@ def make_clip(
     try:
         if spec.segment_frames is not None:
             features, spans = _in_segments(waveform, spec, spec.segment_frames)
-            warnings += _silent(spans, waveform)
+            n_silent = sum(not waveform[start:end].any() for start, end in spans)
+            if n_silent:  # they are classified too, and may have the maximum
+                warnings.append(f"{n_silent} of {len(spans)} segments are digital silence and count like speech")
         else:
             spans = _spans(len(waveform), spec.n_samples, windows)
-            warnings += _unused(spans, len(waveform), spec.sample_rate)
+            used = spans[0][1] - spans[0][0]
+            if len(spans) == 1 and used < _USED_SHARE * len(waveform):
+                central, total = used / spec.sample_rate, len(waveform) / spec.sample_rate
+                warnings.append(
+                    f"only the central {central:.2f} of {total:.2f} s were classified; use windows=True for all of it"
+                )
             features, spans = _in_windows(name, waveform, spec, spans)
     except FeatureError as error:
         raise AudioError(f"{name}: {error}") from None
@@ -145,21 +152,6 @@ def _spans(n_samples: int, length: int | None, windows: Windows) -> list[tuple[i
         hop = (length + 1) // 2
         starts = [*range(0, n_samples - length, hop), n_samples - length]
     return [(start, start + length) for start in starts]
-
-
-def _unused(spans: Sequence[tuple[int, int]], n_samples: int, sample_rate: int) -> list[str]:
-    """Return a warning if the only window leaves out more than a tenth of the recording."""
-    length = spans[0][1] - spans[0][0]
-    if len(spans) > 1 or length >= _USED_SHARE * n_samples:
-        return []
-    used, duration = length / sample_rate, n_samples / sample_rate
-    return [f"only the central {used:.2f} of {duration:.2f} s were classified; use windows=True for all of it"]
-
-
-def _silent(spans: Sequence[tuple[int, int]], waveform: np.ndarray) -> list[str]:
-    """Return a warning if segments are digital silence: they are classified too, and may have the maximum."""
-    n_silent = sum(not waveform[start:end].any() for start, end in spans)
-    return [f"{n_silent} of {len(spans)} segments are digital silence and count like speech"] if n_silent else []
 
 
 def _warnings(waveform: np.ndarray, sample_rate: int, spec: FeatureSpec) -> list[str]:

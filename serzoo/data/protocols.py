@@ -85,8 +85,8 @@ def get_protocol(name: str) -> Protocol:
     """
     if name.startswith(INNER):
         outer = get_protocol(name.removeprefix(INNER))
-        summary = f"{outer.name} without its test parts: scores recordings held out of each training part"
-        return Protocol(f"{INNER}{outer.name}", summary, outer.speaker_independent, partial(_inner_folds, outer=outer))
+        words = f"{outer.name} without its test parts: scores recordings held out of each training part"
+        return Protocol(f"{INNER}{outer.name}", words, outer.speaker_independent, partial(_inner_folds, outer=outer))
     for full_name, (template, facts) in product((name, f"{name}-v{_NEWEST_VERSION}"), _PROTOCOLS.items()):
         found = re.fullmatch(re.sub("[KS]", lambda letter: _NUMBERS[letter.group()], template), full_name)
         if found is not None:
