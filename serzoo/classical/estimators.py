@@ -26,12 +26,8 @@ Splits = Sequence[tuple[np.ndarray, np.ndarray]]
 _CALIBRATION_TYPES = ("sklearn.calibration._CalibratedClassifier", "sklearn.calibration._SigmoidCalibration")
 
 
-@dataclass(frozen=True)
-class Setting:
-    """Default and allowed values of an argument of a classical classifier."""
-
-    default: object
-    allowed: Allowed
+Setting = tuple[object, Allowed]
+"""Default and allowed values of an argument."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +37,7 @@ class ClassicalEntry:
     Args:
         target: module and class.
         summary: one line.
-        settings: its arguments by name, without those common to all.
+        settings: its arguments by name, without those of :data:`_OF_ALL`.
         fixed: arguments that users cannot change.
         by_margin: whether it returns a decision value per class, and probabilities only if calibrated.
         extra: the extra of serzoo that installs its library; empty for a core dependency.
@@ -86,8 +82,8 @@ def complete_arguments(name: str, arguments: Mapping[str, object] = MappingProxy
     for key, value in arguments.items():
         if key not in settings:
             raise unknown_name(f"argument of {name}", key, settings)
-        check(f"{key} of {name}", value, settings[key].allowed)
-    return {key: arguments.get(key, setting.default) for key, setting in settings.items()}
+        check(f"{key} of {name}", value, settings[key][1])
+    return {key: arguments.get(key, default) for key, (default, _) in settings.items()}
 
 
 def make_estimator(name: str, arguments: Mapping[str, Any], seed: int = 0, splits: Splits | None = None) -> Any:
@@ -118,29 +114,6 @@ def make_estimator(name: str, arguments: Mapping[str, Any], seed: int = 0, split
     return estimator
 
 
-def class_probabilities(name: str, arguments: Mapping[str, Any], estimator: Any, vectors: np.ndarray) -> np.ndarray:
-    """Return the class probabilities of vectors, (N, n_classes) float64, each row with a sum of 1.
-
-    For an SVC without calibration they are the softmax of its one-versus-rest decision values. They rank the classes as
-    ``SVC.predict`` does, but are no calibrated probabilities: of predictions with 0.6, not 60 % need be correct, and
-    with many classes all values are close together.
-
-    Args:
-        name: name of the classifier.
-        arguments: all its arguments, as :func:`complete_arguments` returns them.
-        estimator: a trained estimator of :func:`make_estimator`.
-        vectors: one per recording, (N, width).
-    """
-    from scipy.special import softmax
-
-    if arguments["calibrate"] or not CLASSICAL_CLASSIFIERS.get(name).by_margin:
-        return np.asarray(estimator.predict_proba(vectors), np.float64)
-    margins = np.asarray(estimator.decision_function(vectors), np.float64)
-    if margins.ndim == 1:  # for two classes scikit-learn returns the margin of the second only
-        margins = np.stack([np.zeros_like(margins), margins], axis=1)
-    return softmax(margins, axis=1)
-
-
 def trusted_types(name: str, arguments: Mapping[str, Any]) -> list[str]:
     """Return the types that a saved classifier may contain in addition to those that skops trusts by default."""
     return [*CLASSICAL_CLASSIFIERS.get(name).types, *(_CALIBRATION_TYPES if arguments["calibrate"] else ())]
@@ -149,12 +122,12 @@ def trusted_types(name: str, arguments: Mapping[str, Any]) -> list[str]:
 # Arguments ------------------------------------------------------------------------------------------------------------
 
 
-_OF_ALL: Mapping[str, Setting] = {"scale": Setting(False, FLAG), "calibrate": Setting(False, FLAG)}
+_OF_ALL: Mapping[str, Setting] = {"scale": (False, FLAG), "calibrate": (False, FLAG)}
 """Arguments of every classical classifier: ``scale`` standardises each value of the vectors over the training part,
 ``calibrate`` fits Platt's sigmoids to out-of-fold predictions on unseen speakers."""
 
 _SHARE = real(above=0, at_most=1)
-_CLASS_WEIGHT = Setting(None, one_of((None, "balanced")))
+_CLASS_WEIGHT = (None, one_of((None, "balanced")))
 
 
 CLASSICAL_CLASSIFIERS: Registry[ClassicalEntry] = Registry("classical classifier")
@@ -164,9 +137,9 @@ CLASSICAL_CLASSIFIERS.register(
         "sklearn.svm:SVC",
         "support vector machine with C 10 and gamma 0.001, as in the study of frozen representations",
         {
-            "C": Setting(10.0, POSITIVE),
-            "gamma": Setting(0.001, POSITIVE | one_of(("scale", "auto"))),
-            "kernel": Setting("rbf", one_of(("rbf", "linear", "poly", "sigmoid"))),
+            "C": (10.0, POSITIVE),
+            "gamma": (0.001, POSITIVE | one_of(("scale", "auto"))),
+            "kernel": ("rbf", one_of(("rbf", "linear", "poly", "sigmoid"))),
             "class_weight": _CLASS_WEIGHT,
         },
         # Margins decide between classes of equal votes, so that the most probable class is the predicted one.
@@ -179,7 +152,7 @@ CLASSICAL_CLASSIFIERS.register(
     ClassicalEntry(
         "sklearn.linear_model:LogisticRegression",
         "multinomial logistic regression, L2-regularised",
-        {"C": Setting(1.0, POSITIVE), "max_iter": Setting(1000, COUNT), "class_weight": _CLASS_WEIGHT},
+        {"C": (1.0, POSITIVE), "max_iter": (1000, COUNT), "class_weight": _CLASS_WEIGHT},
     ),
 )
 CLASSICAL_CLASSIFIERS.register(
@@ -188,10 +161,10 @@ CLASSICAL_CLASSIFIERS.register(
         "sklearn.neural_network:MLPClassifier",
         "perceptron with one hidden layer of 100 units, trained by Adam",
         {
-            "hidden_layer_sizes": Setting((100,), list_of(COUNT)),
-            "alpha": Setting(1e-4, NOT_NEGATIVE),
-            "learning_rate_init": Setting(1e-3, POSITIVE),
-            "max_iter": Setting(1000, COUNT),
+            "hidden_layer_sizes": ((100,), list_of(COUNT)),
+            "alpha": (1e-4, NOT_NEGATIVE),
+            "learning_rate_init": (1e-3, POSITIVE),
+            "max_iter": (1000, COUNT),
         },
         types=("sklearn.neural_network._stochastic_optimizers.AdamOptimizer",),
     ),
@@ -202,9 +175,9 @@ CLASSICAL_CLASSIFIERS.register(
         "sklearn.ensemble:RandomForestClassifier",
         "random forest of 100 trees",
         {
-            "n_estimators": Setting(100, COUNT),
-            "max_depth": Setting(None, COUNT | one_of((None,))),
-            "min_samples_leaf": Setting(1, COUNT),
+            "n_estimators": (100, COUNT),
+            "max_depth": (None, COUNT | one_of((None,))),
+            "min_samples_leaf": (1, COUNT),
             "class_weight": _CLASS_WEIGHT,
         },
         fixed={"n_jobs": 1},
@@ -217,12 +190,12 @@ CLASSICAL_CLASSIFIERS.register(
         "xgboost:XGBClassifier",
         "gradient-boosted trees; needs the extra xgboost",
         {
-            "n_estimators": Setting(100, COUNT),
-            "max_depth": Setting(6, COUNT),
-            "learning_rate": Setting(0.3, _SHARE),
-            "subsample": Setting(1.0, _SHARE),
-            "colsample_bytree": Setting(1.0, _SHARE),
-            "reg_lambda": Setting(1.0, NOT_NEGATIVE),
+            "n_estimators": (100, COUNT),
+            "max_depth": (6, COUNT),
+            "learning_rate": (0.3, _SHARE),
+            "subsample": (1.0, _SHARE),
+            "colsample_bytree": (1.0, _SHARE),
+            "reg_lambda": (1.0, NOT_NEGATIVE),
         },
         fixed={"n_jobs": 1, "verbosity": 0},
         extra="xgboost",

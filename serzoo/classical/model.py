@@ -20,18 +20,12 @@ from serzoo import __version__
 from serzoo.classical.estimators import (
     CLASSICAL_CLASSIFIERS,
     CLASSICAL_SUFFIX,
-    class_probabilities,
     complete_arguments,
     make_estimator,
     trusted_types,
 )
 from serzoo.data.examples import Examples
-from serzoo.errors import (
-    ConfigError,
-    FeatureError,
-    MissingExtraError,
-    WeightsError,
-)
+from serzoo.errors import ConfigError, FeatureError, MissingExtraError, WeightsError
 from serzoo.features.spec import EmbeddingSpec, FeatureSpec, spec_from_dict
 from serzoo.files import local_path, write_whole
 from serzoo.labels import check_class_names
@@ -65,10 +59,11 @@ class ClassicalClassifier:
     estimator: Any
 
     def predict_probabilities(self, examples: Examples) -> np.ndarray:
-        """Return the probabilities of clips, (N, n_classes) float64.
+        """Return the probabilities of clips, (N, n_classes) float64, each row with a sum of 1.
 
-        An SVC without ``calibrate`` returns uncalibrated ones; see
-        :func:`serzoo.classical.estimators.class_probabilities`.
+        For an SVC without calibration they are the softmax of its one-versus-rest decision values. They rank the
+        classes as ``SVC.predict`` does, but are no calibrated probabilities: of predictions with 0.6, not 60 % need be
+        correct, and with many classes all values are close together.
 
         Args:
             examples: clips with features of ``feature_spec``.
@@ -105,20 +100,7 @@ class ClassicalClassifier:
         if target.suffix != CLASSICAL_SUFFIX:
             raise ConfigError(f"{path} does not end in .skops, the suffix of classical classifiers; rename it.")
         content = io.BytesIO(skops.io.dumps(self.estimator, compression=zipfile.ZIP_DEFLATED))
-        with zipfile.ZipFile(content, "a") as archive:
-            archive.writestr(_CARD, json.dumps(self._card(), indent=2))
-        write_whole(target, content.getvalue())
-        return target
-
-    def _probabilities(self, vectors: np.ndarray) -> np.ndarray:
-        probabilities = np.zeros((len(vectors), len(self.class_names)))
-        probabilities[:, list(self.learned)] = class_probabilities(self.name, self.arguments, self.estimator, vectors)
-        if not np.isfinite(probabilities).all():
-            raise WeightsError(f"{self.name} returns NaN; its training data or these features have too large values.")
-        return probabilities
-
-    def _card(self) -> dict[str, object]:
-        return {
+        card = {
             "serzoo": __version__,
             "classifier": self.name,
             "arguments": dict(self.arguments),
@@ -127,6 +109,26 @@ class ClassicalClassifier:
             "width": self.width,
             "learned": list(self.learned),
         }
+        with zipfile.ZipFile(content, "a") as archive:
+            archive.writestr(_CARD, json.dumps(card, indent=2))
+        write_whole(target, content.getvalue())
+        return target
+
+    def _probabilities(self, vectors: np.ndarray) -> np.ndarray:
+        from scipy.special import softmax
+
+        if self.arguments["calibrate"] or not CLASSICAL_CLASSIFIERS.get(self.name).by_margin:
+            of_learned = self.estimator.predict_proba(vectors)
+        else:
+            margins = np.asarray(self.estimator.decision_function(vectors), np.float64)
+            if margins.ndim == 1:  # for two classes scikit-learn returns the margin of the second only
+                margins = np.stack([np.zeros_like(margins), margins], axis=1)
+            of_learned = softmax(margins, axis=1)
+        probabilities = np.zeros((len(vectors), len(self.class_names)))
+        probabilities[:, list(self.learned)] = of_learned
+        if not np.isfinite(probabilities).all():
+            raise WeightsError(f"{self.name} returns NaN; its training data or these features have too large values.")
+        return probabilities
 
 
 def clip_vectors(examples: Examples) -> np.ndarray:
@@ -228,7 +230,10 @@ def _read_estimator(path: Path, name: str, settings: Mapping[str, Any], width: i
         raise _NotOursError(
             f"{path} contains {' of '.join(found):.200}, not {' of '.join(expected)}; it is not loaded."
         )
-    for decision_tree in getattr(_innermost(estimator), "estimators_", ()):
+    classifier = estimator
+    while _parts(classifier):
+        classifier = _parts(classifier)[-1]
+    for decision_tree in getattr(classifier, "estimators_", ()):
         _check_tree(decision_tree.tree_, width)
     return estimator
 
@@ -247,11 +252,6 @@ def _parts(estimator: Any) -> list[Any]:
     if hasattr(estimator, "steps"):
         return [step for _, step in estimator.steps]
     return [estimator.estimator] if hasattr(estimator, "cv") else []
-
-
-def _innermost(estimator: Any) -> Any:
-    parts = _parts(estimator)
-    return _innermost(parts[-1]) if parts else estimator
 
 
 def _check_tree(tree: Any, width: int) -> None:

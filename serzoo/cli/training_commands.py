@@ -173,8 +173,12 @@ def classify_genders(
     """Train a classifier of the speaker's gender and score it on unseen speakers."""
     from serzoo.data import load_corpus
     from serzoo.data.vectors import embedding_spec
-    from serzoo.training.gender_card import save_gender_classifier
-    from serzoo.training.train_gender import cross_validate_gender, score_gender, train_gender_classifier
+    from serzoo.training.train_gender import (
+        cross_validate_gender,
+        save_gender_classifier,
+        score_gender,
+        train_gender_classifier,
+    )
     from serzoo.weights.store import card_path
 
     if save is not None and (model is not None or save.suffix != ".skops"):

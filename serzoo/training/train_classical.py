@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,14 +44,23 @@ def train_classical(
         MissingExtraError: its library is not installed.
         DataError: the training part has one class, or too few speakers to calibrate.
     """
+    from sklearn.exceptions import ConvergenceWarning
+
     settings = complete_arguments(name, arguments)
     check("seed", seed, SEED)
     splits = check_training_part(settings, examples.targets, speakers, examples.class_names)
     learned, targets = np.unique(examples.targets, return_inverse=True)
     vectors = clip_vectors(examples)
     estimator = make_estimator(name, settings, seed, splits)
-    with _convergence_explained(name):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
         estimator.fit(vectors, targets)
+    for warning in caught:
+        if not issubclass(warning.category, ConvergenceWarning):
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    if any(issubclass(warning.category, ConvergenceWarning) for warning in caught):
+        message = f"{name} did not converge; raise max_iter or set scale to true in model.arguments."
+        warnings.warn(message, SerzooWarning, stacklevel=2)
     if settings["calibrate"]:
         estimator.set_params(cv=None)  # the indices of the calibration's clips do not belong into a saved model
     known = tuple(map(int, learned))
@@ -141,19 +149,3 @@ def check_training_part(
         return speaker_splits(targets, speakers, class_names, _CALIBRATION_PARTS)
     except DataError as error:
         raise DataError(f"Calibration: {str(error).rstrip('.')}, or set calibrate to false.") from None
-
-
-@contextmanager
-def _convergence_explained(name: str) -> Iterator[None]:
-    """Replace scikit-learn's convergence warnings by one that names the remedy."""
-    from sklearn.exceptions import ConvergenceWarning
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ConvergenceWarning)
-        yield
-    for warning in caught:
-        if not issubclass(warning.category, ConvergenceWarning):
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-    if any(issubclass(warning.category, ConvergenceWarning) for warning in caught):
-        message = f"{name} did not converge; raise max_iter or set scale to true in model.arguments."
-        warnings.warn(message, SerzooWarning, stacklevel=4)

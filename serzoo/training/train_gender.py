@@ -1,4 +1,4 @@
-"""Train and score classical classifiers of the speaker's gender.
+"""Train, score and save classical classifiers of the speaker's gender.
 
 A system that takes the speaker's gender, or chooses a model by it, needs a gender for unseen speakers. All splits here
 are by speaker, so that a classifier is scored on, and predicts, unseen speakers only.
@@ -8,39 +8,50 @@ Source: Striletchi, Striletchi and Stan, "TBDM-Net", 2024, section 3.5 and table
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 
+from serzoo import __version__
 from serzoo.checks import check, integer
 from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS, Splits, complete_arguments
 from serzoo.classical.gender_classifier import (
     GENDERS,
     decided,
+    gender_distribution,
     gender_probabilities,
     load_gender_classifier,
     male_probabilities,
 )
 from serzoo.classical.model import ClassicalClassifier
 from serzoo.data.cache import FeatureCache
+from serzoo.data.corpora.corpus import CORPORA
 from serzoo.data.examples import Examples, load_examples
 from serzoo.data.manifest import Manifest, in_natural_order
 from serzoo.data.splits import Fold
 from serzoo.data.vectors import embedding_spec
 from serzoo.errors import DataError
-from serzoo.features.spec import FeatureSpec
+from serzoo.features.spec import EmbeddingSpec, FeatureSpec
+from serzoo.files import local_path
 from serzoo.labels import male_probability
 from serzoo.metrics import Scores, Summary, summarise
 from serzoo.settings import BINARY, GOLDEN, GenderConfig
 from serzoo.training.train_classical import check_classical, check_training_part, speaker_splits, train_classical
+from serzoo.weights.cards import GenderCard
+from serzoo.weights.check_clips import GENDER_CLIP
+from serzoo.weights.store import check_clip_output, installed_version, save_with_card, set_name
 
 DEFAULT_ARGUMENTS: Mapping[str, object] = MappingProxyType({"scale": True, "calibrate": True})
 """Unlike in recipes: the probabilities are inputs of other models, and gamma 0.001 suits scaled values."""
 
 _PARTS = 5
+
+_PACKAGES = ("numpy", "scipy", "librosa", "soxr", "scikit-learn", "skops")
+_PACKAGES_OF = {"hf": ("torch", "transformers"), "onnx": ("onnxruntime",), "xgboost": ("xgboost", "xgboost-cpu")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,9 +85,12 @@ class GenderReport:
         }
 
     def __str__(self) -> str:
+        def accuracy(scores: Scores) -> str:
+            return f"accuracy {100 * scores.war:.2f}  UAR {100 * scores.uar:.2f}  (n={scores.n})"
+
         rows = zip(self.folds, self.summary.folds, self.test_speakers, strict=True)
-        lines = [f"{fold.name}: {_accuracy(run)}  speakers {', '.join(who)}" for fold, (run,), who in rows]
-        overall = f"{self.classifier}: {_accuracy(self.summary.pooled)}, all folds pooled"
+        lines = [f"{fold.name}: {accuracy(run)}  speakers {', '.join(who)}" for fold, (run,), who in rows]
+        overall = f"{self.classifier}: {accuracy(self.summary.pooled)}, all folds pooled"
         protocol = f"Protocol: {len(self.folds)} speaker-disjoint folds, seed {self.seed}."
         return "\n".join([*lines, overall, protocol])
 
@@ -142,7 +156,7 @@ def train_gender_classifier(
     settings = _settings(classifier, arguments)
     task = gender_manifest(manifest)
     examples = load_examples(task, spec, cache=cache, progress=progress)
-    return _train(task, examples, spec, classifier, settings, seed)
+    return train_classical(classifier, settings, examples, spec, speakers=task.column("speaker"), seed=seed)
 
 
 def score_gender(
@@ -158,8 +172,16 @@ def score_gender(
         DataError: a gender is unknown.
         SerzooError: as :func:`gender_probabilities`.
     """
-    targets = np.array([GENDERS.index(_gender_name(*pair)) for pair in _known_genders(manifest)])
-    return _score(targets, gender_probabilities(model, manifest, cache=cache, progress=progress))
+    n_unknown = int(manifest.frame["gender"].eq("").sum())
+    if n_unknown:
+        raise DataError(
+            f"{n_unknown} of {len(manifest)} recordings of {manifest.corpus} have no gender; fill that column of the "
+            "manifest or leave those recordings out."
+        )
+    pairs = zip(manifest.frame["gender"], manifest.paths, strict=True)
+    targets = np.array([GENDERS.index(_gender_name(*pair)) for pair in pairs])
+    male = gender_probabilities(model, manifest, cache=cache, progress=progress)
+    return Scores.from_predictions(targets, decided(male).astype(np.int64), GENDERS)
 
 
 def cross_validate_gender(
@@ -184,17 +206,24 @@ def cross_validate_gender(
     settings = _settings(classifier, arguments)
     task = gender_manifest(manifest)
     speakers = task.column("speaker")
-    folds = _speaker_folds(task, n_folds, seed)
+    check("n_folds", n_folds, integer(at_least=2), DataError)
+    splits = speaker_splits(task.targets, speakers, task.class_names, n_folds, seed=seed)
+    if len(splits) < n_folds:
+        raise DataError(
+            f"{n_folds} speaker-disjoint folds need {n_folds} speakers of each gender, but {task.corpus} has only "
+            f"{len(splits)} of one gender; choose {len(splits)} folds."
+        )
+    folds = [Fold(f"fold{number:02d}", *split) for number, split in enumerate(splits, start=1)]
     check_classical(classifier, settings, task, folds)
     examples = load_examples(task, spec, cache=cache, progress=progress)
-    male = np.empty(len(task), np.float32)
-    for fold in folds:
-        model = _train(task.select(fold.train), examples.select(fold.train), spec, classifier, settings, seed)
-        male[fold.test] = male_probabilities(model, examples.select(fold.test))
+    train = partial(train_classical, classifier, settings, spec=spec, seed=seed)
+    male = _out_of_fold(train, examples, speakers, splits)
+    predicted = decided(male).astype(np.int64)
+    parts = [fold.test for fold in folds]
     return GenderReport(
         folds=tuple(folds),
-        test_speakers=tuple(tuple(in_natural_order(speakers[fold.test])) for fold in folds),
-        summary=summarise([[_score(task.targets[fold.test], male[fold.test])] for fold in folds]),
+        test_speakers=tuple(tuple(in_natural_order(speakers[part])) for part in parts),
+        summary=summarise([[Scores.from_predictions(task.targets[part], predicted[part], GENDERS)] for part in parts]),
         male=male,
         classifier=classifier,
         seed=seed,
@@ -229,20 +258,18 @@ def fold_genders(
     """
     settings = _settings(classifier, arguments)
     task = gender_manifest(manifest.select(fold.train))
-    splits = _splits(task, _PARTS, seed)
+    speakers = manifest.column("speaker")
+    splits = speaker_splits(task.targets, speakers[fold.train], task.class_names, _PARTS, seed=seed)
     examples = load_examples(manifest, spec, cache=cache, progress=progress)
     training = replace(examples.select(fold.train), targets=task.targets, class_names=task.class_names)
+    train = partial(train_classical, classifier, settings, spec=spec, seed=seed)
     male = np.full(len(manifest), np.nan, np.float32)
-    for known, unknown in splits:
-        model = _train(task.select(known), training.select(known), spec, classifier, settings, seed)
-        male[fold.train[unknown]] = male_probabilities(model, training.select(unknown))
-    model = _train(task, training, spec, classifier, settings, seed)
+    male[fold.train] = _out_of_fold(train, training, speakers[fold.train], splits)
+    model = train(training, speakers=speakers[fold.train])
     for part in (fold.test, fold.validation):
         if part is not None:
             male[part] = male_probabilities(model, examples.select(part))
-    speakers = manifest.column("speaker")
-    seen = in_natural_order(set(speakers[fold.test]) & set(speakers[fold.train]))
-    return FoldGenders(male, tuple(seen))
+    return FoldGenders(male, tuple(in_natural_order(set(speakers[fold.test]) & set(speakers[fold.train]))))
 
 
 def gender_inputs(
@@ -278,24 +305,81 @@ def check_gender_inputs(manifest: Manifest, settings: GenderConfig, folds: Seque
     embedding_spec(settings.features)
     CLASSICAL_CLASSIFIERS.get(settings.classifier).load()
     arguments = _settings(settings.classifier, settings.arguments)
+    needed = 3 if arguments["calibrate"] else 2
     for fold in folds:
         task = gender_manifest(manifest.select(fold.train))
-        check_training_part(arguments, task.targets, task.column("speaker"), GENDERS)
-        _check_speakers(task, fold.name, 3 if arguments["calibrate"] else 2)
+        speakers = task.column("speaker")
+        check_training_part(arguments, task.targets, speakers, GENDERS)
+        for index, gender in enumerate(GENDERS):
+            found = len(set(speakers[task.targets == index]) - {""})
+            if found < needed or "" in speakers:
+                unknown = " and others are unknown" if "" in speakers else ""
+                raise DataError(
+                    f"The training part of {fold.name} has {found} {gender} speaker{'s' if found != 1 else ''}{unknown}"
+                    f"; out-of-fold predictions of gender need {needed} known speakers of each gender"
+                    + (" (2 with gender.arguments.calibrate set to false)." if needed > 2 else "; add speakers.")
+                )
 
 
-def _check_speakers(task: Manifest, fold: str, needed: int) -> None:
-    """Raise DataError unless a training part has enough speakers of each gender for out-of-fold predictions."""
-    speakers = task.column("speaker")
-    for index, gender in enumerate(GENDERS):
-        found = len(set(speakers[task.targets == index]) - {""})
-        if found < needed or "" in speakers:
-            unknown = " and others are unknown" if "" in speakers else ""
-            raise DataError(
-                f"The training part of {fold} has {found} {gender} speaker{'s' if found != 1 else ''}{unknown}; "
-                f"out-of-fold predictions of gender need {needed} known speakers of each gender"
-                + (" (2 with gender.arguments.calibrate set to false)." if needed > 2 else "; add speakers.")
-            )
+def save_gender_classifier(
+    model: ClassicalClassifier, path: str | Path, manifest: Manifest, report: GenderReport
+) -> Path | None:
+    """Write a gender classifier and its model card.
+
+    Args:
+        model: the classifier, trained on all recordings of the manifest.
+        path: a name that ends in ``.skops``; the card gets the same name with ``.yaml``. Existing files are replaced.
+        manifest: the recordings.
+        report: the cross-validation of the same classifier on them.
+
+    Returns:
+        The path of the card; None for a classifier of vectors that were computed elsewhere. It has no card, since its
+        output for the fixed clip cannot be computed.
+
+    Raises:
+        ConfigError: another ending, or the card would replace a file that is not a card.
+    """
+    target = local_path(path)
+    if model.needs_vector_table:
+        model.save(target)
+        return None
+    spec, pooled = model.feature_spec, report.summary.pooled
+    corpus = CORPORA.get(manifest.corpus) if manifest.corpus in CORPORA else None
+    output = check_clip_output(GENDER_CLIP, partial(gender_distribution, model))
+
+    def card(n_bytes: int, sha256: str) -> GenderCard:
+        return GenderCard(
+            name=set_name(target),
+            summary=f"speaker gender, {model.name} on {getattr(spec, 'source', spec.kind)} features",
+            bytes=n_bytes,
+            sha256=sha256,
+            corpus=manifest.corpus,
+            source=corpus.source if corpus else "",
+            licence=corpus.licence if corpus else "",
+            protocol=f"{len(report.folds)} speaker-disjoint folds, seed {report.seed}; trained on all speakers",
+            scores={
+                "accuracy": round(pooled.war, 6),
+                "uar": round(pooled.uar, 6),
+                "n": pooled.n,
+                "accuracy_of_folds": [round(run.war, 6) for (run,) in report.summary.folds],
+            },
+            class_names=model.class_names,
+            feature_spec=spec.to_dict(),
+            versions=_versions(model),
+            input=dict(GENDER_CLIP),
+            output=output,
+        )
+
+    return save_with_card(target, model.save, card)
+
+
+def _versions(model: ClassicalClassifier) -> dict[str, str]:
+    """Return the versions of the packages that a classifier's predictions depend on."""
+    spec = model.feature_spec
+    source = spec.source_kind if isinstance(spec, EmbeddingSpec) else ""
+    names = [*_PACKAGES, *_PACKAGES_OF.get(source, ()), *_PACKAGES_OF.get(model.name, ())]
+    known = {name: installed_version(name) for name in names}
+    return {"serzoo": __version__, **{name: version for name, version in known.items() if version}}
 
 
 def _settings(classifier: str, arguments: Mapping[str, object]) -> dict[str, object]:
@@ -303,51 +387,15 @@ def _settings(classifier: str, arguments: Mapping[str, object]) -> dict[str, obj
     return complete_arguments(classifier, {**DEFAULT_ARGUMENTS, **arguments})
 
 
-def _train(
-    task: Manifest,
-    examples: Examples,
-    spec: FeatureSpec,
-    classifier: str,
-    settings: Mapping[str, object],
-    seed: int,
-) -> ClassicalClassifier:
-    return train_classical(classifier, settings, examples, spec, speakers=task.column("speaker"), seed=seed)
-
-
-def _score(targets: np.ndarray, male: np.ndarray) -> Scores:
-    """Score P(male) against the corpus's genders."""
-    return Scores.from_predictions(targets, decided(male).astype(np.int64), GENDERS)
-
-
-def _splits(task: Manifest, n_splits: int, seed: int) -> Splits:
-    return speaker_splits(task.targets, task.column("speaker"), task.class_names, n_splits, seed=seed)
-
-
-def _speaker_folds(task: Manifest, n_folds: int, seed: int) -> list[Fold]:
-    check("n_folds", n_folds, integer(at_least=2), DataError)
-    splits = _splits(task, n_folds, seed)
-    if len(splits) < n_folds:
-        raise DataError(
-            f"{n_folds} speaker-disjoint folds need {n_folds} speakers of each gender, but {task.corpus} has only "
-            f"{len(splits)} of one gender; choose {len(splits)} folds."
-        )
-    return [Fold(f"fold{number:02d}", *split) for number, split in enumerate(splits, start=1)]
-
-
-def _known_genders(manifest: Manifest) -> list[tuple[str, Path]]:
-    """Return each recording's gender and path.
-
-    Raises:
-        DataError: a gender is unknown.
-    """
-    genders = manifest.frame["gender"]
-    n_unknown = int(genders.eq("").sum())
-    if n_unknown:
-        raise DataError(
-            f"{n_unknown} of {len(manifest)} recordings of {manifest.corpus} have no gender; fill that column of the "
-            "manifest or leave those recordings out."
-        )
-    return list(zip(genders, manifest.paths, strict=True))
+def _out_of_fold(
+    train: Callable[..., ClassicalClassifier], examples: Examples, speakers: np.ndarray, splits: Splits
+) -> np.ndarray:
+    """Return P(male) of each recording, (N,) float32, from a classifier trained on the other side of its split."""
+    male = np.empty(len(examples), np.float32)
+    for known, unknown in splits:
+        model = train(examples.select(known), speakers=speakers[known])
+        male[unknown] = male_probabilities(model, examples.select(unknown))
+    return male
 
 
 def _gender_name(gender: str, path: Path) -> str:
@@ -358,7 +406,3 @@ def _gender_name(gender: str, path: Path) -> str:
     if probability not in (0.0, 1.0):
         raise DataError(f"{path}: the speaker's gender is {gender!r}; a classifier trains on 'male' and 'female'.")
     return GENDERS[int(probability)]
-
-
-def _accuracy(scores: Scores) -> str:
-    return f"accuracy {100 * scores.war:.2f}  UAR {100 * scores.uar:.2f}  (n={scores.n})"

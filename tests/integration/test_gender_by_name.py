@@ -20,7 +20,7 @@ from serzoo.data.synthetic import write_corpus
 from serzoo.errors import AudioError, ConfigError, DataError, UnknownNameError, WeightsError
 from serzoo.features.spec import EmbeddingSpec, LogMelSpec, MFCCSpec
 from serzoo.predictions import to_csv
-from serzoo.training import gender_card, train_gender
+from serzoo.training import train_gender
 from serzoo.training.train_gender import train_gender_classifier
 from serzoo.weights import store
 from serzoo.weights.cards import read_card
@@ -256,7 +256,7 @@ def test_a_classifier_without_a_card_is_not_left_behind_after_an_error(run, root
     def fail(_):
         raise WeightsError("no versions today")
 
-    monkeypatch.setattr(gender_card, "_versions", fail)
+    monkeypatch.setattr(train_gender, "_versions", fail)
     code, _, err = gender_command(run, root, "--save", tmp_path / "new.skops")
     assert (code, err) == (2, "error: no versions today\n")
     assert list(tmp_path.iterdir()) == []
