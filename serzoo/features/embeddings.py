@@ -25,10 +25,6 @@ NEMO_SAMPLE_RATE = 16_000
 """Sample rate of NeMo's speaker networks, in Hz."""
 
 _NEMO_WINDOW, _NEMO_HOP, _NEMO_FFT = 400, 160, 512
-_NEMO_PREEMPHASIS = 0.97
-_NEMO_GUARD = 2.0**-24  # added to a band's power before the logarithm
-_NEMO_EPSILON = 1e-5  # added to a band's standard deviation
-_NEMO_MULTIPLE = 16  # frames are padded to a multiple of this
 
 _TRAINING_ONLY = "masked_spec_embed"  # replaces masked frames in pretraining; released checkpoints lack it
 _LENGTH_TYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
@@ -114,8 +110,8 @@ def nemo_log_mels(waveform: np.ndarray, n_mels: int) -> tuple[np.ndarray, int]:
 
     Preemphasis of 0.97, symmetric Hann windows of 25 ms, 10 ms apart, centred with zeros beyond both ends, power
     spectra of 512 samples, Slaney mel bands, and the natural logarithm of the power plus 2^-24. Each band is
-    standardised (unbiased deviation) over the valid frames, one per 160 samples; zero frames pad them to a multiple
-    of 16.
+    standardised (unbiased deviation plus 1e-5) over the valid frames, one per 160 samples; zero frames pad them to a
+    multiple of 16.
 
     Args:
         waveform: (n_samples,) at 16,000 Hz.
@@ -135,15 +131,15 @@ def nemo_log_mels(waveform: np.ndarray, n_mels: int) -> tuple[np.ndarray, int]:
     if n_real < 2:
         raise FeatureError(_too_short(len(waveform), 2 * _NEMO_HOP, NEMO_SAMPLE_RATE))
     samples = waveform.astype(np.float64)
-    samples[1:] -= _NEMO_PREEMPHASIS * waveform[:-1].astype(np.float64)
+    samples[1:] -= 0.97 * waveform[:-1].astype(np.float64)
     frames = librosa.util.frame(np.pad(samples, _NEMO_FFT // 2), frame_length=_NEMO_FFT, hop_length=_NEMO_HOP, axis=0)
     window = np.pad(np.hanning(_NEMO_WINDOW), (_NEMO_FFT - _NEMO_WINDOW) // 2)
     powers = np.abs(np.fft.rfft(frames[:n_real] * window)) ** 2
     bands = librosa.filters.mel(sr=NEMO_SAMPLE_RATE, n_fft=_NEMO_FFT, n_mels=n_mels)
-    logs = np.log(bands @ powers.T + _NEMO_GUARD)
-    deviation = logs.std(axis=1, ddof=1, keepdims=True) + _NEMO_EPSILON
+    logs = np.log(bands @ powers.T + 2.0**-24)
+    deviation = logs.std(axis=1, ddof=1, keepdims=True) + 1e-5
     normalised = (logs - logs.mean(axis=1, keepdims=True)) / deviation
-    n_frames = -(-len(frames) // _NEMO_MULTIPLE) * _NEMO_MULTIPLE
+    n_frames = -(-len(frames) // 16) * 16
     return np.pad(normalised, ((0, 0), (0, n_frames - n_real))).astype(np.float32), n_real
 
 
@@ -161,7 +157,11 @@ class _HuggingFaceNetwork:
             )
         self.extractor, self.network, missing = _load_pretrained(source, folder)
         self.config = self.network.config
-        if not self._takes_waveforms():
+        # A transformer after convolutions over samples, without a decoder. Codecs and spectrogram networks call their
+        # input input_values too, but lack one of these settings.
+        needed = ("num_hidden_layers", "conv_kernel", "conv_stride")
+        is_encoder = self.network.main_input_name == "input_values" and not self.config.is_encoder_decoder
+        if not is_encoder or not all(hasattr(self.config, name) for name in needed):
             raise WeightsError(
                 f"{source} is a {self.config.model_type} network; "
                 "give one that takes waveforms: wav2vec 2.0, HuBERT or WavLM."
@@ -188,16 +188,6 @@ class _HuggingFaceNetwork:
         outputs = self.network(**inputs, output_hidden_states=spec.layer is not None)
         states = outputs.last_hidden_state if spec.layer is None else outputs.hidden_states[spec.layer]
         return states[0].numpy().mean(axis=0, dtype=np.float64)
-
-    def _takes_waveforms(self) -> bool:
-        """Return whether the network is a transformer after convolutions over samples, without a decoder."""
-        # Codecs and spectrogram networks call their input input_values too, but lack one of these settings.
-        needed = ("num_hidden_layers", "conv_kernel", "conv_stride")
-        return (
-            self.network.main_input_name == "input_values"
-            and not self.config.is_encoder_decoder
-            and all(hasattr(self.config, name) for name in needed)
-        )
 
     def _shortest(self) -> int:
         """Return the number of samples from which the convolutions compute one frame."""

@@ -177,14 +177,9 @@ def front_end(spec: FeatureSpec) -> FrontEnd:
 
 
 def fit_length(waveforms: Any, n_samples: int | None) -> Any:
-    """Pad or cut waveforms to a fixed length at both ends, with the rounding of ``reference.fit_length``.
+    """Pad or cut waveforms to (batch, n_samples), with the rounding of ``reference.fit_length``.
 
-    Args:
-        waveforms: (batch, n), n static or dynamic.
-        n_samples: the target length; None keeps theirs.
-
-    Returns:
-        (batch, n_samples), or (batch, n).
+    Their length may be static or dynamic; it stays as it is if ``n_samples`` is None.
     """
     if n_samples is None:
         return waveforms

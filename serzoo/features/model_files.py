@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import queue
 import re
 import threading
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -51,14 +51,7 @@ def source_fingerprint(source: str) -> str:
 
 
 def source_file(source: str) -> Path:
-    """Return the file of a source.
-
-    Args:
-        source: ``onnx:FILE`` or ``vectors:FILE``.
-
-    Raises:
-        WeightsError: there is no such file.
-    """
+    """Return the file of ``onnx:FILE`` or ``vectors:FILE``; raise WeightsError if there is none."""
     path = local_path(source.partition(":")[2])
     if not path.is_file():
         raise WeightsError(f"{source}: file {path} does not exist; correct the path in source.")
@@ -118,22 +111,16 @@ def _check_hub(hub_id: str) -> None:
     """
     from huggingface_hub import HfApi
 
-    outcome: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+    outcome: Future[object] = Future()
 
     def request() -> None:
         try:
-            HfApi().model_info(hub_id, timeout=_HUB_TIMEOUT)
-            outcome.put(None)
+            outcome.set_result(HfApi().model_info(hub_id, timeout=_HUB_TIMEOUT))
         except Exception as error:
-            outcome.put(error)
+            outcome.set_exception(error)
 
     threading.Thread(target=request, daemon=True).start()
-    try:
-        error = outcome.get(timeout=_HUB_TIMEOUT)
-    except queue.Empty:
-        raise TimeoutError from None
-    if error is not None:
-        raise error
+    outcome.result(timeout=_HUB_TIMEOUT)
 
 
 def require_extra(kind: str, *packages: str) -> None:

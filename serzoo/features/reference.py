@@ -1,4 +1,8 @@
-"""Reference implementation of the features; faster ones are tested against it."""
+"""Reference implementation of the features; faster ones are tested against it.
+
+:func:`mfcc`, :func:`log_mel` and :func:`magnitude_stft` take a waveform, (n,) float32 at ``spec.sample_rate`` with full
+scale at -1 and 1, and raise a FeatureError if it has several channels or less than ``spec.min_samples`` samples.
+"""
 
 from __future__ import annotations
 
@@ -29,14 +33,8 @@ def fit_length(waveform: np.ndarray, n_samples: int) -> np.ndarray:
     """Pad or cut a waveform to a fixed length at both ends, as the programs of TIM-Net and TBDM-Net do.
 
     Of the ``missing`` samples of a shorter one, ``missing // 2`` zeros come before it and the rest after it. Of the
-    ``excess`` samples of a longer one, ``excess // 2`` are cut off at its start and the rest at its end.
-
-    Args:
-        waveform: (n,) samples.
-        n_samples: the target length.
-
-    Returns:
-        (n_samples,) of the waveform's dtype.
+    ``excess`` samples of a longer one, ``excess // 2`` are cut off at its start and the rest at its end. The result is
+    (n_samples,) of the waveform's dtype.
     """
     missing = n_samples - len(waveform)
     if missing >= 0:
@@ -52,15 +50,8 @@ def mfcc(waveform: np.ndarray, spec: MFCCSpec) -> np.ndarray:
     librosa's defaults: a periodic Hann window, frames centred on multiples of the hop with zeros beyond both ends,
     power spectra, Slaney mel bands, decibels relative to 1, and an orthonormal DCT-II.
 
-    Args:
-        waveform: (n,) float32 at ``spec.sample_rate``, full scale at -1 and 1; any n >= 1.
-        spec: the features.
-
     Returns:
         (n_frames, n_mfcc) float32, roughly -850..200.
-
-    Raises:
-        FeatureError: the waveform is not one channel with at least one sample.
     """
     import librosa
     import scipy.fft
@@ -79,14 +70,14 @@ def _mel_powers(padded: np.ndarray, spec: MFCCSpec) -> np.ndarray:
 
     frames = np.lib.stride_tricks.sliding_window_view(padded, spec.n_fft)[:: spec.hop_length]
     powers = np.zeros((len(frames), spec.n_mels), np.float32)
-    sounds = np.flatnonzero(padded)
-    if len(sounds) == 0:
+    sound = padded != 0
+    if not sound.any():
         return powers
     window, bands = _mel_tables(spec)
     # Frames of digital silence before and after the clip keep their zeros.
-    first, behind = (sounds[0] - spec.n_fft) // spec.hop_length + 1, sounds[-1] // spec.hop_length + 1
-    behind = min(behind, len(frames))
-    for start in range(max(first, 0), behind, _FRAMES_AT_ONCE):
+    first = max((int(sound.argmax()) - spec.n_fft) // spec.hop_length + 1, 0)
+    behind = min(-(-(len(sound) - int(sound[::-1].argmax())) // spec.hop_length), len(frames))
+    for start in range(first, behind, _FRAMES_AT_ONCE):
         rows = slice(start, min(start + _FRAMES_AT_ONCE, behind))
         spectra = scipy.fft.rfft(frames[rows] * window)
         powers[rows] = (bands @ (np.square(spectra.real) + np.square(spectra.imag)).T).T
@@ -111,15 +102,8 @@ def log_mel(waveform: np.ndarray, spec: LogMelSpec) -> np.ndarray:
     zero-padded, periodograms (squared magnitudes divided by the FFT's length), and natural logarithms. For the
     differences, the first and the last frame are repeated beyond the ends of the waveform.
 
-    Args:
-        waveform: (n,) float32 at ``spec.sample_rate``, full scale at -1 and 1, n >= ``spec.window_length``.
-        spec: the features.
-
     Returns:
         (n_frames, n_mels, 3) float32: bands from -36.04 to about 28, their first and their second differences.
-
-    Raises:
-        FeatureError: the waveform is not one channel, or shorter than a frame.
     """
     import librosa
 
@@ -165,15 +149,8 @@ def magnitude_stft(waveform: np.ndarray, spec: STFTSpec) -> np.ndarray:
     multiples of the hop with zeros beyond both ends, the last one zero-padded, and division by the window's sum,
     so that a sine of full scale peaks at 0.5. Magnitudes below :data:`MAGNITUDE_FLOOR` are raised to it.
 
-    Args:
-        waveform: (n,) float32 at ``spec.sample_rate``, full scale at -1 and 1; any n >= 1.
-        spec: the features.
-
     Returns:
         (n_frames, n_bins, 1) float32, 1e-10..1.
-
-    Raises:
-        FeatureError: the waveform is not one channel with at least one sample.
     """
     import scipy.signal
 
@@ -193,12 +170,8 @@ def magnitude_stft(waveform: np.ndarray, spec: STFTSpec) -> np.ndarray:
 def one_channel(waveform: np.ndarray, spec: FeatureSpec) -> np.ndarray:
     """Return a waveform of one channel, padded or cut to ``spec.n_samples`` if that is set.
 
-    Args:
-        waveform: (n,), n >= ``spec.min_samples``.
-        spec: the features.
-
     Raises:
-        FeatureError: another shape, or too few samples.
+        FeatureError: the waveform is not (n,) with n >= ``spec.min_samples``.
     """
     if waveform.ndim != 1 or len(waveform) == 0:
         raise FeatureError(

@@ -1,9 +1,8 @@
 """Segments: recordings of any length cut into pieces of one length, and the pieces' posteriors pooled.
 
-The rule of Chen et al. (IEEE Signal Processing Letters 25(10), 2018) and of the self-attention CNN-BiLSTM
-after them: training on segments of equal length, and for a recording the element-wise maximum of its
-segments' posteriors. The papers do not specify the remainder. Here the last segment ends where the
-recording ends and overlaps the one before, so that every frame is used.
+The rule of Chen et al. (IEEE Signal Processing Letters 25(10), 2018) and of the self-attention CNN-BiLSTM after them: a
+recording gets the element-wise maximum of its segments' posteriors. The papers do not specify the remainder. Here the
+last segment ends where the recording ends and overlaps the one before, so that every frame is used.
 """
 
 from __future__ import annotations
@@ -12,15 +11,10 @@ import numpy as np
 
 
 def segment_starts(n_frames: int, length: int) -> np.ndarray:
-    """Return the first frames of a recording's segments.
+    """Return the first frames of the segments, of ``length`` frames, of a recording of at least one frame.
 
-    Args:
-        n_frames: frames of the recording, at least 1.
-        length: frames of a segment, at least 1.
-
-    Returns:
-        (ceil(n_frames / length),) int64: 0, length, 2 length, ... and, for a remainder, n_frames - length; only 0 for
-        a recording that is no longer than a segment.
+    They are (ceil(n_frames / length),) int64: 0, length, 2 length, ... and, for a remainder, n_frames - length; only 0
+    for a recording that is no longer than a segment.
     """
     n_segments = -(-n_frames // length)
     return np.minimum(np.arange(n_segments) * length, max(n_frames - length, 0))

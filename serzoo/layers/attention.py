@@ -63,11 +63,12 @@ class SelfAttention(RecordedLayer):
         keys = ops.matmul(inputs, self.key_kernel)
         if self.width is None:
             return ops.matmul(ops.softmax(self._scores(queries, keys)), inputs)
-        n_frames = ops.shape(inputs)[1]
-        scores = self._scores(_blocks(queries, self.width), _contexts(keys, self.width))
-        weights = ops.softmax(scores + MASKED * (1.0 - _windows(n_frames, self.width, scores.dtype)))
-        attended = ops.matmul(weights, _contexts(inputs, self.width))
-        return ops.reshape(attended, (-1, _n_blocks(n_frames, self.width) * self.width, inputs.shape[-1]))[:, :n_frames]
+        n_frames, width = ops.shape(inputs)[1], self.width
+        n_blocks = -(-n_frames // width)
+        scores = self._scores(_cut(queries, width, 0, n_blocks), _contexts(keys, width, n_blocks))
+        weights = ops.softmax(scores + MASKED * (1.0 - _windows(n_frames, width, n_blocks, scores.dtype)))
+        attended = ops.matmul(weights, _contexts(inputs, width, n_blocks))
+        return ops.reshape(attended, (-1, n_blocks * width, inputs.shape[-1]))[:, :n_frames]
 
     def _scores(self, queries: Any, keys: Any) -> Any:
         """Return the score of every key for every query, (..., n_queries, n_keys)."""
@@ -75,40 +76,30 @@ class SelfAttention(RecordedLayer):
         return self.activation(ops.squeeze(ops.matmul(compared, self.score_kernel), -1) + self.score_bias)
 
 
-def _n_blocks(n_frames: Any, width: int) -> Any:
-    return -(-n_frames // width)
+def _cut(sequence: Any, width: int, before: int, n_blocks: Any) -> Any:
+    """Cut (batch, time, channels), after ``before`` zeros, into blocks, (batch, n_blocks, width, channels)."""
+    after = n_blocks * width - before - ops.shape(sequence)[1]
+    padded = ops.pad(sequence, [[0, 0], [before, after], [0, 0]])
+    return ops.reshape(padded, (-1, n_blocks, width, sequence.shape[-1]))
 
 
-def _blocks(sequence: Any, width: int) -> Any:
-    """Cut (batch, time, channels) into blocks of ``width`` frames, (batch, n_blocks, width, channels)."""
-    n_frames = ops.shape(sequence)[1]
-    return _cut(sequence, width, 0, _n_blocks(n_frames, width) * width - n_frames)
-
-
-def _contexts(sequence: Any, width: int) -> Any:
+def _contexts(sequence: Any, width: int, n_blocks: Any) -> Any:
     """Return the frames in the windows of each block, (batch, n_blocks, 2 width - 1, channels).
 
     They are one block of the shifted sequence and the first ``width - 1`` frames of the next.
     """
-    n_frames = ops.shape(sequence)[1]
-    before = width // 2
-    cut = _cut(sequence, width, before, (_n_blocks(n_frames, width) + 1) * width - before - n_frames)
+    cut = _cut(sequence, width, width // 2, n_blocks + 1)
     return ops.concatenate([cut[:, :-1], cut[:, 1:, : width - 1]], axis=2)
 
 
-def _cut(sequence: Any, width: int, before: int, after: Any) -> Any:
-    padded = ops.pad(sequence, [[0, 0], [before, after], [0, 0]])
-    return ops.reshape(padded, (-1, ops.shape(padded)[1] // width, width, sequence.shape[-1]))
-
-
-def _windows(n_frames: Any, width: int, dtype: str) -> Any:
+def _windows(n_frames: Any, width: int, n_blocks: Any, dtype: str) -> Any:
     """Return 1 for each frame of a block's context in the window of a query, 0 for others and for padding.
 
     Shape (n_blocks, width, 2 width - 1): the window of the block's query r is the ``width`` frames from r on.
     """
     n_keys = 2 * width - 1
     window = ops.tri(width, n_keys, width - 1, dtype) - ops.tri(width, n_keys, -1, dtype)
-    exists = _contexts(ops.ones((1, n_frames, 1), dtype), width)[0, :, :, 0]
+    exists = _contexts(ops.ones((1, n_frames, 1), dtype), width, n_blocks)[0, :, :, 0]
     return window * ops.expand_dims(exists, 1)
 
 
@@ -117,9 +108,6 @@ class AttentionPooling(keras.layers.Layer):
     """Weighted mean of the frames, the weights from one score per frame: ``softmax_t(u sigmoid(x_t W + b))``.
 
     Takes (batch, time, channels) and returns (batch, channels).
-
-    Args:
-        name: Keras name of the layer.
 
     Source: Chen, He, Yang and Zhang, "3-D Convolutional Recurrent Neural Networks with Attention Model
     for Speech Emotion Recognition", 2018, as its program computes it.
@@ -151,9 +139,6 @@ class DotProductAttention(keras.layers.Layer):
     memory grow with the square of the clip's length.
 
     Takes (batch, time, channels) and returns the same shape.
-
-    Args:
-        name: Keras name of the layer.
 
     Source: Bhushan et al., "A Self-Attention Based Hybrid CNN-LSTM for Speaker-Independent Speech
     Emotion Recognition", equations 4 to 7.

@@ -10,8 +10,6 @@ from keras import ops
 from serzoo.checks import NOT_NEGATIVE, check, integer
 from serzoo.layers.recorded import RecordedLayer
 
-_COUNTS = ("time_masks", "band_masks")
-
 
 @keras.saving.register_keras_serializable("serzoo")
 class SpectrogramAugment(RecordedLayer):
@@ -67,7 +65,6 @@ class SpectrogramAugment(RecordedLayer):
             check(argument, value, integer(at_least=0) if whole else NOT_NEGATIVE)
         check("strength", strength, NOT_NEGATIVE)
         self.strength = strength
-        self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
@@ -86,7 +83,7 @@ class SpectrogramAugment(RecordedLayer):
 
     def _scaled(self) -> dict[str, Any]:
         """Return the settings times the strength, except the numbers of masks."""
-        scaled = {name: self.strength * value for name, value in self.settings.items() if name not in _COUNTS}
+        scaled = {name: self.strength * value for name, value in self.settings.items() if not name.endswith("masks")}
         widths = {name: round(value) for name, value in scaled.items() if name.endswith("width")}
         return {**self.settings, **scaled, **widths}
 

@@ -69,7 +69,7 @@ class GenderColumns(RecordedLayer):
         repeated = keras.ops.broadcast_to(genders[:, None, :], (batch, time, self.columns))
         return keras.ops.concatenate([frames, keras.ops.cast(repeated, frames.dtype)], axis=-1)
 
-    def compute_output_shape(self, frames_shape: tuple[int | None, ...], male_shape: Any) -> tuple[int | None, ...]:
+    def compute_output_shape(self, frames_shape: Any, male_shape: Any) -> tuple[int | None, ...]:  # type: ignore[override]
         """Return (batch, time, n_features + columns)."""
         del male_shape
         *outer, n_features = frames_shape

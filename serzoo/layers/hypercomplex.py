@@ -39,9 +39,10 @@ class HypercomplexLayer(RecordedLayer, ABC):
     channel. One kind of subclass names the algebra and assembles the real kernel, (..., channels in, channels out), in
     which each component occurs n times; another kind takes the real product with it.
 
+    The constructor takes the real channels of the output, a multiple of the number of components, and the size of the
+    kernel along each axis that it slides over. The other arguments are read from the record of those of a subclass:
+
     Args:
-        channels: real channels of the output, a multiple of the number of components.
-        window: size of the kernel along each axis that it slides over.
         activation: of every channel separately, so of every component of a number; a Keras name, or None.
         use_bias: whether to add a bias per real channel; it starts at 0.
         kernel_initializer: of ``kernel``; None takes the algebra's own.
@@ -57,21 +58,14 @@ class HypercomplexLayer(RecordedLayer, ABC):
     default_initializer: type[keras.initializers.Initializer] = keras.initializers.GlorotUniform
     """Of ``kernel``. Keras counts the components as part of the window, so the fans are those of the real kernel."""
 
-    def __init__(
-        self,
-        channels: int,
-        window: tuple[int, ...],
-        activation: Any,
-        use_bias: bool,
-        kernel_initializer: Any,
-        name: Any,
-    ) -> None:
-        super().__init__(name=name)
+    def __init__(self, channels: int, window: tuple[int, ...]) -> None:
+        super().__init__(name=self.arguments["name"])
         self.channels = channels
         self.window = window
-        self.activation = keras.activations.get(activation)
-        self.use_bias = use_bias
-        self.kernel_initializer = keras.initializers.get(kernel_initializer) or self.default_initializer()
+        self.activation = keras.activations.get(self.arguments["activation"])
+        self.use_bias = self.arguments["use_bias"]
+        initializer = keras.initializers.get(self.arguments["kernel_initializer"])
+        self.kernel_initializer = initializer or self.default_initializer()
 
     def build(self, input_shape: tuple[Any, ...]) -> None:
         """Create the components of the weights, and the bias."""
@@ -127,7 +121,7 @@ class HypercomplexDense(HypercomplexLayer):
         kernel_initializer: Any | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(units, (), activation, use_bias, kernel_initializer, name)
+        super().__init__(units, window=())
 
     def _product(self, inputs: Any, kernel: Any) -> Any:
         return ops.matmul(inputs, kernel)
@@ -167,8 +161,7 @@ class HypercomplexConv(HypercomplexLayer):
         kernel_initializer: Any | None = None,
         name: str | None = None,
     ) -> None:
-        window = self._per_axis(kernel_size)
-        super().__init__(filters, window, activation, use_bias, kernel_initializer, name)
+        super().__init__(filters, self._per_axis(kernel_size))
         if padding not in PADDINGS:
             raise unknown_name("padding", padding, PADDINGS)
         self.strides = self._per_axis(strides)
@@ -277,7 +270,6 @@ class PHMConv2D(_LearnedAlgebra, HypercomplexConv):
 
     Raises:
         ConfigError: n is below 1, or the channels in or out are no multiple of it.
-        UnknownNameError: ``padding`` is neither of the two.
 
     Source: Grassucci, Zhang and Comminiello, "PHNNs: Lightweight Neural Networks via Parameterized Hypercomplex
     Convolutions", 2022.

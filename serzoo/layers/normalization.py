@@ -30,13 +30,21 @@ class Normalization(RecordedLayer, ABC):
     include_padding = False
     """Whether padding is treated as any other frame."""
 
+    per_value = False
+    """Whether every value of a frame has its own statistics; otherwise all have the same."""
+
+    initial: tuple[tuple[str, str], ...]
+    """Name of each statistic, and the initializer by which it changes no feature."""
+
     def __init__(self, *, name: str | None = None) -> None:
         super().__init__(name=name, dtype="float32")
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Create the statistics for frames of ``input_shape[2:]``."""
         self.frame_shape = tuple(input_shape[2:])
-        self._add_statistics()
+        shape = self.frame_shape if self.per_value else ()
+        for name, start in self.initial:
+            setattr(self, name, self.add_weight(shape=shape, initializer=start, trainable=False, name=name))
         self.n_frames = self.add_weight(shape=(), initializer="zeros", trainable=False, dtype="int32", name="n_frames")
 
     @property
@@ -83,10 +91,6 @@ class Normalization(RecordedLayer, ABC):
         return keras.ops.where(real, normalized, 0.0)
 
     @abstractmethod
-    def _add_statistics(self) -> None:
-        """Create the weights that hold the statistics, with values that change no feature."""
-
-    @abstractmethod
     def _take_statistics(self, features: np.ndarray) -> None:
         """Set the statistics to those of ``features``: finite, with at least one frame that counts."""
 
@@ -105,8 +109,7 @@ class Normalization(RecordedLayer, ABC):
 class _Standardization(Normalization):
     """Values minus a mean, over a standard deviation, both with the shape of a frame or single numbers."""
 
-    _axis: int | None
-    """0 for statistics of each value of a frame, None for those of all values."""
+    initial = (("mean", "zeros"), ("std", "ones"))
 
     _epsilon = 0.0
     """Added to the standard deviation."""
@@ -116,13 +119,8 @@ class _Standardization(Normalization):
         """The mean."""
         return self.mean.numpy()
 
-    def _add_statistics(self) -> None:
-        shape = () if self._axis is None else self.frame_shape
-        self.mean = self.add_weight(shape=shape, initializer="zeros", trainable=False, name="mean")
-        self.std = self.add_weight(shape=shape, initializer="ones", trainable=False, name="std")
-
     def _take_statistics(self, features: np.ndarray) -> None:
-        axis = self._axis
+        axis = 0 if self.per_value else None
         count = sum(np.size(frames, axis) for frames in self._counted_frames(features))
         mean = sum(frames.sum(axis=axis) for frames in self._counted_frames(features)) / count
         variance = sum(((frames - mean) ** 2).sum(axis=axis) for frames in self._counted_frames(features)) / count
@@ -147,7 +145,7 @@ class FrameNormalization(_Standardization):
     for Speech Emotion Recognition", 2018; epsilon from its program.
     """
 
-    _axis = 0
+    per_value = True
     _epsilon = EPSILON
 
     def __init__(self, *, include_padding: bool = False, name: str | None = None) -> None:
@@ -164,8 +162,6 @@ class GlobalNormalization(_Standardization):
     Source: Guizzo et al., "Quaternion Anti-Transfer Learning for Speech Emotion Recognition", WASPAA 2023,
     section 3.1, for its real networks.
     """
-
-    _axis = None
 
     def _take_statistics(self, features: np.ndarray) -> None:
         super()._take_statistics(features)
@@ -184,8 +180,7 @@ class MaximumNormalization(Normalization):
     section 3.1, for its quaternion networks.
     """
 
-    def _add_statistics(self) -> None:
-        self.maximum = self.add_weight(shape=(), initializer="ones", trainable=False, name="maximum")
+    initial = (("maximum", "ones"),)
 
     def _take_statistics(self, features: np.ndarray) -> None:
         self.maximum.assign(max(np.abs(frames).max(initial=0) for frames in self._counted_frames(features)))

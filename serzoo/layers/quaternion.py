@@ -228,8 +228,8 @@ class QuaternionBatchNormalization(RecordedLayer):
         mean, variance = self.moving_mean, self.moving_variance
         if training and self.trainable:
             mean, variance = self._moments(inputs)
-            self._move(self.moving_mean, mean)
-            self._move(self.moving_variance, variance)
+            for stored, current in ((self.moving_mean, mean), (self.moving_variance, variance)):
+                stored.assign(stored * self.momentum + current * (1 - self.momentum))
         scale = ops.tile(self.gamma / ops.sqrt(variance + self.epsilon), 4)
         return self._centre(inputs, mean) * scale + self.beta
 
@@ -241,9 +241,6 @@ class QuaternionBatchNormalization(RecordedLayer):
 
     def _centre(self, inputs: Any, mean: Any) -> Any:
         return inputs - ops.repeat(mean, inputs.shape[-1] // 4)
-
-    def _move(self, stored: Any, current: Any) -> None:
-        stored.assign(stored * self.momentum + current * (1 - self.momentum))
 
 
 @keras.saving.register_keras_serializable("serzoo")

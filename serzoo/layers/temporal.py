@@ -60,15 +60,11 @@ class DilatedConvBlock(RecordedLayer):
         name: str | None = None,
     ) -> None:
         super().__init__(name=name)
-        self.kernel_size = kernel_size
         self.dilation_rate = dilation_rate
         self.padding = padding
-        self.use_bias = use_bias
         self.activation = keras.activations.get(activation)
         self.dropout = keras.layers.Dropout(dropout, noise_shape=_NOISE_SHAPES[dropout_axis])
         self.dropout_axis = dropout_axis
-        self.momentum = momentum
-        self.epsilon = epsilon
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.compiled = keras.backend.backend() == "jax"
         """Whether to train in the way that is fast under XLA; without XLA the layers' own is faster."""
@@ -83,17 +79,13 @@ class DilatedConvBlock(RecordedLayer):
     def _sub_block(self, number: int, input_shape: tuple[int | None, ...]) -> tuple[keras.layers.Layer, ...]:
         convolution = keras.layers.Conv1D(
             input_shape[-1],
-            self.kernel_size,
-            dilation_rate=self.dilation_rate,
-            padding=self.padding,
-            use_bias=self.use_bias,
+            **{name: self.arguments[name] for name in ("kernel_size", "dilation_rate", "padding", "use_bias")},
             # An initializer draws its seed when it is made: a shared one would fill both kernels with equal numbers.
             kernel_initializer=self.kernel_initializer.clone(),
             name=f"conv_{number}",
         )
-        normalization = keras.layers.BatchNormalization(
-            momentum=self.momentum, epsilon=self.epsilon, name=f"norm_{number}"
-        )
+        settings = {name: self.arguments[name] for name in ("momentum", "epsilon")}
+        normalization = keras.layers.BatchNormalization(**settings, name=f"norm_{number}")
         for layer in (convolution, normalization):
             layer.build(input_shape)
         return convolution, normalization
@@ -246,9 +238,8 @@ def normalize_batch(inputs: Any, norm: keras.layers.BatchNormalization, bias: An
     Args:
         inputs: (channels, time, batch).
         norm: the layer with the weights and the moving statistics.
-        bias: of the convolution before, (channels,), not yet added to the inputs; None for no bias. Subtracting the
-            mean cancels it, so only the moving mean needs it. Its gradient is exactly 0 here; computed through the
-            sum it would be float noise.
+        bias: of the convolution before, (channels,), not yet added to the inputs; or None. Subtracting the mean cancels
+            it, so only the moving mean needs it. Its gradient is exactly 0; through the sum it would be float noise.
 
     Returns:
         (channels, time, batch), of the inputs' type.

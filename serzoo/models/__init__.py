@@ -5,7 +5,7 @@ The classes are named by module path so that listing the models loads neither Ke
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,8 +27,7 @@ class ModelEntry:
 
     def load(self) -> type[SERModel]:
         """Import and return the model's class."""
-        module, _, name = self.target.partition(":")
-        return getattr(importlib.import_module(module), name)
+        return pkgutil.resolve_name(self.target)
 
 
 MODELS: Registry[ModelEntry] = Registry("model")

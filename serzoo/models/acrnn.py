@@ -33,11 +33,6 @@ The program normalises by the batch's statistics in evaluation too, so its predi
 GENDER_WIDTH, GENDER_UNITS = 300, 64
 """Widths of the gender embedding and of the dense layer after it."""
 
-ATTENTIONS = ("self", "pooling", "dot_product")
-IMPLEMENTATIONS = ("native", "library")
-BATCH_NORMS = ("projection", "dense", None)
-NORMALIZATIONS = ("real-frames", "all-frames", None)
-
 _FILTERS = Allowed(
     "two integers of at least 1: for the first convolution and for the others",
     lambda filters: filters in list_of(COUNT) and len(filters) == 2,
@@ -120,10 +115,10 @@ class ACRNN(SERModel):
             attention_width=COUNT | one_of((None,)),
             filters=_FILTERS,
             gender=FLAG,
-            attention=one_of(ATTENTIONS),
-            attention_impl=one_of(IMPLEMENTATIONS),
-            batch_norm=one_of(BATCH_NORMS),
-            normalization=one_of(NORMALIZATIONS),
+            attention=one_of(("self", "pooling", "dot_product")),
+            attention_impl=one_of(("native", "library")),
+            batch_norm=one_of(("projection", "dense", None)),
+            normalization=one_of(("real-frames", "all-frames", None)),
         )
 
         inputs = features = keras.Input((n_frames, n_features, n_channels), name=FEATURES)
@@ -137,7 +132,11 @@ class ACRNN(SERModel):
         if gender:
             male = keras.Input((1,), name=GENDER)
             inputs = {FEATURES: inputs, GENDER: male}
-            utterance = keras.layers.Concatenate(name="utterance_and_gender")([utterance, _embed_gender(male)])
+            embedded = GenderEmbedding(width=GENDER_WIDTH, name="gender_embedding")(male)
+            vector = keras.layers.Flatten(name="gender_vector")(
+                keras.layers.Dense(GENDER_UNITS, name="gender_dense")(embedded)
+            )
+            utterance = keras.layers.Concatenate(name="utterance_and_gender")([utterance, vector])
         hidden = keras.layers.Dense(dense_units, kernel_initializer="he_normal", name="dense")(utterance)
         if batch_norm == "dense":
             hidden = keras.layers.BatchNormalization(momentum=MOMENTUM, name="dense_norm")(hidden)
@@ -193,9 +192,3 @@ def _self_attention(implementation: str, width: int | None) -> keras.layers.Laye
     from keras_self_attention import SeqSelfAttention
 
     return SeqSelfAttention(attention_width=width, attention_activation="relu", name="attention")
-
-
-def _embed_gender(male: Any) -> Any:
-    """Return the gender vector, (batch, 64), for the probability that the speaker is male, (batch, 1)."""
-    embedded = GenderEmbedding(width=GENDER_WIDTH, name="gender_embedding")(male)
-    return keras.layers.Flatten(name="gender_vector")(keras.layers.Dense(GENDER_UNITS, name="gender_dense")(embedded))

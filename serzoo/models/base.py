@@ -168,13 +168,12 @@ class SERModel(RecordsArguments, keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that rebuild the model."""
-        config = {
-            "name": self.name,
+        return {
+            **self.arguments,
             "n_classes": self.n_classes,
             "class_names": None if self.class_names is None else list(self.class_names),
             "feature_spec": None if self.feature_spec is None else self.feature_spec.to_dict(),
         }
-        return config | {name: value for name, value in self.arguments.items() if name not in config}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: object = None) -> SERModel:
@@ -187,19 +186,16 @@ def check_features_shape(model: SERModel, shape: Sequence[int | None], given: st
     """Raise FeatureError unless the model takes clips of this shape.
 
     Args:
-        model: a model of the zoo.
+        model: any model.
         shape: (n_frames, ...) of a clip's features; n_frames is None where clips differ in length.
         given: subject and verb of the error message: ``"the data has"``.
     """
     expected = model.features_shape
-    if len(shape) != len(expected) or any(
-        size not in (None, other) for size, other in zip(expected, shape, strict=True)
-    ):
-        wanted, found = (
-            " x ".join("any" if size is None else str(size) for size in sizes) for sizes in (expected, shape)
-        )
+    pairs = zip(expected, shape, strict=False)
+    if len(shape) != len(expected) or any(size not in (None, other) for size, other in pairs):
+        sizes = [" x ".join("any" if size is None else str(size) for size in each) for each in (expected, shape)]
         raise FeatureError(
-            f"{model.name} takes {wanted} values (frames x values of a frame), {given} {found}; "
+            f"{model.name} takes {sizes[0]} values (frames x values of a frame), {given} {sizes[1]}; "
             "use the features it was built for."
         )
     if shape[0] is not None and shape[0] < model.min_frames:
@@ -235,9 +231,8 @@ def with_gender_columns(inputs: Any, frames: Any, columns: int) -> tuple[Any, An
 def dilated_blocks(arguments: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names of a network's dilated blocks, all of the forward direction before the backward one's."""
     directions = ("forward", "backward") if arguments["backward"] else ("forward",)
-    return tuple(
-        f"{direction}_block_{number + 1}" for direction in directions for number in range(arguments["n_blocks"])
-    )
+    numbers = range(1, arguments["n_blocks"] + 1)
+    return tuple(f"{direction}_block_{number}" for direction in directions for number in numbers)
 
 
 def check_dilated_network(model: SERModel, **allowed: Allowed) -> None:

@@ -21,9 +21,6 @@ _STEM = ((5, (2, 2)), (3, (2, 2)), (3, (1, 2)))
 _RANGE = 14.0
 """Dynamic range of a clip, in natural logarithms of power (61 dB): lower values count as silence."""
 
-_COUNTS = ("n_features", "n_channels", "n_blocks", "filters", "stem_filters", "kernel_size", "heads", "members")
-"""Arguments that are integers of at least 1."""
-
 _MOMENTUM = 0.9
 """Of the moving statistics: low, because they must follow the weights and an epoch has about thirty steps."""
 
@@ -83,7 +80,8 @@ class DenseTCN(SERModel):
         feature_spec: FeatureSpec | Mapping[str, object] | None = None,
         name: str = "dense_tcn",
     ) -> None:
-        self.check_arguments(**dict.fromkeys(_COUNTS, COUNT), augment=NOT_NEGATIVE | FLAG)
+        counts = ("n_features", "n_channels", "n_blocks", "filters", "stem_filters", "kernel_size", "heads", "members")
+        self.check_arguments(**dict.fromkeys(counts, COUNT), augment=NOT_NEGATIVE | FLAG)
 
         inputs = keras.Input((n_frames, n_features, n_channels), name="features")
         bands = ClipDynamicRange(_RANGE, name="floor")(inputs[..., 0])
@@ -103,13 +101,7 @@ class DenseTCN(SERModel):
 
 
 def _pooled(bands: Any, arguments: Mapping[str, Any], prefix: str) -> Any:
-    """Return a member's pooled representation, (batch, width).
-
-    Args:
-        bands: symbolic log-mels, (batch, frames, bands).
-        arguments: the model's arguments.
-        prefix: of the names of the member's layers.
-    """
+    """Return a member's pooled representation, (batch, width), of log-mels (batch, frames, bands)."""
     filters, dropout = arguments["filters"], arguments["dropout"]
     if arguments["augment"]:
         bands = SpectrogramAugment(strength=float(arguments["augment"]), name=f"{prefix}augment")(bands)
@@ -143,13 +135,9 @@ def _blocks(hidden: Any, n_blocks: int, filters: int, kernel_size: int, dropout:
         if len(states) > 1:
             joined = layers.Concatenate(name=f"{name}_joined")(states)
             taken = _unit(layers.Conv1D(filters, 1, use_bias=False, name=f"{name}_reduce")(joined), f"{name}_reduce")
+        dilation = 2 ** (number - 1)
         convolve = layers.Conv1D(
-            filters,
-            kernel_size,
-            dilation_rate=2 ** (number - 1),
-            padding="same",
-            use_bias=False,
-            name=f"{name}_conv",
+            filters, kernel_size, dilation_rate=dilation, padding="same", use_bias=False, name=f"{name}_conv"
         )
         states.append(layers.SpatialDropout1D(dropout, name=name)(_unit(convolve(taken), name)))
     return states[1] if n_blocks == 1 else layers.Concatenate(name=f"{prefix}blocks")(states[1:])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import keras
 
@@ -64,15 +63,10 @@ class EmbeddingDNN(SERModel):
         hidden = keras.ops.mean(frames, axis=1)
         for number in range(1, HALVINGS + 1):
             width = max(1, (n_features + gender_columns) // 2**number)
-            hidden = _hidden_layer(hidden, number, width, dropout)
+            activation = EMBEDDING if number == HALVINGS else f"activation_{number}"
+            hidden = keras.layers.Dense(width, name=f"dense_{number}")(hidden)
+            hidden = keras.layers.BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, name=f"norm_{number}")(hidden)
+            hidden = keras.layers.ReLU(name=activation)(hidden)
+            hidden = keras.layers.Dropout(dropout, name=f"dropout_{number}")(hidden)
         outputs = keras.layers.Dense(n_classes, activation=classifier_activation, name="classifier")(hidden)
         super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
-
-
-def _hidden_layer(values: Any, number: int, width: int, dropout: float) -> Any:
-    """Return the output of a hidden layer, (batch, width); the last one's is the embedding."""
-    activation = EMBEDDING if number == HALVINGS else f"activation_{number}"
-    hidden = keras.layers.Dense(width, name=f"dense_{number}")(values)
-    hidden = keras.layers.BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, name=f"norm_{number}")(hidden)
-    hidden = keras.layers.ReLU(name=activation)(hidden)
-    return keras.layers.Dropout(dropout, name=f"dropout_{number}")(hidden)

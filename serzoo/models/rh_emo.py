@@ -156,36 +156,25 @@ class RHEmoEncoder(RecordedLayer):
 
 
 def reconstruction_loss(outputs: Mapping[str, Any]) -> Any:
-    """Return the binary cross-entropy of a batch's reconstruction, a mean over all bins.
+    """Return the binary cross-entropy of a batch's reconstruction, a mean over all bins, as Guizzo et al. compute it.
 
-    Args:
-        outputs: of the training network. The target is the spectrogram itself, clipped at 1: above 1 the
-            cross-entropy has no minimum, and clips may be louder than the training part.
-
-    Source: the program of Guizzo et al. (2023).
+    The target is the spectrogram itself, clipped at 1: above 1 the cross-entropy has no minimum, and clips may be
+    louder than the training part.
     """
     spectrogram = ops.minimum(outputs[SPECTROGRAM], 1.0)
     return ops.mean(ops.binary_crossentropy(spectrogram, outputs[RECONSTRUCTION]))
 
 
 def emotion_loss(targets: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
-    """Return the cross-entropy of a batch's classes.
-
-    Args:
-        targets: ``"emotion"``, one-hot classes, (batch, n_classes).
-        outputs: of the training network, with class probabilities.
-    """
+    """Return the cross-entropy of a batch's class probabilities; the targets are one-hot, (batch, n_classes)."""
     return ops.mean(ops.categorical_crossentropy(targets[EMOTION], outputs[EMOTION]))
 
 
 def dimension_loss(targets: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
     """Return the sum of the binary cross-entropies of valence, arousal and dominance.
 
-    Each is a mean over the clips whose target is known, 0 if there is none.
-
-    Args:
-        targets: ``"valence"``, ``"arousal"`` and ``"dominance"``, (batch, 1): 1 for high, 0 for low, NaN for unknown.
-        outputs: of the training network.
+    Each is a mean over the clips whose target, (batch, 1), is known, 0 if there is none. Targets are 1 for high, 0 for
+    low and NaN for unknown.
     """
     return sum(_known_crossentropy(targets[name], outputs[name]) for name in DIMENSIONS)
 

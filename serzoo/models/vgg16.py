@@ -82,12 +82,8 @@ class VGG16(SERModel):
         inputs = keras.Input((n_frames, n_features, n_channels), name=FEATURES)
         picture = make_picture(inputs, normalization, n_frames_padded)
         maps = convolve(picture, width, partial(keras.layers.Conv2D, kernel_initializer="he_normal"))
-        hidden = connect(
-            keras.layers.Flatten(name="flat")(maps),
-            width,
-            dropout,
-            partial(keras.layers.Dense, kernel_initializer="he_normal"),
-        )
+        flat = keras.layers.Flatten(name="flat")(maps)
+        hidden = connect(flat, width, dropout, partial(keras.layers.Dense, kernel_initializer="he_normal"))
         outputs = keras.layers.Dense(n_classes, activation=classifier_activation, name="classifier")(hidden)
         super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
         self.feature_layers = CONVOLUTIONS
@@ -103,10 +99,7 @@ def make_picture(features: Any, normalization: str | None, n_frames: int) -> Any
 def convolve(picture: Any, width: float, convolution: Callable[..., keras.layers.Layer]) -> Any:
     """Return the maps after the last pooling, (batch, rows / 32, columns / 32, 512 width).
 
-    Args:
-        picture: (batch, rows, columns, channels).
-        width: factor of the numbers of channels.
-        convolution: makes a layer, given channels, kernel size, padding, activation and name.
+    ``convolution`` makes a layer, given channels, kernel size, padding, activation and name.
     """
     maps, names = picture, iter(CONVOLUTIONS)
     for block, (channels, n_convs) in enumerate(BLOCKS, 1):
@@ -117,14 +110,7 @@ def convolve(picture: Any, width: float, convolution: Callable[..., keras.layers
 
 
 def connect(flat: Any, width: float, dropout: float, dense: Callable[..., keras.layers.Layer]) -> Any:
-    """Return the classifier's input, (batch, 4096 width).
-
-    Args:
-        flat: (batch, values).
-        width: factor of the hidden layers' sizes.
-        dropout: share of values zeroed in training after each.
-        dense: makes a layer, given its size, activation and name.
-    """
+    """Return the classifier's input, (batch, 4096 width); ``dense`` makes a layer, given size, activation and name."""
     hidden = flat
     for name in ("dense", EMBEDDING):
         hidden = dense(int(HIDDEN_UNITS * width), activation="relu", name=name)(hidden)
@@ -133,16 +119,9 @@ def connect(flat: Any, width: float, dropout: float, dense: Callable[..., keras.
 
 
 def check_vgg(model: SERModel, pooled_frames: int = POOLED, pooled_bins: int = POOLED, **allowed: Allowed) -> None:
-    """Check the arguments that real and quaternion VGG16 have in common, and others.
+    """Check the arguments that real and quaternion VGG16 have in common, as :meth:`SERModel.check_arguments` does.
 
-    Args:
-        model: one of them.
-        pooled_frames: frames per output frame before the dense layers.
-        pooled_bins: bins per output bin.
-        allowed: the allowed values of other arguments, by name.
-
-    Raises:
-        ConfigError: a value is not allowed.
+    ``pooled_frames`` and ``pooled_bins`` are those of one value before the dense layers.
     """
     model.check_arguments(
         **allowed,
