@@ -19,7 +19,7 @@ import serzoo
 PACKAGE = Path(serzoo.__file__).parent
 
 LEVELS = (
-    {"errors", "memory"},
+    {"errors", "keras_names", "memory"},
     {"checks", "files", "registry", "strict_yaml", "tables"},
     {"labels", "strict_data"},
     {"features", "layers", "metrics", "predictions", "settings"},
