@@ -70,10 +70,6 @@ class ClassicalEntry:
 def complete_arguments(name: str, arguments: Mapping[str, object] = MappingProxyType({})) -> dict[str, Any]:
     """Return all arguments of a classical classifier: the given ones, and defaults for the others.
 
-    Args:
-        name: name of the classifier.
-        arguments: some of its arguments.
-
     Raises:
         UnknownNameError: no such classifier or argument; the message names the nearest match.
         ConfigError: a value of the wrong type or out of range.
@@ -91,7 +87,7 @@ def make_estimator(name: str, arguments: Mapping[str, Any], seed: int = 0, split
 
     Args:
         name: name of the classifier.
-        arguments: all its arguments, as :func:`complete_arguments` returns them.
+        arguments: all its arguments (:func:`complete_arguments`).
         seed: seed of its random numbers, in ``0..2^32 - 1``.
         splits: splits of the training part, for the calibration.
 

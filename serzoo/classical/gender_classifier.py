@@ -43,7 +43,11 @@ def load_gender_classifier(source: ClassicalClassifier | str | Path) -> Classica
         WeightsError: the file is damaged or does not match its model card, or the classes are not the genders.
     """
     if _is_name(source):
-        return _load_pretrained(str(source))
+        card, path = pretrained_file(str(source))
+        card = expect(card, GenderCard)
+        model = load_gender_classifier(path)
+        check_output(card, partial(gender_distribution, model))
+        return model
     model = source if isinstance(source, ClassicalClassifier) else load_classical(source)
     if model.class_names != GENDERS:
         raise WeightsError(
@@ -145,14 +149,6 @@ def _is_name(source: object) -> bool:
         return False
     path = local_path(source)
     return source in list_pretrained() or not (path.suffix == CLASSICAL_SUFFIX or path.name != source or path.exists())
-
-
-def _load_pretrained(name: str) -> ClassicalClassifier:
-    card, path = pretrained_file(name)
-    card = expect(card, GenderCard)
-    model = load_gender_classifier(path)
-    check_output(card, partial(gender_distribution, model))
-    return model
 
 
 def gender_distribution(model: ClassicalClassifier, waveform: np.ndarray, sample_rate: int) -> tuple[float, float]:

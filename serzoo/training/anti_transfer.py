@@ -14,7 +14,6 @@ from keras import ops
 from serzoo.checks import POSITIVE, check
 from serzoo.classifier import Classifier
 from serzoo.errors import ConfigError
-from serzoo.features.spec import FeatureSpec
 from serzoo.models.base import SERModel
 from serzoo.training.objectives import PREDICTION, Objective, probabilities
 
@@ -99,10 +98,6 @@ class FrozenNetwork(keras.layers.Layer):
         """Return the network's output, without dropout and with the stored statistics of batch normalisation."""
         return self.network(inputs, training=False)
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        """Return the shape of the network's output."""
-        return self.network.compute_output_shape(input_shape)
-
 
 class MapSimilarity(keras.layers.Layer):
     """The squared cosine between the Gram matrices of two maps; only the first gets a gradient.
@@ -118,12 +113,12 @@ class MapSimilarity(keras.layers.Layer):
     def call(self, inputs: Any) -> Any:
         """Return the similarity of each clip's two maps."""
         trained, pretrained = gram_matrices(inputs[0]), gram_matrices(ops.stop_gradient(inputs[1]))
-        product = _inner(trained, pretrained)
-        return ops.square(product) / (_inner(trained, trained) * _inner(pretrained, pretrained) + _TINY)
 
-    def compute_output_shape(self, input_shape: Any) -> tuple[int | None]:
-        """Return (batch,)."""
-        return (input_shape[0][0],)
+        def inner(left: Any, right: Any) -> Any:
+            return ops.sum(left * right, axis=(1, 2))
+
+        energies = inner(trained, trained) * inner(pretrained, pretrained)
+        return ops.square(inner(trained, pretrained)) / (energies + _TINY)
 
 
 def gram_matrices(maps: Any) -> Any:
@@ -162,7 +157,8 @@ def check_same_structure(model: SERModel, pretrained: SERModel, layer: int) -> N
             f" ({found or 'other sizes of frames'}); build both with the same arguments."
         )
     specs = [network.feature_spec for network in (model, pretrained)]
-    if None not in specs and _frame_settings(specs[0]) != _frame_settings(specs[1]):  # type: ignore[arg-type]
+    settings = [{} if spec is None else {**spec.to_dict(), "n_samples": 0, "segment_frames": 0} for spec in specs]
+    if None not in specs and settings[0] != settings[1]:  # the number of frames may differ
         raise ConfigError(
             f"Anti-transfer between networks with different features ({specs[0]} and {specs[1]}); train both on the "
             "same features."
@@ -180,13 +176,3 @@ def _shapes_up_to(network: SERModel, layer: int) -> list[tuple[int | None, ...]]
             "of features alone; set gender_columns to 0."
         ) from None
     return [network.features_shape[1:], tuple(feature_map.shape), *(tuple(weight.shape) for weight in weights)]
-
-
-def _frame_settings(spec: FeatureSpec) -> dict[str, object]:
-    """Return the settings that a frame's values depend on; the number of frames is not among them."""
-    return {name: value for name, value in spec.to_dict().items() if name not in ("n_samples", "segment_frames")}
-
-
-def _inner(left: Any, right: Any) -> Any:
-    """Return the inner products of matrices, (batch,)."""
-    return ops.sum(left * right, axis=(1, 2))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import time
 import zipfile
@@ -19,10 +18,11 @@ import numpy as np
 
 from serzoo.data.examples import Examples
 from serzoo.errors import ConfigError, DataError, WeightsError
-from serzoo.files import write_whole
+from serzoo.files import moved_into_place
+from serzoo.metrics import Scores
 from serzoo.models.base import SERModel
 from serzoo.settings import TrainingConfig
-from serzoo.training.evaluate import predict_probabilities, score_probabilities
+from serzoo.training.evaluate import predict_probabilities
 from serzoo.training.objectives import Objective, cross_entropy
 from serzoo.training.precise_batch_norm import check_has_batch_norm, recompute_batch_norm
 
@@ -147,8 +147,9 @@ class FitSession(keras.callbacks.Callback):
 
     def add_scores(self, logs: dict[str, Any], part: str, probabilities: np.ndarray) -> None:
         """Add a part's loss, UAR and WAR to ``logs`` as ``<part>_loss`` and so on, from (N, n_classes)."""
-        scores = score_probabilities(self.scored[part], probabilities)
-        logs[f"{part}_loss"] = self.loss(self.model, self.scored[part], probabilities)
+        examples = self.scored[part]
+        scores = Scores.from_predictions(examples.targets, probabilities.argmax(axis=1), examples.class_names)
+        logs[f"{part}_loss"] = self.loss(self.model, examples, probabilities)
         logs[f"{part}_uar"], logs[f"{part}_war"] = scores.uar, scores.war
 
     def record(self, logs: Mapping[str, Any], load: Callable[[], object] = lambda: None) -> None:
@@ -178,9 +179,8 @@ class FitSession(keras.callbacks.Callback):
             "best_value": self.best_value if self.best_epoch >= 0 else 0.0,
             "best_epoch": self.best_epoch,
         }
-        buffer = io.BytesIO()
-        np.savez(buffer, meta=np.array(json.dumps(meta)), **arrays)
-        write_whole(path, buffer.getvalue())
+        with moved_into_place(path) as part:
+            np.savez(part, meta=np.array(json.dumps(meta)), **arrays)
 
     def finish(self) -> int:
         """Load the weights of the selected epoch into the network, and return its number, counted from 1.

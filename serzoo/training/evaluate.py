@@ -81,10 +81,7 @@ def predict_probabilities(model: SERModel, examples: Examples, batch_size: int =
 def clip_probabilities(model: SERModel, outputs: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Return the probabilities of clips, (N, n_classes), from a model's outputs for their segments.
 
-    Args:
-        model: the model that returned the outputs.
-        outputs: probabilities or logits, (n_segments, n_classes).
-        counts: segments of each clip, (N,).
+    ``outputs`` are probabilities or logits, (n_segments, n_classes); ``counts`` the segments of each clip, (N,).
 
     Raises:
         WeightsError: an output is NaN or infinite.
@@ -126,12 +123,8 @@ def evaluate(model: SERModel | Classifier, data: Data, *, batch_size: int = 64, 
     """
     model = model.model if isinstance(model, Classifier) else model
     examples = as_examples(data, model, progress=progress)
-    return score_probabilities(examples, predict_probabilities(model, examples, batch_size))
-
-
-def score_probabilities(examples: Examples, probabilities: np.ndarray) -> Scores:
-    """Return the scores of the most probable classes, given the probabilities of clips, (N, n_classes)."""
-    return Scores.from_predictions(examples.targets, probabilities.argmax(axis=1), examples.class_names)
+    predicted = predict_probabilities(model, examples, batch_size).argmax(axis=1)
+    return Scores.from_predictions(examples.targets, predicted, examples.class_names)
 
 
 def _features_and_genders(given: np.ndarray | Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:

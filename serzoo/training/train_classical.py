@@ -94,14 +94,10 @@ def speaker_splits(
     """Return speaker-disjoint splits of clips, stratified by class, with every class in every training part.
 
     Args:
-        targets: class indices, (N,).
+        targets: class indices, (N,), of ``class_names``.
         speakers: speaker of each clip, (N,).
-        class_names: names of the classes.
         n_splits: largest number of splits; there are at most as many as speakers of the class with the fewest.
         seed: shuffles the speakers; None takes them in order.
-
-    Returns:
-        Indices of the training and the held-out clips of each split; each clip is held out once.
 
     Raises:
         DataError: a speaker is unknown, or a class has fewer than two speakers.
