@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
 
 from serzoo import strict_yaml
-from serzoo.checks import require
+from serzoo.checks import COUNT, POSITIVE, UNIT, check, require
 from serzoo.errors import ConfigError, SerzooError, WeightsError
 from serzoo.features.spec import spec_from_dict
 from serzoo.labels import UNKNOWN
 from serzoo.settings import ModelConfig
-from serzoo.strict_data import Place, build
+from serzoo.strict_data import Checked, Place, build
 from serzoo.weights.check_clips import is_check_clip
 
 SUFFIX = ".yaml"
@@ -126,7 +125,7 @@ class GenderCard(Card):
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Calibration(Checked):
     """How reliable a model's probabilities are, measured on held-out recordings.
 
     Args:
@@ -143,24 +142,16 @@ class Calibration:
     the other folds.
 
     Raises:
-        WeightsError: a value out of range.
+        ConfigError: a value out of range.
     """
 
-    temperature: float
-    error_before: float
-    error_after: float
-    threshold: float
-    coverage: float
-    accuracy: float
-    n: int
-
-    def __post_init__(self) -> None:
-        usable = 0 < self.temperature < math.inf
-        _require(usable, "temperature", self.temperature, "a number above 0")
-        for name in ("error_before", "error_after", "threshold", "coverage", "accuracy"):
-            value = getattr(self, name)
-            _require(0 <= value <= 1, name, value, "in 0..1")
-        _require(self.n >= 1, "n", self.n, "at least 1")
+    temperature: Annotated[float, POSITIVE]
+    error_before: Annotated[float, UNIT]
+    error_after: Annotated[float, UNIT]
+    threshold: Annotated[float, UNIT]
+    coverage: Annotated[float, UNIT]
+    accuracy: Annotated[float, UNIT]
+    n: Annotated[int, COUNT]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,9 +181,7 @@ class EmotionCard(Card):
         others = "without 'unknown', the label below the threshold"
         _require(UNKNOWN not in self.class_names, "class_names", self.class_names, others)
         for name in ("uar", "war"):
-            score = self.scores.get(name)
-            in_range = isinstance(score, (int, float)) and not isinstance(score, bool) and 0 <= score <= 1
-            _require(in_range, f"scores.{name}", score, "a number in 0..1")
+            check(f"scores.{name}", self.scores.get(name), UNIT, WeightsError)
         for name, number in _integers(self.model.arguments):
             _require(number <= _MAX_ARGUMENT, name, number, f"at most {_MAX_ARGUMENT}")
 

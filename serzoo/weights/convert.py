@@ -7,9 +7,11 @@ the arrays' shapes. No code in a file is run.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import h5py
 import numpy as np
@@ -23,7 +25,8 @@ from serzoo.models.timnet import TIMNet
 
 Arrays = dict[str, np.ndarray]
 
-_PYTORCH_KERNELS = {"weight": "kernel"}
+_Model = TypeVar("_Model", bound=SERModel)
+
 _PYTORCH_NORMALIZATION = {
     "weight": "gamma",
     "bias": "beta",
@@ -50,22 +53,16 @@ def timnet_from_hdf5(
     Raises:
         WeightsError: the file is missing or damaged, is not a TIM-Net's, or has another number of classes.
     """
-    arrays = read_timnet_hdf5(path)
-    (n_classes,) = _shape(path, arrays, "dense/bias", rank=1)
-    _, n_features, filters = _shape(path, arrays, "conv1d/kernel", rank=3)
-    sizes: dict[str, Any] = {
-        "n_classes": n_classes,
-        "n_features": n_features,
-        "n_blocks": _shape(path, arrays, "weight_layer/kernel", rank=2)[0],
-        "filters": filters,
-        "kernel_size": _shape(path, arrays, "conv1d_2/kernel", rank=3)[0],
+    sizes = {
+        "n_classes": ("dense/bias", 1, 0),
+        "n_features": ("conv1d/kernel", 3, 1),
+        "filters": ("conv1d/kernel", 3, 2),
+        "n_blocks": ("weight_layer/kernel", 2, 0),
+        "kernel_size": ("conv1d_2/kernel", 3, 0),
     }
-    _check_n_classes(path, n_classes, class_names)
-    model = TIMNet(
-        **sizes, classifier_activation=classifier_activation, class_names=class_names, feature_spec=feature_spec
+    return _convert(
+        TIMNet, path, read_timnet_hdf5(path), sizes, _timnet_layers, class_names, feature_spec, classifier_activation
     )
-    _fill(model, path, arrays, _timnet_layers(sizes["n_blocks"]))
-    return model
 
 
 def tbdm_from_npz(
@@ -79,51 +76,22 @@ def tbdm_from_npz(
 
     Args:
         path: the state's arrays under their names in the published program, with or without the prefix ``state/``.
-        class_names: names of the outputs, in the order of the training.
-        feature_spec: the features of the training.
+        class_names, feature_spec: as for :func:`timnet_from_hdf5`.
         classifier_activation: ``"softmax"``, or None for logits, as the published program returns them.
 
     Raises:
         WeightsError: the file is missing or damaged, is not a TBDM-Net's, or has another number of classes.
     """
-    arrays = read_tbdm_npz(path)
-    filters, n_classes = _shape(path, arrays, "fc/kernel", rank=2)
-    kernel_size, n_features, _ = _shape(path, arrays, "tan_layers_fwd_1.0.conv_1_1/kernel", rank=3)
-    sizes: dict[str, Any] = {
-        "n_classes": n_classes,
-        "n_features": n_features,
-        "n_blocks": _shape(path, arrays, "weight_layer/kernel", rank=2)[0],
-        "filters": filters,
-        "kernel_size": kernel_size,
+    sizes = {
+        "filters": ("fc/kernel", 2, 0),
+        "n_classes": ("fc/kernel", 2, 1),
+        "kernel_size": ("tan_layers_fwd_1.0.conv_1_1/kernel", 3, 0),
+        "n_features": ("tan_layers_fwd_1.0.conv_1_1/kernel", 3, 1),
+        "n_blocks": ("weight_layer/kernel", 2, 0),
     }
-    _check_n_classes(path, n_classes, class_names)
-    model = TBDMNet(
-        **sizes, classifier_activation=classifier_activation, class_names=class_names, feature_spec=feature_spec
+    return _convert(
+        TBDMNet, path, read_tbdm_npz(path), sizes, _tbdm_layers, class_names, feature_spec, classifier_activation
     )
-    _fill(model, path, arrays, _tbdm_layers(sizes["n_blocks"]))
-    return model
-
-
-def load_timnet_hdf5(model: TIMNet, path: str | Path) -> None:
-    """Fill ``model`` from a published TIM-Net weight file.
-
-    Raises:
-        WeightsError: the file is missing or damaged, or does not fit the model; the model is then unchanged.
-    """
-    arrays = read_timnet_hdf5(path)
-    _check_n_classes(path, _shape(path, arrays, "dense/bias", rank=1)[0], range(model.n_classes))
-    _fill(model, path, arrays, _timnet_layers(model.arguments["n_blocks"]))
-
-
-def load_tbdm_npz(model: TBDMNet, path: str | Path) -> None:
-    """Fill ``model`` from a TBDM-Net's PyTorch state.
-
-    Raises:
-        WeightsError: the file is missing or damaged, or does not fit the model; the model is then unchanged.
-    """
-    arrays = read_tbdm_npz(path)
-    _check_n_classes(path, _shape(path, arrays, "fc/bias", rank=1)[0], range(model.n_classes))
-    _fill(model, path, arrays, _tbdm_layers(model.arguments["n_blocks"]))
 
 
 def read_timnet_hdf5(path: str | Path) -> Arrays:
@@ -140,15 +108,10 @@ def read_timnet_hdf5(path: str | Path) -> Arrays:
 
     def collect(name: str, node: h5py.Group | h5py.Dataset) -> None:
         if isinstance(node, h5py.Dataset):
-            layer, _, variable = name.removesuffix(":0").rpartition("/")
-            arrays[f"{layer.rpartition('/')[2]}/{variable}"] = np.asarray(node[()])
+            arrays["/".join(f"/{name}".removesuffix(":0").split("/")[-2:])] = np.asarray(node[()])
 
-    file = _existing(path)
-    try:
-        with h5py.File(file) as root:
-            root.visititems(collect)
-    except Exception as error:  # a damaged file raises errors of many kinds
-        raise WeightsError(f"{path} is not a readable HDF5 file; give a complete weight file of TIM-Net.") from error
+    with _readable(path, "HDF5 file; give a complete weight file of TIM-Net") as file, h5py.File(file) as root:
+        root.visititems(collect)
     return _renumbered(arrays)
 
 
@@ -162,16 +125,25 @@ def read_tbdm_npz(path: str | Path) -> Arrays:
     Raises:
         WeightsError: the file is missing, is not an ``.npz`` archive, or holds pickled objects.
     """
-    file = _existing(path)
-    try:
+    with _readable(path, ".npz archive of numbers; write it with numpy.savez") as file:
         archive = np.load(file, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise ValueError("a single array")
         with archive:
             state = {name.removeprefix("state/"): np.asarray(archive[name]) for name in archive.files}
-    except Exception as error:  # a damaged archive raises errors of many kinds
-        raise WeightsError(f"{path} is not a readable .npz archive of numbers; write it with numpy.savez.") from error
     return {_keras_name(name): array.T if name.endswith(".weight") else array for name, array in state.items()}
+
+
+@contextmanager
+def _readable(path: str | Path, kind: str) -> Iterator[Path]:
+    """Yield the path of a weight file; errors of reading it become one line."""
+    file = local_path(path)
+    if not file.is_file():
+        raise WeightsError(f"Weight file {path} does not exist; give the path of a file.")
+    try:
+        yield file
+    except Exception as error:  # a damaged file raises errors of many kinds
+        raise WeightsError(f"{path} is not a readable {kind}.") from error
 
 
 def _timnet_layers(n_blocks: int) -> dict[str, str]:
@@ -197,73 +169,67 @@ def _tbdm_layers(n_blocks: int) -> dict[str, str]:
     return layers
 
 
-def _fill(model: SERModel, path: str | Path, arrays: Arrays, layers: Mapping[str, str]) -> None:
-    """Assign every weight of ``model``, after a check that all of them fit."""
-    owners = [weight.path.rpartition("/") for weight in model.weights]
-    if {layer for layer, _, _ in owners} != set(layers):
+def _convert(
+    kind: Callable[..., _Model],
+    path: str | Path,
+    arrays: Arrays,
+    sizes: Mapping[str, tuple[str, int, int]],
+    layers_of: Callable[[int], Mapping[str, str]],
+    class_names: Sequence[str] | None,
+    feature_spec: FeatureSpec | None,
+    classifier_activation: str | None,
+) -> _Model:
+    """Build a model and fill it with the arrays of a file.
+
+    ``sizes`` has the array that shows each of the model's sizes, its number of dimensions and the one with the size;
+    ``layers_of`` maps the number of blocks to the name in the file of each of the model's layers that has weights.
+    """
+
+    def found(name: str) -> np.ndarray:
+        if name not in arrays:
+            raise WeightsError(f"{path} lacks {name}; give a complete weight file.")
+        return arrays[name]
+
+    arguments = {}
+    for size, (name, rank, axis) in sizes.items():
+        shape = found(name).shape
+        if len(shape) != rank:
+            raise WeightsError(f"{path}: {name} has shape {shape} instead of {rank} dimensions; the file is damaged.")
+        arguments[size] = shape[axis]
+    n_classes = arguments["n_classes"]
+    if class_names is not None and n_classes != len(class_names):
         raise WeightsError(
-            f"{path} holds a complete {type(model).__name__}, but the model {model.name!r} lacks parts of it; "
-            "leave backward, multi_scale and dynamic_fusion on."
+            f"{path} has weights for {n_classes} classes but {len(class_names)} are given; "
+            f"give {n_classes} classes, named in the order of the training."
         )
-    names = [f"{layers[layer]}/{variable}" for layer, _, variable in owners]
-    values = [
-        _values(path, arrays, name, tuple(weight.shape)) for name, weight in zip(names, model.weights, strict=True)
-    ]
-    for weight, value in zip(model.weights, values, strict=True):
-        weight.assign(value)
-
-
-def _values(path: str | Path, arrays: Arrays, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    if name not in arrays:
-        raise WeightsError(f"{path} lacks {name}; give a complete weight file.")
-    array = arrays[name]
-    if array.shape != shape:
-        raise WeightsError(f"{path}: {name} has shape {array.shape} where the model needs {shape}; build it to match.")
-    if array.dtype.kind != "f" or not np.isfinite(array).all():
-        raise WeightsError(f"{path}: {name} does not hold finite floating-point numbers; the file is damaged.")
-    return array
-
-
-def _shape(path: str | Path, arrays: Arrays, name: str, rank: int) -> tuple[int, ...]:
-    """Return the shape of an array, which must have ``rank`` dimensions."""
-    if name not in arrays:
-        raise WeightsError(f"{path} lacks {name}; give a complete weight file.")
-    shape = arrays[name].shape
-    if len(shape) != rank:
-        raise WeightsError(f"{path}: {name} has shape {shape} instead of {rank} dimensions; the file is damaged.")
-    return shape
-
-
-def _check_n_classes(path: str | Path, found: int, classes: Sequence[object] | None) -> None:
-    if classes is not None and found != len(classes):
-        raise WeightsError(
-            f"{path} has weights for {found} classes but {len(classes)} are given; "
-            f"give {found} classes, named in the order of the training."
-        )
-
-
-def _existing(path: str | Path) -> Path:
-    file = local_path(path)
-    if not file.is_file():
-        raise WeightsError(f"Weight file {path} does not exist; give the path of a file.")
-    return file
+    model = kind(
+        **arguments, classifier_activation=classifier_activation, class_names=class_names, feature_spec=feature_spec
+    )
+    layers = layers_of(arguments["n_blocks"])
+    for weight in model.weights:
+        layer, _, variable = weight.path.rpartition("/")
+        name, shape = f"{layers[layer]}/{variable}", tuple(weight.shape)
+        array = found(name)
+        if array.shape != shape:
+            raise WeightsError(
+                f"{path}: {name} has shape {array.shape} where the model needs {shape}; build it to match."
+            )
+        if array.dtype.kind != "f" or not np.isfinite(array).all():
+            raise WeightsError(f"{path}: {name} does not hold finite floating-point numbers; the file is damaged.")
+        weight.assign(array)
+    return model
 
 
 def _renumbered(arrays: Arrays) -> Arrays:
     """Number the layers of each kind from 0: Keras continues its numbers from model to model in one process."""
-    numbers = {name: _kind_and_number(name.partition("/")[0]) for name in arrays}
+    parts = {name: re.split(r"(?:_(\d+))?/", name, maxsplit=1) for name in arrays}
     first: dict[str, int] = {}
-    for kind, number in numbers.values():
-        first[kind] = min(number, first.get(kind, number))
+    for kind, number, _ in parts.values():
+        first[kind] = min(int(number or 0), first.get(kind, int(number or 0)))
     return {
-        f"{_numbered(kind, number - first[kind])}/{name.partition('/')[2]}": arrays[name]
-        for name, (kind, number) in numbers.items()
+        f"{_numbered(kind, int(number or 0) - first[kind])}/{variable}": arrays[name]
+        for name, (kind, number, variable) in parts.items()
     }
-
-
-def _kind_and_number(layer: str) -> tuple[str, int]:
-    kind, _, number = layer.rpartition("_")
-    return (kind, int(number)) if kind and number.isdecimal() else (layer, 0)
 
 
 def _numbered(kind: str, number: int) -> str:
@@ -274,4 +240,4 @@ def _keras_name(name: str) -> str:
     """Turn ``layer.variable`` into ``layer/variable`` with Keras's name of the variable."""
     layer, _, variable = name.rpartition(".")
     is_normalization = layer.rpartition(".")[2].startswith("bn")
-    return f"{layer}/{(_PYTORCH_NORMALIZATION if is_normalization else _PYTORCH_KERNELS).get(variable, variable)}"
+    return f"{layer}/{(_PYTORCH_NORMALIZATION if is_normalization else {'weight': 'kernel'}).get(variable, variable)}"

@@ -7,15 +7,12 @@ import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from serzoo.errors import WeightsError
 from serzoo.files import moved_into_place
 from serzoo.weights.cards import SUFFIX, Card, is_address, is_local, read_card
-
-if TYPE_CHECKING:
-    import requests
 
 HUB = "https://huggingface.co/{user}/{repository}/resolve/{revision}/{name}" + SUFFIX
 """Address of the card of ``hf://user/repository/name@revision``."""
@@ -121,12 +118,15 @@ def _retrieve(url: str, known_hash: str | None, path: Path, n_bytes: int) -> Non
     import pooch
     import requests
 
-    def download(address: str, file: str, _: object) -> None:
-        _download(address, Path(file), n_bytes)
-
     pooch.get_logger().setLevel("WARNING")  # not a line for every file
     try:
-        pooch.retrieve(url, known_hash, fname=path.name, path=path.parent, downloader=download)
+        pooch.retrieve(
+            url,
+            known_hash,
+            fname=path.name,
+            path=path.parent,
+            downloader=lambda address, file, _: _download(address, Path(file), n_bytes),
+        )
     except requests.HTTPError as error:
         reason = str(error).partition(" for url")[0]
         raise WeightsError(f"{url} cannot be downloaded ({reason}); check the address.") from None
@@ -142,36 +142,28 @@ def _retrieve(url: str, known_hash: str | None, path: Path, n_bytes: int) -> Non
 
 
 def _download(url: str, path: Path, n_bytes: int) -> None:
-    """Download ``url`` to ``path``.
+    """Download ``url`` to ``path``; each redirection is checked before it is followed.
 
     Raises:
-        WeightsError: it is longer than ``n_bytes``, or is redirected to an address that is not allowed.
+        WeightsError: it is longer than ``n_bytes``, or is redirected too often or to an address that is not allowed.
         requests.RequestException: no response, an error, or an incomplete download.
     """
-    with _opened(url) as response, path.open("wb") as file:
-        response.raise_for_status()
-        left = n_bytes
-        for chunk in response.iter_content(_CHUNK):
-            left -= len(chunk)
-            if left < 0:
-                raise WeightsError(f"{url} has more than {n_bytes} bytes and was not kept; contact its publisher.")
-            file.write(chunk)
-
-
-@contextlib.contextmanager
-def _opened(url: str) -> Iterator[requests.Response]:
-    """Yield the response of ``url``; each redirection is checked before it is followed."""
     import requests
 
     headers = {"Accept-Encoding": "identity"}  # compressed content could be a thousand times as long once unpacked
+    options: dict[str, Any] = {"stream": True, "timeout": _TIMEOUT, "headers": headers, "allow_redirects": False}
     address = url
-    with requests.Session() as session:
+    with requests.Session() as session, path.open("wb") as file:
         for _ in range(_MAX_MOVES + 1):
-            with session.get(
-                address, stream=True, timeout=_TIMEOUT, headers=headers, allow_redirects=False
-            ) as response:
+            with session.get(address, **options) as response:
+                response.raise_for_status()
                 if not response.is_redirect:
-                    yield response
+                    for chunk in response.iter_content(_CHUNK):
+                        if file.tell() + len(chunk) > n_bytes:
+                            raise WeightsError(
+                                f"{url} has more than {n_bytes} bytes and was not kept; contact its publisher."
+                            )
+                        file.write(chunk)
                     return
                 address = urljoin(address, response.headers["Location"])
                 _check_step(url, address)

@@ -8,7 +8,6 @@ packages compute the same as those of the training.
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -137,7 +136,8 @@ def check_output(card: Card, predict: Callable[[np.ndarray, int], Sequence[float
             version is not that of the card.
     """
     found = check_clip_output(card.input, predict)
-    if len(found) == len(card.output) and all(map(_close, found, card.output)):
+    pairs = zip(found, card.output, strict=False)
+    if len(found) == len(card.output) and all(abs(value - stated) <= TOLERANCE for value, stated in pairs):
         return
     others = [f"{package}=={kept}" for package, kept in card.versions.items() if installed_version(package) != kept]
     raise WeightsError(
@@ -230,7 +230,12 @@ def _local_card(source: str | Path) -> Path:
     """Return the path of the card for a name, a card, a ``file://`` address or a folder."""
     if isinstance(source, str):
         if source.startswith("file://"):
-            return _local_card(Path(url2pathname(_path_of(source))))
+            try:
+                return _local_card(Path(url2pathname(urlsplit(source).path)))
+            except ValueError:
+                raise WeightsError(
+                    f"{source!r:.200} is not the address of a card or folder; give file:///..."
+                ) from None
         if source in list_pretrained():
             return FILES / f"{source}{SUFFIX}"
     path = local_path(source)
@@ -242,14 +247,6 @@ def _local_card(source: str | Path) -> Path:
     if len(cards) > 1:
         raise WeightsError(f"Folder {path} holds several model cards; name one: {', '.join(map(str, cards)):.300}.")
     return cards[0]
-
-
-def _path_of(url: str) -> str:
-    """Return the path of a ``file://`` address."""
-    try:
-        return urlsplit(url).path
-    except ValueError:
-        raise WeightsError(f"{url!r:.200} is not the address of a card or folder; give file:///...") from None
 
 
 def _cards_in(folder: Path) -> list[Path]:
@@ -273,10 +270,6 @@ def _check_file(card: Card, path: Path) -> None:
         raise WeightsError(f"{path} has {n_bytes} bytes, its card states {card.bytes}; {remedy}.")
     if found != card.sha256:
         raise WeightsError(f"{path} has the SHA-256 {found[:12]}..., its card states {card.sha256[:12]}...; {remedy}.")
-
-
-def _close(found: float, expected: float) -> bool:
-    return math.isclose(found, expected, rel_tol=0, abs_tol=TOLERANCE)
 
 
 def _shown(values: Sequence[float]) -> str:

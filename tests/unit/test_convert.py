@@ -10,11 +10,7 @@ import pytest
 
 from serzoo.errors import DataError, WeightsError
 from serzoo.features.spec import MFCCSpec
-from serzoo.models.tbdm import TBDMNet
-from serzoo.models.timnet import TIMNet
 from serzoo.weights.convert import (
-    load_tbdm_npz,
-    load_timnet_hdf5,
     read_tbdm_npz,
     read_timnet_hdf5,
     tbdm_from_npz,
@@ -194,40 +190,6 @@ def test_class_names_must_be_as_many_as_the_weights_have(build, path):
     assert message.startswith(f"{path} has weights for 8 classes but 7 are given; give 8 classes")
     with pytest.raises(DataError, match="occur twice: angry"):
         build(path, class_names=("angry", *EIGHT[:7]))
-
-
-@pytest.mark.parametrize(
-    ("load", "model", "path"),
-    [
-        (load_timnet_hdf5, lambda n_classes: TIMNet(n_classes=n_classes), TIMNET),
-        (load_tbdm_npz, lambda n_classes: TBDMNet(n_classes=n_classes, n_features=8, filters=8), TBDM),
-    ],
-    ids=["timnet", "tbdm"],
-)
-def test_loading_fills_a_model_that_fits(load, model, path):
-    assert "8 classes but 5 are given" in refusal(load, model(5), path)
-    fitting, other = model(8), model(8)
-    load(fitting, path)
-    load(other, path)
-    assert all(np.array_equal(a, b) for a, b in zip(fitting.get_weights(), other.get_weights(), strict=True))
-    assert not np.array_equal(model(8).get_weights()[0], fitting.get_weights()[0])
-
-
-@pytest.mark.parametrize(
-    ("settings", "reason"),
-    [
-        ({"n_blocks": 9}, "lacks conv1d_34/kernel"),
-        ({"filters": 40}, "conv1d/kernel has shape (1, 39, 39) where the model needs (1, 39, 40)"),
-        ({"backward": False}, "leave backward, multi_scale and dynamic_fusion on"),
-        ({"dynamic_fusion": False}, "leave backward, multi_scale and dynamic_fusion on"),
-    ],
-    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
-)
-def test_model_that_does_not_fit_stays_as_it_was(settings, reason):
-    model = TIMNet(n_classes=8, **settings)
-    before = model.get_weights()
-    assert reason in refusal(load_timnet_hdf5, model, TIMNET)
-    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
 
 
 @pytest.mark.parametrize(
