@@ -7,15 +7,7 @@ from typing import Annotated
 import typer
 
 from serzoo import __version__
-from serzoo.cli import (
-    data_commands,
-    listing,
-    model_commands,
-    prediction_commands,
-    results_commands,
-    study_commands,
-    training_commands,
-)
+from serzoo.cli import data_commands, model_commands, results_commands, training_commands, use_commands
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,9 +17,9 @@ app = typer.Typer(
     epilog="Start with: serzoo predict FILE. A recipe sets the model, features, corpus, protocol and training "
     "settings of an experiment; serzoo list names them all.",
 )
-for commands in (prediction_commands, listing, training_commands, results_commands, model_commands):
+for commands in (use_commands, training_commands, results_commands, model_commands):
     app.add_typer(commands.app)
-app.add_typer(study_commands.study, name="study", rich_help_panel=training_commands.PANEL)
+app.add_typer(training_commands.study, name="study", rich_help_panel=training_commands.PANEL)
 app.add_typer(data_commands.data, name="data", rich_help_panel=data_commands.PANEL)
 app.add_typer(data_commands.features, name="features", rich_help_panel=data_commands.PANEL)
 

@@ -1,4 +1,4 @@
-"""``serzoo train``, ``cv`` and ``gender``: train models and score them."""
+"""``serzoo train``, ``cv``, ``gender`` and ``study``: train models and score them."""
 
 from __future__ import annotations
 
@@ -24,14 +24,18 @@ from serzoo.cli.options import (
 )
 from serzoo.cli.printing import json_text, scores_text
 from serzoo.cli.quiet import import_tensorflow_quietly
-from serzoo.errors import ConfigError, WeightsError
+from serzoo.errors import ConfigError, WeightsError, unknown_name
 
 if TYPE_CHECKING:
     from serzoo.experiments.cross_validate import Report
 
 PANEL = "Train and score"
 
+SCALINGS = {"no": (False,), "yes": (True,), "both": (False, True)}
+"""The values of ``--scale``."""
+
 app = typer.Typer()
+study = typer.Typer(no_args_is_help=True, help="Repeat the comparisons of papers.")
 
 
 @app.command("train", rich_help_panel=PANEL)
@@ -68,11 +72,7 @@ def train_model(
 
 
 def _kept_model(report: Report) -> Path:
-    """Return the model of a report's fold.
-
-    Raises:
-        WeightsError: it was removed after the training.
-    """
+    """Return the path of the model of a report's fold, unless it was removed after the training."""
     from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS
 
     ending = "skops" if report.recipe.model.name in CLASSICAL_CLASSIFIERS else "keras"
@@ -200,3 +200,56 @@ def classify_genders(
         trained = train_gender_classifier(manifest, spec, classifier, arguments=arguments, seed=seed)
         card = save_gender_classifier(trained, save, manifest, report)
         typer.echo(f"Model: {save}\nCard: {card or 'none, since vectors from a table cannot be checked'}", err=as_json)
+
+
+@study.command("frozen")
+def study_frozen_representations(
+    corpora: Annotated[
+        list[str], typer.Option("--corpus", metavar="NAME=FOLDER", help="A corpus and its folder. Repeatable.")
+    ],
+    sources: Annotated[list[str], typer.Option("--features", help=f"{FEATURES_HELP} Repeatable.")],
+    classifiers: Annotated[
+        list[str] | None,
+        typer.Option("--classifier", help="embedding_dnn or a classical classifier (serzoo list). Repeatable."),
+    ] = None,
+    scale: Annotated[
+        str, typer.Option(help="Standardise the vectors to mean 0 and deviation 1: no, yes or both.")
+    ] = "no",
+    protocol: Annotated[str, typer.Option(help="Protocol that defines the folds (serzoo list).")] = "random5-seed0-v1",
+    seed: Annotated[int, typer.Option(help="Random seed of the classifiers.")] = 0,
+    change: ArgumentChanges = None,
+    jobs: Annotated[int | None, typer.Option(help="Number of processes; default: one per core.")] = None,
+    run_folder: Annotated[Path, typer.Option("--run", help="Folder for the results.")] = Path("runs/frozen"),
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Cross-validate classifiers on frozen (untrained) representations, and print a table of scores."""
+    import_tensorflow_quietly()
+    from serzoo.data.vectors import embedding_spec
+    from serzoo.experiments.studies import NETWORK, study_frozen
+
+    if scale not in SCALINGS:
+        raise unknown_name("value of --scale", scale, SCALINGS)
+    found = study_frozen(
+        _corpus_folders(corpora),
+        [embedding_spec(source) for source in sources],
+        classifiers or ("svc", NETWORK),
+        scaled=SCALINGS[scale],
+        protocol=protocol,
+        seed=seed,
+        changes=read_changes(change),
+        run_folder=run_folder,
+        jobs=jobs,
+        progress=not quiet,
+    )
+    typer.echo(json_text({"rows": found.table()}) if as_json else str(found))
+    typer.echo(f"Run folders: {run_folder}", err=True)
+
+
+def _corpus_folders(texts: list[str]) -> dict[str, str]:
+    """Read the values of ``--corpus``."""
+    folders = dict(text.partition("=")[::2] for text in texts)
+    for name, folder in folders.items():
+        if not folder:
+            raise ConfigError(f"--corpus {name} names no folder; write --corpus {name}=FOLDER.")
+    return folders

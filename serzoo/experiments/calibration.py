@@ -41,7 +41,7 @@ def calibrate(
     Raises:
         DataError: there are no predictions, their shapes differ, or they are no probabilities; or a fold has all
             recordings, which leaves none to fit a temperature on.
-        WeightsError: the threshold is out of range.
+        ConfigError: the threshold is out of range.
     """
     _check(probabilities, targets)
     if not clips.shape == folds.shape == targets.shape:

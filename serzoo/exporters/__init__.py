@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from serzoo.models.base import SERModel
 
 FORMATS = {"saved_model": "serzoo.exporters.saved_model", "litert": "serzoo.exporters.litert"}
-"""The module of each format, with the functions ``write(classifier, folder)`` and ``describe(classifier)``."""
+"""The module of each format.
+
+Its ``write(classifier, folder)`` writes a new folder and compares it with the model; ExportError says why it cannot.
+``describe(classifier)`` returns the metadata of the format.
+"""
 
 METADATA = "metadata.json"
 """The file with class names, features, endpoints and versions, next to the exported model."""
@@ -59,26 +63,19 @@ def export(
         raise ExportError(f"{model} is a path; load it first: serzoo.export(serzoo.load({str(model)!r}), ...).")
     classifier = model if isinstance(model, Classifier) else Classifier(model)
     target = local_path(folder)
-    _check_target(target, overwrite)
+    if target.exists() and not target.is_dir():
+        raise ExportError(f"{target} is a file; give a folder that does not exist yet.")
+    if target.exists() and any(target.iterdir()):
+        if not overwrite:
+            raise ExportError(f"Folder {target} is not empty; choose another or set overwrite=True.")
+        if not (target / METADATA).is_file():  # a mistyped path must not delete other data
+            raise ExportError(f"Folder {target} holds no earlier export, so it is not overwritten; choose another.")
     writer = importlib.import_module(FORMATS[format])
     with moved_into_place(target, replace_folder=True) as part:
         writer.write(classifier, part)
         metadata = {"format": format, **_description(classifier), **writer.describe(classifier)}
         (part / METADATA).write_text(json.dumps(metadata, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return target
-
-
-def _check_target(target: Path, overwrite: bool) -> None:
-    if not target.exists():
-        return
-    if not target.is_dir():
-        raise ExportError(f"{target} is a file; give a folder that does not exist yet.")
-    if not any(target.iterdir()):
-        return
-    if not overwrite:
-        raise ExportError(f"Folder {target} is not empty; choose another or set overwrite=True.")
-    if not (target / METADATA).is_file():  # a mistyped path must not delete other data
-        raise ExportError(f"Folder {target} holds no earlier export, so it is not overwritten; choose another.")
 
 
 def _description(classifier: Classifier) -> dict[str, object]:
@@ -89,12 +86,8 @@ def _description(classifier: Classifier) -> dict[str, object]:
 
     card, described = classifier.card, {}
     if card is not None:
-        described["pretrained"] = {
-            "name": card.name,
-            "licence": card.licence,
-            "source": card.source,
-            "threshold": card.calibration.threshold,
-        }
+        described["pretrained"] = {name: getattr(card, name) for name in ("name", "licence", "source")}
+        described["pretrained"]["threshold"] = card.calibration.threshold
     return {
         "model": classifier.model.name,
         "class_names": list(classifier.class_names),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 import tensorflow as tf
@@ -47,34 +47,33 @@ def features_shape(classifier: Classifier, fixed: bool) -> tuple[int | None, ...
     return (n_frames or spec.n_frames) if fixed else n_frames, *frame_shape
 
 
-def describe_inputs(classifier: Classifier, batch: int | None, gender: str) -> dict[str, dict[str, str]]:
-    """Return the description of both endpoints' inputs.
+def describe(classifier: Classifier, batch: int | None, gender: str) -> dict[str, Any]:
+    """Return the inputs of both signatures, the limits that a user must know and TensorFlow's version, as plain data.
 
     Args:
         classifier: the exported one.
         batch: number of recordings per call; None for any number.
         gender: description of the gender input, for models with one.
     """
-    spec = classifier.feature_spec
+    spec, model = classifier.feature_spec, classifier.model
     sizes = features_shape(classifier, fixed=batch is not None)
     shape = ", ".join("n_frames" if size is None else str(size) for size in sizes)
     rows = "batch" if batch is None else batch
-    genders = {"gender": f"float32 ({rows},), {gender}"} if classifier.model.takes_gender else {}
+    genders = {"gender": f"float32 ({rows},), {gender}"} if model.takes_gender else {}
     waveform = f"float32 ({rows}, n_samples), -1..1 at {spec.sample_rate} Hz, any length"
+    caution = "silence and very short clips get probabilities like any other; check the input before the call"
+    if spec.segment_frames is not None:
+        caution += "; zeros after a recording count as sound, so do not pad; memory grows with the recording's length"
+    elif spec.n_samples is None and model.min_frames > 1:
+        caution += f"; a recording must have {model.min_frames} frames"
     return {
-        "serving_default": {"waveform": waveform, **genders},
-        "features": {"features": f"float32 ({rows}, {shape})", **genders},
+        "signatures": {
+            "serving_default": {"waveform": waveform, **genders},
+            "features": {"features": f"float32 ({rows}, {shape})", **genders},
+        },
+        "caution": caution,
+        "tensorflow": tf.__version__,
     }
-
-
-def caution(classifier: Classifier) -> str:
-    """Return the limits of the export that its user must know."""
-    text = "silence and very short clips get probabilities like any other; check the input before the call"
-    if classifier.feature_spec.segment_frames is not None:
-        text += "; zeros after a recording count as sound, so do not pad; memory grows with the recording's length"
-    elif classifier.feature_spec.n_samples is None and classifier.model.min_frames > 1:
-        text += f"; a recording must have {classifier.model.min_frames} frames"
-    return text
 
 
 def _gender_input(classifier: Classifier, batch: int | None) -> list[tf.TensorSpec]:

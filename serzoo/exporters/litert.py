@@ -46,42 +46,28 @@ def write(classifier: Classifier, folder: Path) -> None:
 
     For a model with a gender input, both also take ``gender``, (1,) float32, the probability of male; values outside
     0..1 give NaN.
-
-    Args:
-        classifier: what to export.
-        folder: a new folder.
-
-    Raises:
-        ExportError: Keras runs on another backend than TensorFlow, LiteRT has no operation for a part of the model, or
-            the export does not reproduce the model.
     """
     graph.check_backend("LiteRT file")
     folder.mkdir()
-    (folder / FILE).write_bytes(_convert(classifier))
-    _check(classifier, folder / FILE)
+    module = _module(classifier)
+    with tempfile.TemporaryDirectory() as saved:
+        tf.saved_model.save(module, saved, signatures={name: getattr(module, name) for name in _SIGNATURES})
+        converter = tf.lite.TFLiteConverter.from_saved_model(saved, signature_keys=list(_SIGNATURES))
+        try:
+            content = converter.convert()
+        except Exception as error:  # the converter's own class is not public
+            raise _refused(classifier, error) from None
+    (folder / FILE).write_bytes(content)
+    try:  # load the file as its users will
+        signatures = runners(folder / FILE)
+        check_probabilities(classifier, by_waveforms=signatures["serving_default"], by_features=signatures["features"])
+    except (RuntimeError, ValueError) as error:  # the interpreter's, for an operation that it does not have
+        raise _refused(classifier, error) from None
 
 
 def describe(classifier: Classifier) -> dict[str, object]:
-    """Return the signatures' inputs, limits and TensorFlow's version, as plain data."""
-    return {
-        "file": FILE,
-        "signatures": graph.describe_inputs(classifier, 1, "probability of male, 0..1; anything else gives NaN"),
-        "caution": graph.caution(classifier),
-        "tensorflow": tf.__version__,
-    }
-
-
-def _convert(classifier: Classifier) -> bytes:
-    """Return the file's content."""
-    module = _module(classifier)
-    signatures = {name: getattr(module, name) for name in _SIGNATURES}
-    with tempfile.TemporaryDirectory() as folder:
-        tf.saved_model.save(module, folder, signatures=signatures)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(_SIGNATURES))
-        try:
-            return converter.convert()
-        except Exception as error:  # the converter's own class is not public
-            raise _refused(classifier, error) from None
+    """Return the file's name and what :func:`serzoo.exporters.graph.describe` returns."""
+    return {"file": FILE, **graph.describe(classifier, 1, "probability of male, 0..1; anything else gives NaN")}
 
 
 def _module(classifier: Classifier) -> tf.Module:
@@ -142,38 +128,32 @@ def _by_segments(forward: Callable[[Any], Any], features: Any, classifier: Class
 @contextmanager
 def _unrolled(network: keras.Model) -> Iterator[None]:
     """Unroll recurrent layers: they are traced step by step instead of as loops."""
-    layers = [
-        part
-        for layer in network.layers
-        for part in ((layer.forward_layer, layer.backward_layer) if hasattr(layer, "backward_layer") else (layer,))
-        if isinstance(part, keras.layers.RNN)
-    ]
-    before = [layer.unroll for layer in layers]
+    names = ("forward_layer", "backward_layer")
+    parts = [getattr(layer, name, layer) for layer in network.layers for name in names]
+    layers = [part for part in parts if isinstance(part, keras.layers.RNN)]
     try:
         for layer in layers:
             layer.unroll = True
         yield
     finally:
-        for layer, unroll in zip(layers, before, strict=True):
-            layer.unroll = unroll
-
-
-def _check(classifier: Classifier, path: Path) -> None:
-    """Load the file as its users will and compare it with the model."""
-    try:
-        signatures = runners(path)
-        check_probabilities(classifier, by_waveforms=signatures["serving_default"], by_features=signatures["features"])
-    except (RuntimeError, ValueError) as error:  # the interpreter's, for an operation that it does not have
-        raise _refused(classifier, error) from None
+        for layer in layers:
+            layer.unroll = False
 
 
 def runners(path: Path) -> dict[str, Callable[..., np.ndarray]]:
     """Return a function for each signature of a written file, by name.
 
     Each function maps waveforms or features, (batch, ...), and for some models ``gender``, (batch,), to probabilities,
-    (batch, n_classes). It runs one recording at a time on one thread.
+    (batch, n_classes). It runs one recording at a time on one thread, in LiteRT's own package if that is installed,
+    else in TensorFlow.
     """
-    interpreter = _interpreter(path)
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        Interpreter = tf.lite.Interpreter
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TensorFlow's announces its move to that package
+        interpreter = Interpreter(model_path=str(path), num_threads=1)
 
     def run(runner: Callable[..., Any], name: str, values: np.ndarray, **gender: np.ndarray) -> np.ndarray:
         inputs = {name: values, **gender}
@@ -181,17 +161,6 @@ def runners(path: Path) -> dict[str, Callable[..., np.ndarray]]:
         return np.concatenate([runner(**one)["probabilities"] for one in rows])
 
     return {name: partial(run, interpreter.get_signature_runner(name), key) for name, key in _SIGNATURES.items()}
-
-
-def _interpreter(path: Path) -> Any:
-    """Return LiteRT's interpreter from its own package if that is installed, else from TensorFlow."""
-    try:
-        from ai_edge_litert.interpreter import Interpreter
-    except ImportError:
-        Interpreter = tf.lite.Interpreter
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # TensorFlow's announces its move to that package
-        return Interpreter(model_path=str(path), num_threads=1)
 
 
 def _refused(classifier: Classifier, error: Exception) -> ExportError:

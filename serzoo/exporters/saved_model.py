@@ -32,13 +32,6 @@ def write(classifier: Classifier, folder: Path) -> None:
 
     For a model with a gender input, the first two also take ``gender``, (batch,) float32, the probability of male;
     values outside 0..1 are refused.
-
-    Args:
-        classifier: what to export.
-        folder: a new folder.
-
-    Raises:
-        ExportError: Keras runs on another backend than TensorFlow, or the export does not reproduce the model.
     """
     graph.check_backend("SavedModel")
     module = _module(classifier)
@@ -48,15 +41,10 @@ def write(classifier: Classifier, folder: Path) -> None:
 
 
 def describe(classifier: Classifier) -> dict[str, object]:
-    """Return the signatures' inputs, limits and TensorFlow's version, as plain data."""
-    return {
-        "signatures": {
-            **graph.describe_inputs(classifier, None, "probability of male, 0..1"),
-            "class_names": {},
-        },
-        "caution": graph.caution(classifier),
-        "tensorflow": tf.__version__,
-    }
+    """Return what :func:`serzoo.exporters.graph.describe` returns, with the signature of class names."""
+    described = graph.describe(classifier, None, "probability of male, 0..1")
+    described["signatures"]["class_names"] = {}
+    return described
 
 
 def _module(classifier: Classifier) -> tf.Module:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, TypeVar
@@ -25,6 +26,8 @@ SUFFIX = ".yaml"
 
 MAX_BYTES = 2**32
 """Largest size of a weights file."""
+
+_require = partial(require, error=WeightsError)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -92,13 +95,11 @@ class Card:
     def __post_init__(self) -> None:
         check_name(self.name)
         _require(bool(_SHA256.fullmatch(self.sha256)), "sha256", self.sha256, "64 hexadecimal digits")
-        for name in ("summary", "corpus", "source", "licence", "protocol"):
-            text = getattr(self, name)
+        texts = [(name, getattr(self, name)) for name in ("summary", "corpus", "source", "licence", "protocol")]
+        for name, text in (*texts, *(("a class name", label) for label in self.class_names)):
             _require(text.isprintable(), name, text, "one line of printable characters")
-        for label in self.class_names:
-            _require(label.isprintable(), "a class name", label, "one line of printable characters")
-        is_url = self.url is None or is_address(self.url)
-        _require(is_url, "url", self.url, "an address that begins with https://")
+        if self.url is not None:
+            _require(is_address(self.url), "url", self.url, "an address that begins with https://")
         _require(0 <= self.bytes <= MAX_BYTES, "bytes", self.bytes, f"in 0..{MAX_BYTES}")
         _require(is_check_clip(self.input), "input", self.input, "one of the clips of serzoo.weights.check_clips")
         _check_features(self.feature_spec)
@@ -251,23 +252,19 @@ def read_card(path: Path) -> Card:
     except ConfigError as error:
         raise WeightsError(str(error)) from None
     try:
-        card = _card_from_dict(values)
+        if not isinstance(values, dict):
+            raise WeightsError(f"it holds {values!r:.80}, no keys")
+        plain = json.loads(json.dumps(values))  # plain dictionaries: errors name keys, not lines
+        kind = plain.pop("kind", None)
+        if not isinstance(kind, str) or kind not in KINDS:
+            raise WeightsError(f"its kind is {kind!r:.80}, not {' or '.join(KINDS)}")
+        card = build(KINDS[kind], plain, Place("card"))
     except SerzooError as error:
         reason = str(error).removesuffix(".")
         raise WeightsError(f"{path} is not a valid model card ({reason:.400}); get it again.") from None
     if path.name != f"{card.name}{SUFFIX}":
         raise WeightsError(f"{path} is the card of {card.name}; rename it to {card.name}{SUFFIX}.")
     return card
-
-
-def _card_from_dict(values: Any) -> Card:
-    if not isinstance(values, dict):
-        raise WeightsError(f"it holds {values!r:.80}, no keys")
-    plain = json.loads(json.dumps(values))  # plain dictionaries: errors name keys, not lines
-    kind = plain.pop("kind", None)
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise WeightsError(f"its kind is {kind!r:.80}, not {' or '.join(KINDS)}")
-    return build(KINDS[kind], plain, Place("card"))
 
 
 def card_text(card: Card) -> str:
@@ -304,7 +301,3 @@ def _integers(values: Mapping[str, Any]) -> Iterable[tuple[str, int]]:
         for each in value if isinstance(value, list | tuple) else (value,):
             if isinstance(each, int) and not isinstance(each, bool):
                 yield name, each
-
-
-def _require(allowed: bool, name: str, value: object, words: str) -> None:
-    require(allowed, name, value, words, WeightsError)

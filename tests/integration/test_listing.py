@@ -1,6 +1,6 @@
 import pytest
 
-from serzoo.cli import listing
+from serzoo.cli import use_commands
 from serzoo.recipes import list_recipes, load_recipe
 
 
@@ -22,4 +22,4 @@ def test_a_summary_that_is_not_on_a_line_of_its_own_is_found(tmp_path, monkeypat
     (tmp_path / f"{name}.yaml").write_text("{summary: 'inside'}")
     monkeypatch.setattr("serzoo.recipes.config_folder", lambda: tmp_path)
     monkeypatch.setattr("serzoo.recipes.load_recipe", lambda given: type("Recipe", (), {"summary": f"whole {given}"}))
-    assert listing.recipe_summary(name) == f"whole {name}"
+    assert use_commands.recipe_summary(name) == f"whole {name}"

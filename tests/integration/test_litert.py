@@ -27,6 +27,12 @@ NAMES = ("wütend", "happy", "sad")
 SMALL = MFCCSpec(sample_rate=RATE, n_samples=LENGTH, n_fft=256, hop_length=128, n_mels=20, n_mfcc=8)
 
 
+def interpreter_of(path):
+    import tensorflow as tf
+
+    return tf.lite.Interpreter(str(path))
+
+
 def tiny_classifier(**changes):
     keras.utils.set_random_seed(1)
     settings = {"n_blocks": 1, "filters": 8, "n_features": 8, "class_names": NAMES, "feature_spec": SMALL}
@@ -83,14 +89,14 @@ def test_metadata_describes_the_inputs(exported):
     metadata = json.loads((exported / "metadata.json").read_text(encoding="utf-8"))
     assert (metadata["format"], metadata["file"]) == ("litert", "model.tflite")
     assert metadata["class_names"] == list(NAMES)
-    interpreter = litert._interpreter(exported / litert.FILE)
+    interpreter = interpreter_of(exported / litert.FILE)
     taken = {name: set(found["inputs"]) for name, found in interpreter.get_signature_list().items()}
     assert taken == {name: set(inputs) for name, inputs in metadata["signatures"].items()}
     assert metadata["signatures"]["features"]["features"] == "float32 (1, 32, 8)"
 
 
 def test_only_own_operations_and_no_variables(exported):
-    interpreter = litert._interpreter(exported / litert.FILE)
+    interpreter = interpreter_of(exported / litert.FILE)
     operations = {found["op_name"] for found in interpreter._get_ops_details()}
     assert "CONV_2D" in operations
     assert not [name for name in operations if name.startswith(("Flex", "VAR_HANDLE", "CUSTOM"))]
@@ -145,8 +151,8 @@ def test_segments_of_a_recurrent_model(tmp_path):
 def test_a_file_with_other_weights_is_refused(tmp_path, monkeypatch):
     subject, wrong = tiny_classifier(), tiny_classifier()
     wrong.model.set_weights([weight * 1.01 for weight in subject.model.get_weights()])
-    convert = litert._convert
-    monkeypatch.setattr(litert, "_convert", lambda _: convert(wrong))
+    module = litert._module
+    monkeypatch.setattr(litert, "_module", lambda _: module(wrong))
     with pytest.raises(ExportError, match="The export's probabilities for features differ from the model's by"):
         export(subject, tmp_path / "model", format="litert")
     assert list(tmp_path.iterdir()) == []

@@ -462,7 +462,7 @@ def test_a_damaged_card_is_refused(folder, changes, message):
             "feature_spec.hop_length is 1; it must be so large",
         ),
         ("feature_spec", {"n_samples": None, "sample_rate": 192_000, "hop_length": 1}, "feature_spec.hop_length is 1"),
-        ("calibration", {"n": 0}, "(card, calibration: n is 0; it must be at least 1)"),
+        ("calibration", {"n": 0}, "(card: calibration.n is 0; it must be an integer of at least 1)"),
         ("scores", {"uar": None}, "(card: scores.uar is None; it must be a number in 0..1)"),
         ("scores", {"war": "high"}, "(card: scores.war is 'high'; it must be a number in 0..1)"),
     ],
