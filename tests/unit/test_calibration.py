@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from serzoo.errors import DataError, WeightsError
+from serzoo.errors import ConfigError, DataError
 from serzoo.experiments.calibration import MAJORITY, calibrate, expected_calibration_error, fit_temperature
 from serzoo.layers.temperature import FLOOR, at_temperature
 
@@ -142,7 +142,7 @@ def test_what_is_no_prediction_is_refused(probabilities, targets, message):
 
 
 def test_a_threshold_out_of_range_is_refused():
-    with pytest.raises(WeightsError, match=r"^threshold is 1\.5"):
+    with pytest.raises(ConfigError, match=r"^threshold is 1\.5"):
         judged(np.full((4, 2), 0.5), np.zeros(4, int), 1.5)
 
 
