@@ -15,9 +15,6 @@ With calibrated probabilities this is the optimum if a wrong prediction costs as
 abstaining costs nothing (Chow, On Optimum Recognition Error and Reject Tradeoff, 1970).
 """
 
-_BINS = 15  # as in Guo et al.
-_TEMPERATURES = (0.05, 20.0)
-
 
 def calibrate(
     probabilities: np.ndarray,
@@ -48,7 +45,17 @@ def calibrate(
         raise DataError(
             f"{len(targets)} predictions need as many recordings and folds, not {clips.shape}, {folds.shape}."
         )
-    calibrated = _held_out(probabilities, targets, clips, folds)
+    calibrated = np.empty(probabilities.shape)
+    for fold in np.unique(folds):
+        own = folds == fold
+        others = ~np.isin(clips, clips[own])
+        if not others.any():
+            raise DataError(
+                "All recordings are in one fold, so a temperature cannot be fitted on other folds; give the scores of "
+                "two folds or more."
+            )
+        temperature = fit_temperature(probabilities[others], targets[others])
+        calibrated[own] = np.asarray(at_temperature(probabilities[own], temperature), np.float64)
     answered = calibrated.max(axis=1) >= threshold
     right = calibrated.argmax(axis=1) == targets
     return Calibration(
@@ -62,34 +69,12 @@ def calibrate(
     )
 
 
-def _held_out(probabilities: np.ndarray, targets: np.ndarray, clips: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """Return the probabilities of each fold, scaled with a temperature fitted without its recordings."""
-    calibrated = np.empty(probabilities.shape)
-    for fold in np.unique(folds):
-        own = folds == fold
-        others = ~np.isin(clips, clips[own])
-        if not others.any():
-            raise DataError(
-                "All recordings are in one fold, so a temperature cannot be fitted on other folds; give the scores of "
-                "two folds or more."
-            )
-        temperature = fit_temperature(probabilities[others], targets[others])
-        calibrated[own] = np.asarray(at_temperature(probabilities[own], temperature), np.float64)
-    return calibrated
-
-
 def fit_temperature(probabilities: np.ndarray, targets: np.ndarray) -> float:
     """Return the temperature at which the targets are most likely (Guo et al., ICML 2017, section 4.2).
 
     The negative log likelihood is convex in the inverse of the temperature, so the minimum is unique. The search is
-    between 0.05 and 20; predictions that are all correct have no minimum and get the smallest.
-
-    Args:
-        probabilities: (N, n_classes), each row with a sum of 1.
-        targets: class indices, (N,).
-
-    Raises:
-        DataError: there are no predictions, their shapes differ, or they are no probabilities.
+    between 0.05 and 20; predictions that are all correct have no minimum and get the smallest. Arguments and errors are
+    those of :func:`calibrate`.
     """
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
@@ -100,24 +85,16 @@ def fit_temperature(probabilities: np.ndarray, targets: np.ndarray) -> float:
     def loss(inverse: float) -> float:
         return -float(log_softmax(logarithms * inverse, axis=1)[rows, targets].mean())
 
-    coldest, hottest = _TEMPERATURES
-    found = minimize_scalar(loss, bounds=(1 / hottest, 1 / coldest), method="bounded", options={"xatol": 1e-6})
+    found = minimize_scalar(loss, bounds=(1 / 20, 1 / 0.05), method="bounded", options={"xatol": 1e-6})
     return float(1 / found.x)
 
 
-def expected_calibration_error(probabilities: np.ndarray, targets: np.ndarray, n_bins: int = _BINS) -> float:
+def expected_calibration_error(probabilities: np.ndarray, targets: np.ndarray, n_bins: int = 15) -> float:
     """Return the expected calibration error, 0..1 (Guo et al., ICML 2017, equation 3).
 
     Predictions are put into bins of equal width by their confidence; the differences between a bin's mean confidence
-    and its accuracy are averaged, weighted by the bin's size.
-
-    Args:
-        probabilities: (N, n_classes), each row with a sum of 1.
-        targets: class indices, (N,).
-        n_bins: number of bins between 0 and 1; a confidence on the border of two bins belongs to the lower.
-
-    Raises:
-        DataError: as :func:`fit_temperature`.
+    and its accuracy are averaged, weighted by the bin's size. There are ``n_bins`` between 0 and 1, as many as in the
+    paper; a border belongs to the lower bin. The other arguments, and the errors, are those of :func:`calibrate`.
     """
     _check(probabilities, targets)
     confidences, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == targets

@@ -12,14 +12,7 @@ from serzoo.experiments.stored_run import TITLES, StoredRun
 
 @dataclass(frozen=True)
 class RunComparison:
-    """The outcome of :func:`compare_runs`.
-
-    Args:
-        first: the path of one run.
-        second: the path of the other.
-        folds: the folds compared.
-        comparison: differences, second minus first, of the scores of these folds' clips together.
-    """
+    """The outcome of :func:`compare_runs`: paths, folds, and the comparison of these folds' clips together."""
 
     first: str
     second: str
@@ -51,10 +44,7 @@ class RunComparison:
 def compare_runs(first: StoredRun, second: StoredRun, *, shared_folds: bool = False) -> RunComparison:
     """Compare two runs on the same folds; see :func:`serzoo.experiments.statistics.compare`.
 
-    Args:
-        first: one run.
-        second: the other.
-        shared_folds: compare on the folds that both have done, instead of refusing runs of different folds.
+    With ``shared_folds`` runs of different folds are not refused, but compared on the folds that both have done.
 
     Raises:
         DataError: the runs differ in classes, folds, test clips, or in the clips' labels or speakers.
@@ -78,7 +68,8 @@ def compare_runs(first: StoredRun, second: StoredRun, *, shared_folds: bool = Fa
 
 def _check_clips(first: StoredRun, second: StoredRun, fold: str, both: str) -> None:
     """Raise DataError unless all runs of a fold were tested on the same clips."""
-    tested = [_clips(run, name) for run in (first, second) for name in run.folds[fold]]
+    tables = [run.tables[name] for run in (first, second) for name in run.folds[fold]]
+    tested = [Counter(zip(table["clip"], table["speaker"], table["label"], strict=True)) for table in tables]
     odd = sorted(set().union(*((clips - tested[0]) + (tested[0] - clips) for clips in tested)))
     if odd:
         clip, speaker, label = odd[0]
@@ -92,9 +83,3 @@ def _check_clips(first: StoredRun, second: StoredRun, fold: str, both: str) -> N
             f"{both}: in {fold}, the test clip {clip} (speaker {speaker}, {label}) {how}; "
             "compare runs of one protocol on one corpus."
         )
-
-
-def _clips(run: StoredRun, name: str) -> Counter[tuple[str, str, str]]:
-    """Count a run's test clips by clip, speaker and label."""
-    columns = (run.tables[name][column] for column in ("clip", "speaker", "label"))
-    return Counter(zip(*columns, strict=True))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -35,9 +35,6 @@ from serzoo.training.train_classical import check_classical
 from serzoo.training.train_gender import check_gender_inputs
 from serzoo.weights.store import list_pretrained, pretrained_card
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 @dataclass(frozen=True)
 class Report:
@@ -46,10 +43,9 @@ class Report:
     Args:
         recipe: the recipe.
         protocol: its protocol.
-        runs: by fold, in order, the folders of the finished runs in the run folder; the scores are theirs.
+        scores: of the finished runs: by fold, in order, and by the run's folder in the run folder.
         chosen: the folders of the runs that this call selected.
         n_folds: number of folds of the protocol.
-        summary: scores of each run, mean and standard deviation over folds, and pooled scores.
         leakage: speakers, texts and recordings shared by training and test parts.
         n_test: number of different test recordings.
         seen: by pretrained model of the recipe, how many of these it was trained on; None where that is unknown.
@@ -58,14 +54,23 @@ class Report:
 
     recipe: Recipe
     protocol: Protocol
-    runs: Mapping[str, tuple[str, ...]]
+    scores: Mapping[str, Mapping[str, Scores]]
     chosen: tuple[str, ...]
     n_folds: int
-    summary: Summary
     leakage: LeakageReport
     n_test: int
     seen: Mapping[str, int | None]
     folder: Path
+
+    @property
+    def runs(self) -> dict[str, tuple[str, ...]]:
+        """The folders of the finished runs by fold, in order."""
+        return {fold: tuple(scores) for fold, scores in self.scores.items()}
+
+    @cached_property
+    def summary(self) -> Summary:
+        """Scores of each run, mean and standard deviation over folds, and pooled scores."""
+        return summarise([list(scores.values()) for scores in self.scores.values()])
 
     @property
     def fold_names(self) -> tuple[str, ...]:
@@ -97,24 +102,31 @@ class Report:
             **({"seen": dict(self.seen)} if self.seen else {}),
         }
 
-    def __str__(self) -> str:
-        return (
-            f"{self.recipe.name}: {self.summary}\n"
-            f"Protocol {self.protocol.described}, selection {self.recipe.training.selection}."
-            f"{self._repeats()}{self._missing()}{self._genders()}\n"
-            f"{self.leakage}{self._seen()}"
-        )
+    def write(self, title: str) -> None:
+        """Write the report into the run folder, with a picture of the confusion matrix of this title."""
+        RunFolder(self.folder).write_json("report.json", self.to_dict())
+        plot_confusion(self.summary.pooled, self.folder / "plots" / "confusion.png", title=title)
 
-    def _genders(self) -> str:
-        settings = self.recipe.gender
-        if settings is None:
-            return ""
-        trained = "" if settings.train_on == "all" else f"  Trained on {settings.train_on} speakers only."
-        return (
-            trained
-            if settings.source == GOLDEN
-            else f"{trained}\nGenders: {settings.source}, predicted by {self.describe_gender_classifier()}"
-        )
+    def __str__(self) -> str:
+        seeds, genders = self.recipe.seeds, gender_settings(self.recipe)
+        n_folds, n_wanted = len(self.runs), len(self.runs) * len(seeds)
+        facts = {
+            f"Protocol {self.protocol.described}, selection {self.recipe.training.selection}.": True,
+            f"Each fold is the mean over seeds {seeds[0]} to {seeds[-1]}.": len(seeds) > 1,
+            f"{n_folds} of {self.n_folds} folds only.": n_folds < self.n_folds,
+            f"{self.n_runs} of the {n_wanted} runs of these folds only.": self.n_runs < n_wanted,
+            f"Trained on {genders.train_on} speakers only.": genders.train_on != "all",
+        }
+        lines = [f"{self.recipe.name}: {self.summary}", "  ".join(fact for fact, holds in facts.items() if holds)]
+        if genders.source != GOLDEN:
+            lines.append(f"Genders: {genders.source}, predicted by {self.describe_gender_classifier()}")
+        leaks = [str(self.leakage)]
+        for source, count in self.seen.items():
+            if count is None:
+                leaks.append(f"the training recordings of {source} are unknown")
+            else:
+                leaks.append(f"{count} of {self.n_test} test recordings were training recordings of {source}")
+        return "\n".join([*lines, "; ".join(leaks)])
 
     def describe_gender_classifier(self) -> str:
         """Return which classifier predicts the genders, and whether it was trained on test speakers, in words."""
@@ -127,26 +139,6 @@ class Report:
         return (
             f"{settings.classifier} on {settings.features}, trained on each fold's training part; "
             f"test speakers are {seen}."
-        )
-
-    def _seen(self) -> str:
-        texts = (
-            f"the training recordings of {source} are unknown"
-            if count is None
-            else f"{count} of {self.n_test} test recordings were training recordings of {source}"
-            for source, count in self.seen.items()
-        )
-        return "".join(f"; {text}" for text in texts)
-
-    def _repeats(self) -> str:
-        seeds = self.recipe.seeds
-        return f"  Each fold is the mean over seeds {seeds[0]} to {seeds[-1]}." if len(seeds) > 1 else ""
-
-    def _missing(self) -> str:
-        n_folds, n_wanted = len(self.runs), len(self.runs) * self.recipe.repeats
-        folds = f"  {n_folds} of {self.n_folds} folds only." if n_folds < self.n_folds else ""
-        return folds + (
-            f"  {self.n_runs} of the {n_wanted} runs of these folds only." if self.n_runs < n_wanted else ""
         )
 
 
@@ -193,18 +185,21 @@ def cross_validate(
     hashes = hash_contents(manifest, cache)
     check_leakage(manifest, chosen, hashes, protocol)
     examples = load_examples(manifest, recipe.features, with_gender=with_gender, cache=cache, progress=progress)
-    once = _with_seed(recipe, recipe.training.seed)  # without `repeats`: seeds may be added to a run folder later
+    once = replace(recipe, repeats=1)  # without `repeats`: seeds may be added to a run folder later
     data = describe_data(manifest, hashes, weight_files(recipe), recipe)
     run = RunFolder.open(run_folder or Path("runs") / recipe.name, once, data)
+    experiment = Experiment(manifest, examples, hashes, run, cache)
     tasks = [
-        Task(_with_seed(recipe, seed), replace(fold, name=run_name(fold.name, seed, recipe.training.seed)))
+        Task(
+            replace(once, training=replace(once.training, seed=seed)),
+            replace(fold, name=run_name(fold.name, seed, recipe.training.seed)),
+        )
         for seed, fold in product(recipe.seeds, chosen)
     ]
-    remaining = [task for task in tasks if not _read_scores(run, [task.name], manifest, task.fold)]
-    experiment = Experiment(manifest, examples, hashes, run, cache)
+    remaining = [task for task in tasks if not _read_scores(experiment, [task.name], task.fold)]
     for _ in train_tasks(remaining, experiment, at_once, progress=progress):
-        _write_report(recipe, manifest, all_folds, chosen, hashes, run)
-    return _write_report(recipe, manifest, all_folds, chosen, hashes, run)
+        _write_report(recipe, experiment, all_folds, chosen)
+    return _write_report(recipe, experiment, all_folds, chosen)
 
 
 def _check_model(recipe: Recipe, manifest: Manifest, folds: Sequence[Fold]) -> bool:
@@ -230,72 +225,34 @@ def _check_model(recipe: Recipe, manifest: Manifest, folds: Sequence[Fold]) -> b
     return model.takes_gender
 
 
-def _write_report(
-    recipe: Recipe,
-    manifest: Manifest,
-    all_folds: Sequence[Fold],
-    chosen: Sequence[Fold],
-    hashes: Sequence[str],
-    run: RunFolder,
-) -> Report:
+def _write_report(recipe: Recipe, experiment: Experiment, all_folds: Sequence[Fold], chosen: Sequence[Fold]) -> Report:
     """Report on all finished runs of the run folder."""
-    first = recipe.training.seed
+    first, protocol, run = recipe.training.seed, get_protocol(recipe.protocol), experiment.run
     names = {fold.name: [run_name(fold.name, seed, first) for seed in recipe.seeds] for fold in all_folds}
-    scores = {fold.name: _read_scores(run, names[fold.name], manifest, fold) for fold in all_folds}
+    scores = {fold.name: _read_scores(experiment, names[fold.name], fold) for fold in all_folds}
     done = [fold for fold in all_folds if scores[fold.name]]
-    protocol = get_protocol(recipe.protocol)
-    tests = [hashes[index] for index in np.unique(np.concatenate([fold.test for fold in done]))]
+    tests = [experiment.hashes[index] for index in np.unique(np.concatenate([fold.test for fold in done]))]
     report = Report(
         recipe=recipe,
         protocol=protocol,
-        runs={fold.name: tuple(scores[fold.name]) for fold in done},
+        scores={fold.name: scores[fold.name] for fold in done},
         chosen=tuple(name for fold in chosen for name in names[fold.name]),
         n_folds=len(all_folds),
-        summary=summarise([list(scores[fold.name].values()) for fold in done]),
-        leakage=check_leakage(manifest, done, hashes, protocol),
+        leakage=check_leakage(experiment.manifest, done, experiment.hashes, protocol),
         n_test=len(tests),
         seen={source: count_seen(path, tests) for source, path in weight_files(recipe).items()},
         folder=run.path,
     )
     run.write_json("leakage.json", report.leakage.to_dict())
-    run.write_json("report.json", report.to_dict())
-    plot_confusion(report.summary.pooled, run.path / "plots" / "confusion.png", title=f"{recipe.name}, {protocol.name}")
+    report.write(f"{recipe.name}, {protocol.name}")
     return report
 
 
-def _read_scores(run: RunFolder, names: Sequence[str], manifest: Manifest, fold: Fold) -> dict[str, Scores]:
+def _read_scores(experiment: Experiment, names: Sequence[str], fold: Fold) -> dict[str, Scores]:
     """Return the scores of a fold's finished runs; their predictions must be of its test part."""
+    manifest = experiment.manifest
     clips = list(zip(manifest.names, manifest.column("label"), strict=True))
-    return run.read_scores(names, manifest.class_names, [clips[index] for index in fold.test])
-
-
-def derive_report(base: Report, folder: Path, tables: Mapping[str, pd.DataFrame], title: str) -> Report:
-    """Write predictions that were derived from a run's into a new run folder, and report on them.
-
-    Args:
-        base: the report of the original run, with recipe, protocol and leakage.
-        folder: the new run folder.
-        tables: predictions by the name of the run's folder; runs without predictions are left out.
-        title: title of the plot.
-    """
-    run, class_names = RunFolder(folder), base.summary.pooled.class_names
-    for name, table in tables.items():
-        run.write_predictions(name, table)
-    scores = {
-        fold: run.read_scores([name for name in names if name in tables], class_names)
-        for fold, names in base.runs.items()
-    }
-    done = {fold: found for fold, found in scores.items() if found}
-    report = replace(
-        base,
-        runs={fold: tuple(found) for fold, found in done.items()},
-        chosen=tuple(name for name in base.chosen if name in tables),
-        summary=summarise([list(found.values()) for found in done.values()]),
-        folder=folder,
-    )
-    run.write_json("report.json", report.to_dict())
-    plot_confusion(report.summary.pooled, folder / "plots" / "confusion.png", title=title)
-    return report
+    return experiment.run.read_scores(names, manifest.class_names, [clips[index] for index in fold.test])
 
 
 def recipe_folds(recipe: Recipe, manifest: Manifest) -> list[Fold]:
@@ -314,32 +271,19 @@ def recipe_folds(recipe: Recipe, manifest: Manifest) -> list[Fold]:
     gender = gender_settings(recipe).train_on
     if gender == "all":
         return folds
-    if recipe.training.selection not in VALIDATION_RULES:  # an unused validation part may lack that gender
-        folds = [replace(fold, validation=None) for fold in folds]
-    return [_of_one_gender(fold, manifest, gender) for fold in folds]
-
-
-def _of_one_gender(fold: Fold, manifest: Manifest, gender: str) -> Fold:
-    """Return the fold with the speakers of one gender in its training and validation parts; the test part is the same.
-
-    Raises:
-        DataError: a gender is unknown, or a part has no speaker of this gender.
-    """
-    wanted = decided(manifest.genders) == (gender == MALE)
-    parts = {"train": fold.train} if fold.validation is None else {"train": fold.train, "validation": fold.validation}
-    kept = {name: part[wanted[part]] for name, part in parts.items()}
-    for name, part in kept.items():
-        if not len(part):
-            raise DataError(
-                f"gender.train_on is {gender}, but no {gender} speaker of {manifest.corpus} is in the {name} part of "
-                f"{fold.name}; use another protocol, or a corpus with both genders."
-            )
-    return replace(fold, **kept)
-
-
-def _with_seed(recipe: Recipe, seed: int) -> Recipe:
-    """Return the recipe of one run, with this seed alone."""
-    return replace(recipe, repeats=1, training=replace(recipe.training, seed=seed))
+    wanted, chosen = decided(manifest.genders) == (gender == MALE), []
+    for fold in folds:
+        if recipe.training.selection not in VALIDATION_RULES:  # an unused validation part may lack that gender
+            fold = replace(fold, validation=None)
+        kept = {name: part[wanted[part]] for name, part in fold.parts().items() if name != "test"}
+        for name, part in kept.items():
+            if not len(part):
+                raise DataError(
+                    f"gender.train_on is {gender}, but no {gender} speaker of {manifest.corpus} is in the {name} part "
+                    f"of {fold.name}; use another protocol, or a corpus with both genders."
+                )
+        chosen.append(replace(fold, **kept))
+    return chosen
 
 
 def choose_folds(folds: Sequence[Fold], numbers: Sequence[int] | None, protocol: str) -> list[Fold]:

@@ -37,12 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """A fold to train with one seed.
-
-    Args:
-        recipe: the recipe, with this seed.
-        fold: the parts; the fold's name is the name of its folder.
-    """
+    """A fold to train with the seed of the recipe; the fold's name is that of its folder."""
 
     recipe: Recipe
     fold: Fold
@@ -63,15 +58,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Experiment:
-    """The data of all folds of a cross-validation.
-
-    Args:
-        manifest: all recordings.
-        examples: their features.
-        hashes: content hash of each recording's audio.
-        run: the run folder.
-        cache: cache of features; None for the default folder.
-    """
+    """The recordings of a cross-validation with their features and the hashes of their audio, run folder and cache."""
 
     manifest: Manifest
     examples: Examples
@@ -103,7 +90,7 @@ def train_fold(
     model, history = train(
         recipe,
         experiment.manifest,
-        run.fold(task.name),
+        run.path / task.name,
         data=data if recipe.training.waveform_augment is None else experiment.manifest.select(task.fold.train),
         **held_out,
         cache=experiment.cache,
@@ -126,8 +113,8 @@ def _train_classical_fold(task: Task, experiment: Experiment) -> None:
         seed=recipe.training.seed,
     )
     probabilities = model.predict_probabilities(experiment.examples.select(fold.test))
-    model.save(run.fold(fold.name) / CLASSICAL_MODEL_FILE)
-    write_provenance(run.fold(fold.name), (experiment.hashes[index] for index in fold.train))
+    model.save(run.path / fold.name / CLASSICAL_MODEL_FILE)
+    write_provenance(run.path / fold.name, (experiment.hashes[index] for index in fold.train))
     run.write_json(f"{fold.name}/environment.json", environment())
     run.write_predictions(fold.name, prediction_table(experiment.manifest, fold.test, probabilities))
 
@@ -144,7 +131,7 @@ def write_fold(
     """
     predictor, embedding_model = (model_pool or ModelPool()).for_prediction(model)
     fold, run = task.fold, experiment.run
-    folder, test = run.fold(fold.name), experiment.examples.select(fold.test)
+    folder, test = run.path / fold.name, experiment.examples.select(fold.test)
     probabilities = predict_probabilities(predictor, test)  # first of all: it raises if the training diverged
     seen = np.concatenate([fold.train] if fold.validation is None else [fold.train, fold.validation])
     write_model(task.recipe, run, fold.name, model, history, [experiment.hashes[index] for index in seen])
@@ -160,7 +147,7 @@ def write_model(
     recipe: Recipe, run: RunFolder, name: str, model: SERModel, history: History, seen: Sequence[str]
 ) -> None:
     """Write a trained model, its provenance, history and versions."""
-    folder = run.fold(name)
+    folder = run.path / name
     write_provenance(folder, seen, weight_files(recipe).values())
     with moved_into_place(folder / "model.keras") as part:
         model.without_training_state().save(part)
@@ -198,13 +185,9 @@ def weight_files(recipe: Recipe) -> dict[str, Path]:
 def prediction_table(
     manifest: Manifest, indices: np.ndarray, probabilities: np.ndarray, genders: np.ndarray | None = None
 ) -> pd.DataFrame:
-    """Return one row per clip: name, speaker, label, prediction and the probability of each class.
+    """Return one row per clip at ``indices``, (n,): name, speaker, label, prediction and probabilities, (n, n_classes).
 
-    Args:
-        manifest: all recordings.
-        indices: indices of the clips, (n,).
-        probabilities: probability of each class, (n, n_classes).
-        genders: gender input of the model, P(male), (n,); None without one.
+    With a gender input ``genders`` is P(male), (n,).
     """
     import pandas as pd
 

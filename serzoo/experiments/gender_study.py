@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,14 +19,14 @@ from serzoo.data.manifest import Manifest
 from serzoo.data.protocols import get_protocol
 from serzoo.data.splits import Fold
 from serzoo.errors import DataError, SerzooError, unknown_name
-from serzoo.experiments.cross_validate import Report, choose_folds, cross_validate, derive_report, recipe_folds
+from serzoo.experiments.cross_validate import Report, choose_folds, cross_validate, recipe_folds
 from serzoo.experiments.gender_systems import FULL, LOGITS, POSTERIORS, SYSTEMS, WEIGHTINGS, GenderSystems, System
 from serzoo.experiments.run_folder import PREDICTIONS, RunFolder, damaged, read_predictions
 from serzoo.experiments.setup import load_manifest, prepare_recipe
 from serzoo.experiments.stages import build_model, check_stages
 from serzoo.files import local_path, write_whole
 from serzoo.labels import FEMALE, MALE
-from serzoo.metrics import Scores, summarise
+from serzoo.metrics import Scores
 from serzoo.models import MODELS
 from serzoo.recipes import Recipe
 from serzoo.settings import BINARY, GENDER_SOURCES, GOLDEN, PROBABILITIES, GenderConfig
@@ -73,18 +73,23 @@ def cross_validate_systems(
         DataError: the corpus or the model does not allow a named system.
         SerzooError: as :func:`serzoo.cross_validate`.
     """
-    _check_names("system", systems or (), SYSTEMS)
-    _check_names("weighting", (weighting,), WEIGHTINGS)
+    for name in systems or ():
+        if name not in SYSTEMS:
+            raise unknown_name("system", name, SYSTEMS)
+    if weighting not in WEIGHTINGS:
+        raise unknown_name("weighting", weighting, WEIGHTINGS)
     recipe = prepare_recipe(config, changes)
     recipe = replace(recipe, gender=replace(recipe.gender or GenderConfig(), source=GOLDEN, train_on="all"))
     manifest = load_manifest(recipe, data_root, test_data_root)
     all_folds = recipe_folds(recipe, manifest)
     genders = _Genders(recipe, manifest, cache)
-    refused = _refusals(systems or tuple(SYSTEMS), recipe, genders, choose_folds(all_folds, folds, recipe.protocol))
+    chosen = choose_folds(all_folds, folds, recipe.protocol)
+    reasons = {name: _refusal(SYSTEMS[name], recipe, genders, chosen) for name in systems or SYSTEMS}
+    refused = {name: reason for name, reason in reasons.items() if reason}
     if refused and systems:
         name, reason = next(iter(refused.items()))
         raise DataError(f"{name} cannot be made: {reason}")
-    made = {name: SYSTEMS[name] for name in SYSTEMS if name in (systems or SYSTEMS) and name not in refused}
+    made = {name: system for name, system in SYSTEMS.items() if name in reasons and name not in refused}
     folder = local_path(run_folder or Path("runs") / f"{recipe.name}-gender")
     trained = {
         training: cross_validate(
@@ -99,8 +104,10 @@ def cross_validate_systems(
         )
         for training in dict.fromkeys(_training(name, genders) for system in made.values() for name in system.trainings)
     }
+    # only the runs that all trainings have: earlier calls may have left more in some
+    runs = set.intersection(*({run for runs in report.runs.values() for run in runs} for report in trained.values()))
+    shared = {name: _with_runs(report, runs) for name, report in trained.items()}
     named = {fold.name: fold for fold in all_folds}
-    shared = _shared(trained)
     hashes = hash_contents(manifest, cache)
     reports = {}
     for name, system in made.items():
@@ -156,12 +163,6 @@ class _Genders:
         return Scores.from_predictions(decided(truth).astype(np.int64), predicted.astype(np.int64), GENDERS)
 
 
-def _refusals(names: Sequence[str], recipe: Recipe, genders: _Genders, folds: Sequence[Fold]) -> dict[str, str]:
-    """Return the reasons why systems are not possible, by name; possible systems are left out."""
-    reasons = {name: _refusal(SYSTEMS[name], recipe, genders, folds) for name in names}
-    return {name: reason for name, reason in reasons.items() if reason}
-
-
 def _refusal(system: System, recipe: Recipe, genders: _Genders, folds: Sequence[Fold]) -> str:
     """Return the reason why a system is not possible, or an empty string."""
     argument, model = _gender_argument(recipe), recipe.model.name
@@ -171,7 +172,14 @@ def _refusal(system: System, recipe: Recipe, genders: _Genders, folds: Sequence[
         return f"anti-transfer compares maps of features alone, but {model}'s depend on the gender; leave one out."
     try:
         for fold in folds:
-            _check_fold(system, genders, fold)
+            for gender in (FEMALE, MALE) if system.source else set(system.trainings) - {FULL}:
+                if not genders.of(gender)[fold.train].any():
+                    return (
+                        f"no {gender} speaker of {genders.manifest.corpus} is in the training part of {fold.name}; "
+                        "use a corpus with both genders."
+                    )
+            if system.source:
+                genders.male_probabilities(system.source, fold)
         for training in dict.fromkeys(_training(name, genders) for name in system.trainings):
             _check_training(_variant(recipe, training), genders.manifest, [fold.name for fold in folds])
         if system.tested != "all" and not any(genders.of(system.tested)[fold.test].any() for fold in folds):
@@ -198,18 +206,6 @@ def _check_training(recipe: Recipe, manifest: Manifest, fold_names: Sequence[str
         raise DataError(str(error)) from None
 
 
-def _check_fold(system: System, genders: _Genders, fold: Fold) -> None:
-    """Raise DataError unless a fold has the genders that a system needs and the source can supply them."""
-    for gender in () if system.trainings == (FULL,) else sorted(system.needs):
-        if not genders.of(gender)[fold.train].any():
-            raise DataError(
-                f"no {gender} speaker of {genders.manifest.corpus} is in the training part of {fold.name}; "
-                "use a corpus with both genders."
-            )
-    if system.source:
-        genders.male_probabilities(system.source, fold)
-
-
 def _gender_argument(recipe: Recipe) -> str | None:
     """Return the name of the model argument that adds a gender input, or None."""
     arguments = builder_arguments(recipe.model.name) if recipe.model.name in MODELS else {}
@@ -231,22 +227,10 @@ def _variant(recipe: Recipe, training: str) -> Recipe:
     return replace(recipe, name=f"{recipe.name}-{training}", gender=gender if has_gender else None)
 
 
-def _shared(trained: Mapping[str, Report]) -> dict[str, Report]:
-    """Return the reports of the runs that all trainings have; earlier calls may have left more in some."""
-    first = next(iter(trained.values()))
-    runs = {
-        fold: tuple(run for run in names if all(run in report.runs.get(fold, ()) for report in trained.values()))
-        for fold, names in first.runs.items()
-    }
-    runs = {fold: names for fold, names in runs.items() if names}
-    return {name: report if report.runs == runs else _narrowed(report, runs) for name, report in trained.items()}
-
-
-def _narrowed(report: Report, runs: Mapping[str, tuple[str, ...]]) -> Report:
+def _with_runs(report: Report, names: Container[str]) -> Report:
     """Return a report of only these runs."""
-    folder, class_names = RunFolder(report.folder), report.summary.pooled.class_names
-    scores = {fold: folder.read_scores(names, class_names) for fold, names in runs.items()}
-    return replace(report, runs=runs, summary=summarise([list(found.values()) for found in scores.values()]))
+    scores = {fold: {run: own for run, own in runs.items() if run in names} for fold, runs in report.scores.items()}
+    return replace(report, scores={fold: runs for fold, runs in scores.items() if runs})
 
 
 def _report(
@@ -259,43 +243,41 @@ def _report(
     weighting: str,
 ) -> Report:
     """Return a system's report: its training's own, or one of predictions derived from its trainings'."""
-    system, base = SYSTEMS[name], trained[0]
-    parts_of = {fold.name: fold for fold in recipe_folds(base.recipe, genders.manifest)} if len(trained) == 1 else folds
-    tested = {fold: _tested(parts_of[fold], system, genders) for fold in base.runs}
-    scored = {fold: parts for fold, parts in tested.items() if parts is not None}
-    leakage = check_leakage(genders.manifest, list(scored.values()), hashes, get_protocol(recipe.protocol))
-    if system.tested == "all" and len(trained) == 1:
+    system, base, posthoc = SYSTEMS[name], trained[0], len(trained) > 1
+    parts = folds if posthoc else {fold.name: fold for fold in recipe_folds(base.recipe, genders.manifest)}
+    tested = {fold: parts[fold] for fold in base.runs}
+    if system.tested != "all":
+        own = {fold: one.test[genders.of(system.tested)[one.test]] for fold, one in tested.items()}
+        tested = {fold: replace(one, test=own[fold]) for fold, one in tested.items() if len(own[fold])}
+    leakage = check_leakage(genders.manifest, list(tested.values()), hashes, get_protocol(recipe.protocol))
+    if system.tested == "all" and not posthoc:
         return replace(base, leakage=leakage)
-    tables = {}
-    for fold, parts in scored.items():
-        kept = np.isin(folds[fold].test, parts.test)
+    folder = RunFolder(base.folder.parent / name.replace(":", "-"))
+    made_of = {"system": name, "trainings": [report.recipe.name for report in trained]}
+    if posthoc:
+        settings = replace(recipe.gender or GenderConfig(), source=str(system.source))
+        base = replace(base, recipe=replace(base.recipe, name=f"{recipe.name}-{folder.path.name}", gender=settings))
+        made_of["weighting"] = weighting
+    folder.write_json("system.json", made_of)
+    for fold, one in tested.items():
         for run in base.runs[fold]:
             predictions = [_predictions(report, run, genders.manifest) for report in trained]
-            if len(trained) == 1:
-                tables[run] = predictions[0][kept]
+            if posthoc:
+                male = genders.male_probabilities(str(system.source), folds[fold])[one.test]
+                table = _weighted(predictions[0], predictions[1], male, weighting)
             else:
-                male = genders.male_probabilities(str(system.source), folds[fold])[parts.test]
-                tables[run] = _weighted(predictions[0], predictions[1], male, weighting)
-    if len(trained) > 1:
-        settings = replace(recipe.gender or GenderConfig(), source=str(system.source))
-        base = replace(base, recipe=replace(base.recipe, name=f"{recipe.name}-{_folder(name)}", gender=settings))
-    folder = trained[0].folder.parent / _folder(name)
-    made_of = {"system": name, "trainings": [report.recipe.name for report in trained]}
-    RunFolder(folder).write_json("system.json", made_of | ({"weighting": weighting} if len(trained) > 1 else {}))
-    return derive_report(replace(base, leakage=leakage), folder, tables, f"{recipe.name}, {name}")
-
-
-def _folder(name: str) -> str:
-    """Return the folder name of a system."""
-    return name.replace(":", "-")
-
-
-def _tested(fold: Fold, system: System, genders: _Genders) -> Fold | None:
-    """Return the fold with only the test speakers of a system; None if there are none."""
-    if system.tested == "all":
-        return fold
-    test = fold.test[genders.of(system.tested)[fold.test]]
-    return replace(fold, test=test) if len(test) else None
+                table = predictions[0][np.isin(folds[fold].test, one.test)]
+            folder.write_predictions(run, table)
+    class_names = genders.manifest.class_names
+    report = replace(
+        base,
+        scores={fold: folder.read_scores(base.runs[fold], class_names) for fold in tested},
+        chosen=tuple(run for fold in tested for run in base.runs[fold] if run in base.chosen),
+        leakage=leakage,
+        folder=folder.path,
+    )
+    report.write(f"{recipe.name}, {name}")
+    return report
 
 
 def _predictions(report: Report, run: str, manifest: Manifest) -> pd.DataFrame:
@@ -318,9 +300,3 @@ def _weighted(women: pd.DataFrame, men: pd.DataFrame, male: np.ndarray, weightin
     predicted = [columns[index].removeprefix("p_") for index in mixed.argmax(axis=1)]
     names = women[["clip", "speaker", "label"]]
     return names.assign(prediction=predicted, male=male.round(6), **dict(zip(columns, mixed.round(6).T, strict=True)))
-
-
-def _check_names(kind: str, names: Sequence[str], known: Mapping[str, object]) -> None:
-    for name in names:
-        if name not in known:
-            raise unknown_name(kind, name, known)

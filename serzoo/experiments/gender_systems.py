@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS
@@ -50,11 +49,6 @@ class System:
     source: str | None = None
 
     @property
-    def needs(self) -> frozenset[str]:
-        """The genders that the corpus must have."""
-        return frozenset({MALE, FEMALE} if self.source else {self.tested} - {"all"})
-
-    @property
     def takes_gender(self) -> bool:
         """Whether its model has a gender input (pre-hoc)."""
         return self.trainings == (self.source,)
@@ -65,21 +59,19 @@ class System:
         return self.source in (BINARY, PROBABILITIES)
 
 
-SYSTEMS: Mapping[str, System] = MappingProxyType(
-    {
-        "baseline:full": System((FULL,)),
-        "baseline:M": System((FULL,), MALE),
-        "baseline:F": System((FULL,), FEMALE),
-        "split:M": System((MALE,), MALE),
-        "split:F": System((FEMALE,), FEMALE),
-        "post-hoc:golden-labels": System((FEMALE, MALE), source=GOLDEN),
-        "post-hoc:binary": System((FEMALE, MALE), source=BINARY),
-        "post-hoc:probabilities": System((FEMALE, MALE), source=PROBABILITIES),
-        "pre-hoc:golden-labels": System((GOLDEN,), source=GOLDEN),
-        "pre-hoc:binary": System((BINARY,), source=BINARY),
-        "pre-hoc:probabilities": System((PROBABILITIES,), source=PROBABILITIES),
-    }
-)
+SYSTEMS: Mapping[str, System] = {
+    "baseline:full": System((FULL,)),
+    "baseline:M": System((FULL,), MALE),
+    "baseline:F": System((FULL,), FEMALE),
+    "split:M": System((MALE,), MALE),
+    "split:F": System((FEMALE,), FEMALE),
+    "post-hoc:golden-labels": System((FEMALE, MALE), source=GOLDEN),
+    "post-hoc:binary": System((FEMALE, MALE), source=BINARY),
+    "post-hoc:probabilities": System((FEMALE, MALE), source=PROBABILITIES),
+    "pre-hoc:golden-labels": System((GOLDEN,), source=GOLDEN),
+    "pre-hoc:binary": System((BINARY,), source=BINARY),
+    "pre-hoc:probabilities": System((PROBABILITIES,), source=PROBABILITIES),
+}
 """The systems by their names in the paper's tables, in the same order."""
 
 
@@ -93,7 +85,7 @@ class GenderSystems:
         refused: reasons why the other systems are not possible, by name.
         genders: scores of the gender classifiers on the test parts; None if no system uses them.
         weighting: one of :data:`WEIGHTINGS`.
-        folder: folder of the trainings, the systems and the table.
+        folder: of the trainings, the systems and the table.
     """
 
     recipe: Recipe
@@ -108,13 +100,10 @@ class GenderSystems:
         published = self._published()
         rows = []
         for name, report in self.reports.items():
-            row: dict[str, Any] = {"system": name}
-            for title, score in SCORES.items():
-                row[title] = 100 * report.summary.mean[score]
-            if name in published:
-                figures = zip(SCORES, published[name].scores, strict=True)
-                row |= {f"paper {title}": figure for title, figure in figures}
-            rows.append({**row, "n": report.summary.pooled.n})
+            own = {title: 100 * report.summary.mean[score] for title, score in SCORES.items()}
+            paper = published[name].scores if name in published else ()
+            figures = {f"paper {title}": figure for title, figure in zip(SCORES, paper, strict=False)}
+            rows.append({"system": name, **own, **figures, "n": report.summary.pooled.n})
         return rows
 
     def _published(self) -> Mapping[str, Published]:

@@ -11,13 +11,13 @@ import keras
 
 from serzoo.checks import COUNT, check
 from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS
+from serzoo.data.workers import with_progress
 from serzoo.errors import ConfigError, WeightsError
 from serzoo.experiments.folds import Experiment, Task, train_fold, write_fold
 from serzoo.experiments.processes import run_in_processes
 from serzoo.experiments.run_folder import RunFolder
 from serzoo.experiments.stages import build_model
 from serzoo.recipes import Recipe
-from serzoo.training.callbacks import progress_bar
 from serzoo.training.compiling import ModelPool
 
 _MIN_SEGMENTS = 20_000
@@ -125,7 +125,7 @@ def _in_jax_programs(tasks: Sequence[Task], experiment: Experiment, n_at_once: i
                 task.recipe.training,
                 own.examples,
                 task.parts,
-                own.run.fold(task.name),
+                own.run.path / task.name,
             )
             for task, own in zip(group, experiments, strict=True)
         ]
@@ -146,12 +146,10 @@ def _in_processes(tasks: Sequence[Task], experiment: Experiment, n_at_once: int,
     """Train each fold in one of ``n_at_once`` processes that share the cores."""
     # joblib reuses worker processes, whose working directory may be another one: the path must be absolute.
     experiment = replace(experiment, run=RunFolder(experiment.run.path.resolve()))
-    calls = [(task, experiment) for task in tasks]
-    with progress_bar(f"folds, {n_at_once} at a time", len(tasks), shown=progress) as advance:
-        finished = run_in_processes(_train_in_process, calls, [task.name for task in tasks], n_at_once)
-        for n_before, (number, _) in enumerate(finished):
-            advance(n_before)
-            yield tasks[number]
+    calls, names = [(task, experiment) for task in tasks], [task.name for task in tasks]
+    finished = run_in_processes(_train_in_process, calls, names, n_at_once)
+    for number, _ in with_progress(finished, f"folds, {n_at_once} at a time", len(tasks), progress):
+        yield tasks[number]
 
 
 def _train_in_process(task: Task, experiment: Experiment) -> None:

@@ -15,12 +15,7 @@ _Result = TypeVar("_Result")
 
 
 def run_in_processes(
-    function: Callable[..., _Result],
-    calls: Sequence[tuple[object, ...]],
-    names: Sequence[str],
-    n_jobs: int,
-    *,
-    in_order: bool = False,
+    function: Callable[..., _Result], calls: Sequence[tuple[object, ...]], names: Sequence[str], n_jobs: int
 ) -> Iterator[tuple[int, _Result]]:
     """Call a function several times in ``n_jobs`` processes that share the cores.
 
@@ -29,10 +24,9 @@ def run_in_processes(
         calls: the arguments of each call.
         names: name of each call, put before its warnings.
         n_jobs: number of processes.
-        in_order: yield the results in the order of the calls instead of as they finish.
 
     Yields:
-        The number of a call, counted from 0, and its result.
+        The number of a call, counted from 0, and its result, as they finish.
 
     Raises:
         ConfigError: a process was killed.
@@ -44,7 +38,7 @@ def run_in_processes(
     try:
         with parallel_config("loky", n_jobs=n_jobs, inner_max_num_threads=threads):
             with stderr_closed():  # a worker imports TensorFlow to unpickle a call, and TensorFlow prints notes
-                results = Parallel(return_as="generator" if in_order else "generator_unordered")(
+                results = Parallel(return_as="generator_unordered")(
                     delayed(_numbered)(number, function, arguments, threads) for number, arguments in enumerate(calls)
                 )
             for number, result, messages in results:
@@ -64,12 +58,7 @@ def _numbered(
 
 
 def quietly(function: Callable[..., _Result], *arguments: object, threads: int = 1) -> tuple[_Result, list[str]]:
-    """Call a function in a worker process, on TensorFlow's CPU.
-
-    Args:
-        function: the function.
-        arguments: its arguments.
-        threads: number of threads that TensorFlow may use.
+    """Call a function in a worker process, where TensorFlow may use ``threads`` threads.
 
     Returns:
         The function's result, and the texts of serzoo's warnings during the call, without repetitions.

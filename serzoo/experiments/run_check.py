@@ -15,7 +15,7 @@ from serzoo.experiments.stored_run import TITLES, StoredRun, read_json
 from serzoo.metrics import HEADLINE
 from serzoo.recipes import read_recipe, recipe_from_dict
 
-_ROUNDING = 1e-9
+_ROUNDING = 1e-9  # the last digits of scores depend on the order of sums
 
 
 def differences(run: StoredRun, name: str) -> Iterator[str]:
@@ -120,13 +120,6 @@ def _unequal(where: str, reported: Mapping[str, Any], computed: Mapping[str, Any
         kept = reported[key]
         if key == "recall":
             yield from _unequal(f"{where}: recall", kept, value, file)
-        elif not _same(kept, value):
+        elif kept != value and not (type(kept) is type(value) is float and abs(kept - value) <= _ROUNDING):
             shown = (f"{100 * score:.4f}" if key in HEADLINE else f"{score!r:.80}" for score in (kept, value))
             yield f"{where}: {TITLES.get(key, key)}: {file} has {next(shown)}, the predictions give {next(shown)}"
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Return whether two values are equal; of scores the last digits may differ, as the order of sums may."""
-    if isinstance(one, float) and isinstance(other, float):
-        return abs(one - other) <= _ROUNDING
-    return bool(one == other)

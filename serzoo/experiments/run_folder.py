@@ -32,9 +32,7 @@ import platform
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,6 +47,7 @@ from serzoo.labels import DIMENSIONS
 from serzoo.metrics import Scores
 from serzoo.recipes import Recipe, read_recipe
 from serzoo.settings import GOLDEN
+from serzoo.weights.store import installed_version
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,22 +66,13 @@ _RECORDED_PACKAGES = (
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run folder on disk.
-
-    Args:
-        path: the folder.
-    """
+    """A run folder on disk."""
 
     path: Path
 
     @classmethod
     def open(cls, path: str | Path, recipe: Recipe, data: Mapping[str, object]) -> RunFolder:
-        """Create the folder, or continue one that was made with the same recipe and recordings.
-
-        Args:
-            path: the folder.
-            recipe: the recipe to train.
-            data: the description of :func:`describe_data`.
+        """Create the folder, or continue one that was made with the same recipe and :func:`describe_data`.
 
         Raises:
             ConfigError: the folder holds a run of another recipe or of other recordings, or a kept run.
@@ -102,63 +92,38 @@ class RunFolder:
             write_whole(run.path / name, text)
         return run
 
-    def fold(self, name: str) -> Path:
-        """Return the folder of a fold, or of a fold and seed."""
-        return self.path / name
-
     def write_json(self, name: str, values: Mapping[str, object]) -> None:
         """Write plain data as ``name``."""
         write_whole(self.path / name, _json(values))
 
     def write_predictions(self, fold: str, table: pd.DataFrame) -> None:
         """Write a fold's predictions; their presence marks it as done."""
-        _write_frame(self.fold(fold) / PREDICTIONS, table)
+        write_table(self.path / fold / PREDICTIONS, table)
 
     def read_scores(
         self, folds: Iterable[str], class_names: Sequence[str], clips: list[tuple[str, str]] | None = None
     ) -> dict[str, Scores]:
-        """Score the finished ones of ``folds`` from their predictions.
-
-        Args:
-            folds: names of folders, one per fold and seed.
-            class_names: the classes, in order.
-            clips: name and label of each test clip, in order; None to skip this check.
-
-        Raises:
-            DataError: a file is damaged, or has other classes or clips.
-        """
-        paths = {fold: stored(self.fold(fold) / PREDICTIONS) for fold in folds}
+        """Score the finished ones of ``folds``, names of folders; see :func:`score_predictions`."""
+        paths = {fold: stored(self.path / fold / PREDICTIONS) for fold in folds}
         return {fold: score_predictions(path, class_names, clips) for fold, path in paths.items() if path.exists()}
 
 
-def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """Write rows with the same keys as CSV."""
+def write_table(path: Path, rows: Sequence[Mapping[str, object]] | pd.DataFrame) -> None:
+    """Write a table, or rows with the same keys, as CSV."""
     import pandas as pd
 
-    _write_frame(path, pd.DataFrame(rows))
-
-
-def _write_frame(path: Path, table: pd.DataFrame) -> None:
-    write_whole(path, table.to_csv(index=False, lineterminator="\n"))
-    _compressed(path).unlink(missing_ok=True)  # else two versions of one table
+    write_whole(path, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+    path.with_name(f"{path.name}.gz").unlink(missing_ok=True)  # else two versions of one table
 
 
 def stored(path: Path) -> Path:
     """Return the path of a table, which may be compressed: ``path``, or with ``.gz`` if only that exists."""
-    packed = _compressed(path)
+    packed = path.with_name(f"{path.name}.gz")
     return packed if packed.exists() and not path.exists() else path
 
 
-def _compressed(path: Path) -> Path:
-    return path.with_name(f"{path.name}.gz")
-
-
 def read_table(path: Path, dtype: Any = None) -> pd.DataFrame:
-    """Return a table of a run folder, compressed or not.
-
-    Args:
-        path: the file, uncompressed.
-        dtype: the columns' types, as :func:`pandas.read_csv` takes them; None to infer them.
+    """Return a table of a run folder, which may be compressed; ``dtype`` as :func:`pandas.read_csv` takes it.
 
     Raises:
         DataError: the file is missing or damaged.
@@ -175,11 +140,7 @@ def read_table(path: Path, dtype: Any = None) -> pd.DataFrame:
 
 
 def read_predictions(folder: Path, columns: Sequence[str] = ()) -> pd.DataFrame:
-    """Return the predictions in a folder; those of classes that look like numbers are text.
-
-    Args:
-        folder: of a finished fold, or of a kept run.
-        columns: columns that the table needs besides those of every fold.
+    """Return the predictions of a finished fold, or of a kept run with the further ``columns``, from its folder.
 
     Raises:
         DataError: the file is missing or damaged.
@@ -218,12 +179,7 @@ def score_predictions(path: Path, class_names: Sequence[str], clips: list[tuple[
 
 
 def class_indices(table: pd.DataFrame, path: Path, class_names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the true and the predicted class indices in a table of predictions, each (N,).
-
-    Args:
-        table: with the columns ``label`` and ``prediction``.
-        path: its file, for messages.
-        class_names: the classes, in order.
+    """Return the true and the predicted class indices in a table of predictions from ``path``, each (N,).
 
     Raises:
         DataError: a column is missing, a class is unknown, or there are no rows.
@@ -269,16 +225,13 @@ def same_training(one: Recipe, other: Recipe) -> bool:
 
 
 def describe_data(
-    manifest: Manifest,
-    content_hashes: Sequence[str],
-    weight_files: Mapping[str, Path] = MappingProxyType({}),
-    recipe: Recipe | None = None,
+    manifest: Manifest, content_hashes: Sequence[str], weight_files: Mapping[str, Path], recipe: Recipe
 ) -> dict[str, object]:
     """Return a description of a run's data, as plain data: it changes if recordings, weights or embeddings do.
 
     Args:
         manifest: the recordings.
-        content_hashes: hashes of the recordings' audio, in order.
+        content_hashes: of their audio, in order.
         weight_files: the trained models that the training uses, by their names in the recipe.
         recipe: the recipe; if its embeddings come from files, a hash of these is included.
 
@@ -296,37 +249,24 @@ def describe_data(
         "sha256": digest.hexdigest(),
     }
     weights = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in weight_files.items()}
-    embeddings = {source: source_fingerprint(source) for source in _embedding_sources(recipe)}
-    files = {"weights": weights, "embeddings": {source: content for source, content in embeddings.items() if content}}
-    return {**described, **{name: hashes for name, hashes in files.items() if hashes}}
-
-
-def _embedding_sources(recipe: Recipe | None) -> list[str]:
-    """Return the sources of a recipe's embeddings: of its features, and of its gender classifier's."""
-    if recipe is None:
-        return []
     sources = [recipe.features.source] if isinstance(recipe.features, EmbeddingSpec) else []
     gender = recipe.gender
     if gender is not None and gender.source != GOLDEN and gender.classifier in CLASSICAL_CLASSIFIERS:
         sources.append(gender.features)
-    return sources
+    embeddings = {source: content for source in sources if (content := source_fingerprint(source))}
+    files = {"weights": weights, "embeddings": embeddings}
+    return {**described, **{name: hashes for name, hashes in files.items() if hashes}}
 
 
 def environment() -> dict[str, object]:
     """Return the versions that a result depends on, of installed packages."""
     import keras
 
-    versions = {}
-    for package in _RECORDED_PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "backend": keras.backend.backend(),
-        "packages": versions,
+        "packages": {name: version for name in _RECORDED_PACKAGES if (version := installed_version(name))},
     }
 
 

@@ -39,8 +39,24 @@ def prepare_recipe(config: str | Path | Recipe, changes: Mapping[str, object] | 
 
 def check_recipe(recipe: Recipe) -> None:
     """Raise SerzooError, with the recipe's name, unless its model, corpora and protocol exist and go together."""
+    name = recipe.model.name
     with placed(Place(recipe.name)):
-        _check_names(recipe)
+        if name in CLASSICAL_CLASSIFIERS:
+            complete_arguments(name, recipe.model.arguments)
+            _check_classical_training(recipe)
+        elif name not in MODELS:
+            raise unknown_name("model", name, [*MODELS, *CLASSICAL_CLASSIFIERS])
+        if recipe.gender is not None:
+            _check_gender(recipe.gender)
+        CORPORA.get(recipe.corpus)
+        if recipe.test_corpus is not None:
+            CORPORA.get(recipe.test_corpus)
+        protocol = get_protocol(recipe.protocol)
+        if protocol.takes_two_corpora != (recipe.test_corpus is not None):
+            needed = "does not take" if recipe.test_corpus else "needs"
+            raise ConfigError(
+                f"protocol {protocol.name} {needed} a test_corpus; it is {recipe.test_corpus}. Change one."
+            )
 
 
 def load_manifest(
@@ -68,30 +84,6 @@ def load_manifest(
         manifest = cross_corpus(manifest, load_corpus(recipe.test_corpus, test_data_root))
     manifest = manifest.with_target(recipe.target)
     return manifest if recipe.class_names is None else manifest.with_classes(recipe.class_names)
-
-
-def _check_names(recipe: Recipe) -> None:
-    """Raise unless the recipe's model, corpora and protocol exist and go together."""
-    _check_model(recipe)
-    if recipe.gender is not None:
-        _check_gender(recipe.gender)
-    CORPORA.get(recipe.corpus)
-    if recipe.test_corpus is not None:
-        CORPORA.get(recipe.test_corpus)
-    protocol = get_protocol(recipe.protocol)
-    if protocol.takes_two_corpora != (recipe.test_corpus is not None):
-        needed = "does not take" if recipe.test_corpus else "needs"
-        raise ConfigError(f"protocol {protocol.name} {needed} a test_corpus; it is {recipe.test_corpus}. Change one.")
-
-
-def _check_model(recipe: Recipe) -> None:
-    """Raise unless the recipe's model exists; the arguments and training of a classical classifier are checked too."""
-    name = recipe.model.name
-    if name in CLASSICAL_CLASSIFIERS:
-        complete_arguments(name, recipe.model.arguments)
-        _check_classical_training(recipe)
-    elif name not in MODELS:
-        raise unknown_name("model", name, [*MODELS, *CLASSICAL_CLASSIFIERS])
 
 
 def _check_gender(settings: GenderConfig) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from serzoo.experiments.run_folder import write_table
 from serzoo.models.base import SERModel
 from serzoo.models.rh_emo import RHEmo
 from serzoo.recipes import Recipe
-from serzoo.settings import InitialWeights, RHEmoConfig, TrainingConfig
+from serzoo.settings import InitialWeights, TrainingConfig
 from serzoo.training.anti_transfer import AntiTransfer
 from serzoo.training.compiling import set_precision
 from serzoo.training.fit import History, fit
@@ -29,10 +29,8 @@ from serzoo.zoo import build, check_arguments, load
 class Stage:
     """A stage of a training; it starts from the selected weights of the stage before.
 
-    Args:
-        training: its settings.
-        objective: its loss; None for the cross-entropy of the classes.
-        name: name of its folder below the fold's; the last stage has none and uses the fold's own.
+    Without an objective the loss is the cross-entropy of the classes. The name is that of its folder below the fold's;
+    the last stage has none and uses the fold's own.
     """
 
     training: TrainingConfig
@@ -112,7 +110,9 @@ def check_stages(recipe: Recipe, model: SERModel) -> None:
                 stage.objective.check(model)
 
 
-def train(recipe: Recipe, manifest: Manifest, folder: Path, **fit_arguments: Any) -> tuple[SERModel, History]:
+def train(
+    recipe: Recipe, manifest: Manifest, folder: Path, *, title: str, **fit_arguments: Any
+) -> tuple[SERModel, History]:
     """Train the recipe's model in stages; of several anti-transfer layers keep the best on the validation part.
 
     Args:
@@ -120,21 +120,37 @@ def train(recipe: Recipe, manifest: Manifest, folder: Path, **fit_arguments: Any
         manifest: the recordings, with the class names.
         folder: the fold's folder. It has a folder for each layer and for each stage but the last, with the state to
             resume from and the history; ``layers.csv`` compares the layers.
-        fit_arguments: arguments of :func:`serzoo.training.fit.fit`, ``data`` and ``title`` among them.
+        title: name of the training in progress bars.
+        fit_arguments: further arguments of :func:`serzoo.training.fit.fit`, ``data`` among them.
 
     Returns:
         The trained model and the history of its last stage.
     """
     pretrained = _pretrained(recipe)
+
+    def train_stages(layer: int | None, folder: Path, title: str) -> tuple[SERModel, History]:
+        model = build_model(recipe, manifest)
+        for stage in _stages(recipe, model, pretrained, layer):
+            history = fit(
+                model,
+                training=stage.training,
+                objective=stage.objective,
+                run_folder=folder / stage.name,
+                title=f"{title} {stage.name}".rstrip(),
+                **fit_arguments,
+            )
+            if stage.name:
+                write_table(folder / stage.name / "history.csv", history.table())
+        return model, history
+
     first, *others = _layers(recipe)
     if not others:
-        return _train_stages(recipe, manifest, pretrained, first, folder, fit_arguments)
+        return train_stages(first, folder, title)
     rows: list[dict[str, Any]] = []
     kept: tuple[int | None, SERModel, History] | None = None  # one model at a time: thirteen may not fit into memory
     for layer in (first, *others):
         place = folder / f"layer{layer:02d}"
-        titled = {**fit_arguments, "title": f"{fit_arguments['title']} layer {layer}"}
-        model, history = _train_stages(recipe, manifest, pretrained, layer, place, titled)
+        model, history = train_stages(layer, place, f"{title} layer {layer}")
         write_table(place / "history.csv", history.table())
         scores = {score: history.selected[score] for score in ("validation_war", "validation_uar", "validation_loss")}
         rows.append({"layer": layer, "epoch": history.selected_epoch, **scores})
@@ -164,39 +180,18 @@ def _load(source: str, setting: str) -> SERModel:
         raise type(error)(f"{setting}: {error}") from None
 
 
-def _train_stages(
-    recipe: Recipe,
-    manifest: Manifest,
-    pretrained: Sequence[SERModel],
-    layer: int | None,
-    folder: Path,
-    fit_arguments: Mapping[str, Any],
-) -> tuple[SERModel, History]:
-    """Train all stages, with one anti-transfer layer or without."""
-    model = build_model(recipe, manifest)
-    *earlier, last = _stages(recipe, model, pretrained, layer)
-    for stage in earlier:
-        place, titled = folder / stage.name, {**fit_arguments, "title": f"{fit_arguments['title']} {stage.name}"}
-        history = fit(model, training=stage.training, objective=stage.objective, run_folder=place, **titled)
-        write_table(place / "history.csv", history.table())
-    return model, fit(model, training=last.training, objective=last.objective, run_folder=folder, **fit_arguments)
-
-
 def _stages(recipe: Recipe, model: SERModel, pretrained: Sequence[SERModel], layer: int | None) -> list[Stage]:
     """Return the stages of a recipe's training, in order."""
     if recipe.anti_transfer is not None and layer is not None:
         objectives = [AntiTransfer(network, layer, recipe.anti_transfer.beta) for network in pretrained]
-        return [Stage(recipe.training, objective, f"against{n}") for n, objective in enumerate(objectives, 1)]
-    if recipe.rh_emo is not None:
-        return _rh_emo_stages(recipe.rh_emo, recipe.training, model)
-    return [Stage(recipe.training)]
-
-
-def _rh_emo_stages(settings: RHEmoConfig, training: TrainingConfig, model: SERModel) -> list[Stage]:
-    """Return the stages of reconstruction and recognition; both train one network."""
+        names = [*(f"against{number}" for number in range(1, len(objectives))), ""]
+        return [Stage(recipe.training, *own) for own in zip(objectives, names, strict=True)]
+    settings = recipe.rh_emo
+    if settings is None:
+        return [Stage(recipe.training)]
     if not isinstance(model, RHEmo):
         raise ConfigError(f"rh_emo is set, but the model is {model.name}; leave it out or set model.name to rh_emo.")
     weights = {name: getattr(settings, name) for name in ("alpha", "beta", "beta_class", "beta_vad")}
-    recognition = EmotionalReconstruction(model.training_network(), **weights)
-    first = replace(training, **vars(settings.reconstruction))
-    return [Stage(first, replace(recognition, beta=0.0), "reconstruction"), Stage(training, recognition)]
+    recognition = EmotionalReconstruction(model.training_network(), **weights)  # both stages train one network
+    first = replace(recipe.training, **vars(settings.reconstruction))
+    return [Stage(first, replace(recognition, beta=0.0), "reconstruction"), Stage(recipe.training, recognition)]

@@ -116,9 +116,8 @@ class SpeakerCounts:
 
     Args:
         speakers: S names, ascending, so that no result depends on the order of the clips.
-        hits: correct predictions by speaker and class, (S, K).
-        support: clips by speaker and true class, (S, K).
-        predicted: clips by speaker and predicted class, (S, K).
+        hits: correct predictions by speaker and class, (S, K); support and predicted are all clips by true and
+            by predicted class.
     """
 
     speakers: tuple[str, ...]
@@ -205,11 +204,7 @@ def compare(
     ``n_resamples``. Of random ones the observed one is counted too, so that p is never 0 (Phipson and Smyth,
     "Permutation p-values should never be zero", 2010). With S speakers p is at least 2 ** (1 - S).
 
-    Args:
-        first: counts of the one run.
-        second: of the other.
-        n_resamples: the number of samples of speakers, and of random permutations.
-        seed: of the draws.
+    The arguments are those of :func:`intervals`.
 
     Raises:
         DataError: the runs differ in speakers or in their clips of each class, or there are fewer than two speakers.

@@ -54,10 +54,7 @@ _KEPT_PARTS = {"recipe": dict, "leakage": dict, "report": dict, "environments": 
 class StoredRun:
     """A run with its report. Scores are computed from the predictions, never taken from the report.
 
-    Args:
-        path: the folder.
-        report: the content of its ``report.json``.
-        kept: the content of its ``run.json``; None for a folder as training writes it.
+    ``kept`` is the content of ``run.json``; None for a folder as training writes it.
     """
 
     path: Path
@@ -93,6 +90,13 @@ class StoredRun:
     def recipe(self) -> Mapping[str, Any]:
         """The report's recipe; for predictions derived from other runs it cannot be trained."""
         return self.report["recipe"]
+
+    def part(self, name: str) -> Any:
+        """Return a part of the run that is a file of its own in a run folder, ``name.json``; None if there is none."""
+        if self.kept is not None:
+            return self.kept.get(name)
+        path = self.path / f"{name}.json"
+        return read_json(path) if path.exists() else None
 
     @property
     def derived(self) -> bool:
@@ -145,8 +149,7 @@ class StoredRun:
     @property
     def speaker_independent(self) -> bool | None:
         """Whether no test speaker was in the training part; None if unknown."""
-        independent: bool | None = self.report["leakage"].get("speaker_independent")
-        return independent
+        return self.report["leakage"].get("speaker_independent")
 
     @cached_property
     def predicted(self) -> frozenset[str]:

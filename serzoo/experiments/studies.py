@@ -32,9 +32,6 @@ NETWORK = "embedding_dnn"
 SCORES = ("UAR", "WAR")
 """Columns of the table for each corpus."""
 
-SCALED = {NETWORK: {"normalization": "real-frames"}}
-"""Arguments that standardise each value over the training part; for classical classifiers it is ``scale``."""
-
 _SET_BY_THE_STUDY = (
     "name", "corpus", "test_corpus", "features", "protocol", "model.name", "model.arguments.scale",
     "model.arguments.normalization",
@@ -73,13 +70,13 @@ class Cell:
     def recipe(self, protocol: str, seed: int, changes: Mapping[str, object] = MappingProxyType({})) -> Recipe:
         """Return the zoo's recipe for this classifier with the cell's corpus and features."""
         base = load_recipe(f"{NETWORK if self.classifier == NETWORK else 'svc'}-ravdess-mfcc")
-        arguments = SCALED.get(self.classifier, {"scale": True}) if self.scaled else {}
+        scaling = {"normalization": "real-frames"} if self.classifier == NETWORK else {"scale": True}
         return replace(
             base,
             name=f"{self.classifier}-{self.corpus}",
             summary="A cell of a study of frozen representations",
             corpus=self.corpus,
-            model=ModelConfig(self.classifier, dict(arguments)),
+            model=ModelConfig(self.classifier, scaling if self.scaled else {}),
             features=self.features,
             protocol=protocol,
             training=replace(base.training, seed=seed),
@@ -88,20 +85,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class FrozenStudy:
-    """The outcome of :func:`study_frozen`.
-
-    Args:
-        protocol: protocol of all cells.
-        reports: report of each cell, in the order of the table's rows.
-    """
+    """The outcome of :func:`study_frozen`: the report of each cell, in the order of the table's rows."""
 
     protocol: str
     reports: Mapping[Cell, Report]
-
-    @property
-    def corpora(self) -> list[str]:
-        """The table's columns, in order."""
-        return list(dict.fromkeys(cell.corpus for cell in self.reports))
 
     def table(self) -> list[dict[str, Any]]:
         """Return the rows: features, classifier, UAR and WAR in percent for each corpus, and means over corpora."""
@@ -110,8 +97,9 @@ class FrozenStudy:
             row = rows.setdefault(cell.row, {"features": cell.row[0], "classifier": cell.row[1]})
             for score in SCORES:
                 row[f"{cell.corpus} {score}"] = 100 * report.summary.mean[score.lower()]
-        for row, score in product(rows.values(), SCORES if len(self.corpora) > 1 else ()):
-            row[f"mean {score}"] = float(np.mean([row[f"{corpus} {score}"] for corpus in self.corpora]))
+        corpora = list(dict.fromkeys(cell.corpus for cell in self.reports))
+        for row, score in product(rows.values(), SCORES if len(corpora) > 1 else ()):
+            row[f"mean {score}"] = float(np.mean([row[f"{corpus} {score}"] for corpus in corpora]))
         return list(rows.values())
 
     def to_markdown(self) -> str:
@@ -187,8 +175,8 @@ def study_frozen(
         reports = {cell: _cross_validate(*call) for cell, call in zip(cells, calls, strict=True)}
     else:
         names = [f"{cell.corpus}, {', '.join(cell.row)}" for cell in cells]
-        trained = run_in_processes(_cross_validate, calls, names, n_jobs, in_order=True)
-        reports = {cells[number]: report for number, report in trained}
+        trained = dict(run_in_processes(_cross_validate, calls, names, n_jobs))
+        reports = {cell: trained[number] for number, cell in enumerate(cells)}
     study = FrozenStudy(protocol, reports)
     write_whole(Path(run_folder) / "table.md", study.to_markdown())
     return study

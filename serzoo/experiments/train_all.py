@@ -45,7 +45,18 @@ def train_all(
         SerzooError: the recipe, the recordings or the run folder cannot be used.
     """
     recipe = replace(prepare_recipe(config, changes), repeats=1)
-    _check(recipe)
+    if recipe.model.name in CLASSICAL_CLASSIFIERS:
+        raise ConfigError(f"{recipe.model.name} is a classical classifier; only networks train on all recordings.")
+    rule, genders = recipe.training.selection, gender_settings(recipe)
+    if rule in (*VALIDATION_RULES, LEAKY_RULE):
+        raise ConfigError(
+            f"training.selection is {rule}, but no recordings are held out; set it to last-epoch, and training.epochs "
+            "to the number of epochs that the folds kept."
+        )
+    if genders.source != GOLDEN:
+        raise ConfigError(f"gender.source is {genders.source}, but its classifier needs a fold; set it to {GOLDEN}.")
+    if genders.train_on != "all":
+        raise ConfigError(f"gender.train_on is {genders.train_on}, but all recordings are used; set it to all.")
     manifest = load_manifest(recipe, data_root, test_data_root)
     model = build_model(recipe, manifest)
     check_stages(recipe, model)
@@ -53,35 +64,17 @@ def train_all(
     examples = load_examples(manifest, recipe.features, with_gender=model.takes_gender, cache=cache, progress=progress)
     data = describe_data(manifest, hashes, weight_files(recipe), recipe)
     run = RunFolder.open(run_folder or Path("runs") / recipe.name, recipe, data)
-    file, written_last = (run.fold(ALL_RECORDINGS) / name for name in ("model.keras", "environment.json"))
-    if not (file.exists() and written_last.exists()):
-        augmented = recipe.training.waveform_augment is not None
+    folder = run.path / ALL_RECORDINGS
+    if not ((folder / "model.keras").exists() and (folder / "environment.json").exists()):  # which is written last
         trained, history = train(
             recipe,
             manifest,
-            run.fold(ALL_RECORDINGS),
-            data=manifest if augmented else examples,
+            folder,
+            data=examples if recipe.training.waveform_augment is None else manifest,
             cache=cache,
             progress=progress,
             title=ALL_RECORDINGS,
         )
         write_model(recipe, run, ALL_RECORDINGS, trained, history, hashes)
-        forget_states(run.fold(ALL_RECORDINGS))
-    return file
-
-
-def _check(recipe: Recipe) -> None:
-    """Raise ConfigError unless the recipe can be trained without held-out recordings."""
-    if recipe.model.name in CLASSICAL_CLASSIFIERS:
-        raise ConfigError(f"{recipe.model.name} is a classical classifier; only networks train on all recordings.")
-    rule = recipe.training.selection
-    if rule in (*VALIDATION_RULES, LEAKY_RULE):
-        raise ConfigError(
-            f"training.selection is {rule}, but no recordings are held out; set it to last-epoch, and training.epochs "
-            "to the number of epochs that the folds kept."
-        )
-    genders = gender_settings(recipe)
-    if genders.source != GOLDEN:
-        raise ConfigError(f"gender.source is {genders.source}, but its classifier needs a fold; set it to {GOLDEN}.")
-    if genders.train_on != "all":
-        raise ConfigError(f"gender.train_on is {genders.train_on}, but all recordings are used; set it to all.")
+        forget_states(folder)
+    return folder / "model.keras"

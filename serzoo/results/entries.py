@@ -1,4 +1,7 @@
-"""The ledger: title, command, machine and notes of each run; strict YAML, read into dataclasses."""
+"""The ledger: title, command, machine and notes of each run; strict YAML, read into dataclasses.
+
+``docs/results/ledger.yaml`` describes the keys.
+"""
 
 from __future__ import annotations
 
@@ -16,28 +19,27 @@ LEDGER = "ledger.yaml"
 """A ledger's file name; its run folders are in the same folder."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """One run folder.
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """Runs that one command made on one machine, in the time that ``hardware`` states; ``more`` may have links.
 
-    Args:
-        title: its name in the tables.
-        run: the run folder, relative to the ledger's.
-        command: the command that makes it.
-        hardware: the machine, and the time it took.
-        published: the result to compare with, a name in
-            :data:`serzoo.experiments.published_figures.PUBLISHED`; None for none.
-        gap: the reason for the difference, in a sentence or two; needed with ``published``.
-        more: a note or a link, in Markdown.
+    ``published`` names results to compare with, in :data:`serzoo.experiments.published_figures.PUBLISHED`; ``gap`` is
+    the reason for the difference, in a sentence or two.
     """
 
     title: str
-    run: str
     command: str
     hardware: str
-    published: str | None = None
     gap: str = ""
     more: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row(Entry):
+    """A single run folder, ``run``, relative to the ledger's."""
+
+    run: str
+    published: str | None = None
 
     def __post_init__(self) -> None:
         _check_folder(self.run)
@@ -49,27 +51,12 @@ class Row:
         return self.run
 
 
-@dataclass(frozen=True)
-class StudyEntry:
-    """A folder of run folders, made by one command.
+@dataclass(frozen=True, kw_only=True)
+class StudyEntry(Entry):
+    """A folder of run folders; those with a published result come first, in the order of ``published``."""
 
-    Args:
-        title: the heading of its tables.
-        folder: relative to the ledger's.
-        command: as in :class:`Row`, and so are hardware, gap and more.
-        hardware: the machine, and the time it took.
-        published: results to compare with, by run folder relative to ``folder``; these come first, in this order.
-        gap: the reason for the differences.
-        more: a note or a link.
-    """
-
-    title: str
     folder: str
-    command: str
-    hardware: str
     published: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    gap: str = ""
-    more: str = ""
 
     def __post_init__(self) -> None:
         _check_folder(self.folder)
@@ -78,14 +65,7 @@ class StudyEntry:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two run folders to compare on their test clips.
-
-    Args:
-        question: the question that the comparison is about.
-        first: a run folder, relative to the ledger's.
-        second: another; the difference is its score minus the first's.
-        shared_folds: compare on the folds that both have done, instead of refusing runs of different folds.
-    """
+    """Two run folders to compare, the second minus the first; ``shared_folds`` as :func:`compare_runs` takes it."""
 
     question: str
     first: str
@@ -99,15 +79,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class NotRun:
-    """A run that was not made.
-
-    Args:
-        title: its name in the table.
-        command: the command that would make it.
-        cost: an estimate of the time it takes, and on which machine.
-        published: the result it would be compared with, as in :class:`Row`.
-        reason: why it was not run, or its requirements.
-    """
+    """A run that was not made, with an estimate of its time and machine, and why, or its requirements."""
 
     title: str
     command: str
@@ -121,14 +93,7 @@ class NotRun:
 
 @dataclass(frozen=True)
 class Ledger:
-    """All entries, in the order of the page.
-
-    Args:
-        rows: single runs.
-        studies: runs that belong together.
-        pairs: comparisons.
-        not_run: runs that were not made.
-    """
+    """All entries, in the order of the page."""
 
     rows: tuple[Row, ...] = ()
     studies: tuple[StudyEntry, ...] = ()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from serzoo.errors import DataError
 from serzoo.experiments.run_check import differences
 from serzoo.experiments.run_folder import KEPT, PREDICTIONS, read_table, run_name, same_training
-from serzoo.experiments.stored_run import StoredRun, read_json, run_folders
+from serzoo.experiments.stored_run import StoredRun, run_folders
 from serzoo.files import local_path, moved_into_place
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def keep(source: Path, target: Path, *, overwrite: bool = False) -> list[Path]:
 
 
 def _check_replaceable(source: Path, target: Path) -> None:
-    """Raise DataError unless a folder holds an earlier copy of these runs, and nothing else."""
+    """Raise DataError unless a folder holds an earlier copy of these runs, without further folds, and nothing else."""
     written = {KEPT, _TABLE, *_OF_STUDIES}
     for path in sorted(target.rglob("*")):
         if path.is_symlink() or not (path.is_dir() or path.name in written):
@@ -69,21 +69,17 @@ def _check_replaceable(source: Path, target: Path) -> None:
                 f"{target} holds {path.relative_to(target)}, a file that keep does not write; {_NOT_REPLACED}"
             )
     old_runs, new_runs = ({path.relative_to(folder) for path in run_folders(folder)} for folder in (target, source))
-    for lost in sorted(old_runs - new_runs):
-        raise DataError(f"{target} holds the run {lost}, missing in {source}; {_NOT_REPLACED}")
+    for run in sorted(old_runs - new_runs):
+        raise DataError(f"{target} holds the run {run}, missing in {source}; {_NOT_REPLACED}")
     for run in sorted(old_runs):
-        _check_same_run(StoredRun.open(source / run), StoredRun.open(target / run))
-
-
-def _check_same_run(new: StoredRun, old: StoredRun) -> None:
-    """Raise DataError unless two runs are of one recipe and data, and the new one has all folds of the old one."""
-    if not old.derived:
-        same_recipe = same_training(new.trained_recipe(), old.trained_recipe())
-        for name, same in (("recipe", same_recipe), ("data", _data(new) == _data(old))):
-            if not same:
-                raise DataError(f"{old.path} is a run with another {name} than {new.path}; {_NOT_REPLACED}")
-    for lost in sorted(set(old.runs) - set(new.runs)):
-        raise DataError(f"{old.path} holds {lost}, missing in {new.path}; {_NOT_REPLACED}")
+        new, old = StoredRun.open(source / run), StoredRun.open(target / run)
+        if not old.derived:
+            same_recipe = same_training(new.trained_recipe(), old.trained_recipe())
+            for name, same in (("recipe", same_recipe), ("data", new.part("data") == old.part("data"))):
+                if not same:
+                    raise DataError(f"{old.path} is a run with another {name} than {new.path}; {_NOT_REPLACED}")
+        for lost in sorted(set(old.runs) - set(new.runs)):
+            raise DataError(f"{old.path} holds {lost}, missing in {new.path}; {_NOT_REPLACED}")
 
 
 def _write(run: StoredRun, folder: Path) -> None:
@@ -109,7 +105,7 @@ def _content(run: StoredRun) -> dict[str, Any]:
         if same is None:
             environments.append(same := {"runs": [], "environment": environment})
         same["runs"].append(name)
-    origin = {"system": _part(run, "system")} if run.derived else {"data": _data(run)}
+    origin = {"system": run.part("system")} if run.derived else {"data": run.part("data")}
     return {
         "recipe": run.recipe,
         **origin,
@@ -118,18 +114,6 @@ def _content(run: StoredRun) -> dict[str, Any]:
         "environments": environments,
         "histories": dict(run.histories),
     }
-
-
-def _data(run: StoredRun) -> Any:
-    return _part(run, "data")
-
-
-def _part(run: StoredRun, name: str) -> Any:
-    """Return a part of a run that is a file of its own in a run folder; None if there is none."""
-    if run.kept is not None:
-        return run.kept.get(name)
-    path = run.path / f"{name}.json"
-    return read_json(path) if path.exists() else None
 
 
 def _predictions(run: StoredRun) -> pd.DataFrame:

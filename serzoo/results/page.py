@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from serzoo import strict_yaml
 from serzoo.errors import ConfigError, DataError
 from serzoo.experiments.compare_runs import compare_runs
 from serzoo.experiments.published_figures import PUBLISHED, Published
@@ -21,60 +22,14 @@ from serzoo.tables import markdown_table
 
 _NONE = "-"
 
-_HEAD = """\
-# Results
-
-Written by `serzoo report` from [the ledger]({folder}/ledger.yaml) and the predictions of the runs next to it.
-`serzoo report --check` recomputes every score, interval and p-value on this page.
-
-* **UAR, WAR and F1** (weighted) are in percent: mean ± population standard deviation over folds. The score of a fold
-  with several seeds is the mean over seeds. The paper's figures are in the same order; the gap is ours minus theirs.
-* **95 % intervals** are percentiles of 10,000 bootstrap samples of the test *speakers*, each speaker with all clips,
-  widened for small numbers of speakers. They apply to the pooled score (all folds' clips together), a little different
-  from the mean over folds. They do not cover other seeds, splits or training parts.
-* **Few speakers** (†, below {few}): the intervals are still too narrow. In a simulation with a true score of 90 %,
-  {coverage}.
-* **Speakers.** A protocol with test speakers in its training part does not measure scores on new speakers. Its results
-  are in tables of their own.
-"""
-
-_SECTIONS = {
-    True: ("Unseen speakers (speaker-independent)", "No test speaker is in the training part."),
-    False: (
-        "Seen speakers (speaker-dependent)",
-        "Test speakers are in the training part too, as in the papers' random folds: these are not results on new\n"
-        "speakers.",
-    ),
-    None: (
-        "Unknown speakers",
-        "The speakers are not known, so test speakers may be in the training part: these are not results on new\n"
-        "speakers.",
-    ),
-}
-"""Title and text of a section, by :attr:`StoredRun.speaker_independent`."""
-
-_PAIRS = """\
-## Compared
-
-The second run's score minus the first's, on the same test clips of all folds together, with a paired bootstrap interval
-over speakers. p is of a two-sided permutation test that swaps the two runs' predictions speaker by speaker (all swaps,
-or 10,000 random ones). It is not corrected for the number of comparisons and does not cover other seeds. The smallest
-possible value, *least p*, is 2 to the power of 1 - speakers, or 1 in 10,001 if that is more: with fewer than six
-speakers no difference is significant at 0.05. Below {few} speakers (†) the intervals are too narrow; **where interval
-and p disagree, p decides**.
-"""
+_WORDING = strict_yaml.read(Path(__file__).with_suffix(".yaml"))
+_SECTIONS = {True: "unseen", False: "seen", None: "unknown"}
+"""The sections of the page by :attr:`StoredRun.speaker_independent`."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A run in a table.
-
-    Args:
-        title: its name in the table.
-        run: the run.
-        entry: its row or study in the ledger.
-        published: the published result to compare with; None for none.
-    """
+    """A run in a table, with its row or study in the ledger, and the published result to compare with, if any."""
 
     title: str
     run: StoredRun
@@ -100,8 +55,10 @@ def make_page(folder: Path, open_run: Opener | None = None) -> str:
     open_run, folder = open_run or cache(StoredRun.open), with_name(folder)
     ledger = read_ledger(folder / LEDGER)
     lines = [line for entry in ledger.entries for line in _lines(entry, folder, open_run)]
+    most, *fewer = COVERAGE.items()
+    coverage = [f"{most[1]} of 100 contained it with {most[0]} speakers", *(f"{c} with {n}" for n, c in fewer)]
     parts = [
-        _HEAD.format(folder=folder.name, few=FEW_SPEAKERS, coverage=_coverage()),
+        _WORDING["head"].format(folder=folder.name, few=FEW_SPEAKERS, coverage=", ".join(coverage)),
         *(part for kind in _SECTIONS for part in _section(kind, lines, folder)),
         *_compared(ledger, folder, open_run),
         *_not_run(ledger.not_run),
@@ -125,24 +82,12 @@ def _lines(entry: Row | StudyEntry, folder: Path, open_run: Opener) -> Iterator[
     for name in dict.fromkeys([*published, *found]):
         if name not in found:
             raise DataError(f"{folder / entry.folder / name} has no {KEPT} or {REPORT}, but the ledger names it.")
-        line = Line(name, open_run(found[name]), entry, PUBLISHED.get(published.get(name, "")))
-        _check_speakers(line)
-        yield line
-
-
-def _check_speakers(line: Line) -> None:
-    """Raise ConfigError if either the paper's test speakers or ours were in training, and the others' were not."""
-    published = line.published
-    if published is not None and published.speaker_independent != line.run.speaker_independent:
-        kinds = {True: "speaker-independent", False: "speaker-dependent", None: "on unknown speakers"}
-        own, theirs = kinds[line.run.speaker_independent], kinds[published.speaker_independent]
-        raise ConfigError(f"{line.run.path} is {own}, but {_cited(published)} is {theirs}; leave published out.")
-
-
-def _coverage() -> str:
-    """Describe how often intervals contained the true score, by the number of speakers."""
-    most, *fewer = COVERAGE.items()
-    return ", ".join([f"{most[1]} of 100 contained it with {most[0]} speakers", *(f"{c} with {n}" for n, c in fewer)])
+        run, paper = open_run(found[name]), PUBLISHED.get(published.get(name, ""))
+        if paper is not None and paper.speaker_independent != run.speaker_independent:
+            kinds = {True: "speaker-independent", False: "speaker-dependent", None: "on unknown speakers"}
+            own, theirs = kinds[run.speaker_independent], kinds[paper.speaker_independent]
+            raise ConfigError(f"{run.path} is {own}, but {_cited(paper)} is {theirs}; leave published out.")
+        yield Line(name, run, entry, paper)
 
 
 def _section(kind: bool | None, all_lines: Sequence[Line], folder: Path) -> Iterator[str]:
@@ -150,8 +95,7 @@ def _section(kind: bool | None, all_lines: Sequence[Line], folder: Path) -> Iter
     lines = [line for line in all_lines if line.run.speaker_independent is kind]
     if not lines:
         return
-    title, text = _SECTIONS[kind]
-    yield f"## {title}\n\n{text}\n"
+    yield _WORDING["sections"][_SECTIONS[kind]]
     single = [line for line in lines if isinstance(line.entry, Row)]
     if single:
         yield from _tables(single, folder)
@@ -165,16 +109,15 @@ def _tables(lines: Sequence[Line], folder: Path) -> Iterator[str]:
     """Yield the table of means over folds, and that of pooled scores with their intervals."""
     yield markdown_table(
         ["run", "corpus", "protocol", "folds", *TITLES.values(), "paper", "gap"],
-        [[_link(line, folder), *_task(line), *_means(line), *_against(line)] for line in lines],
+        [
+            [f"[{line.title}]({_place(line.run.path, folder)})", *_task(line), *_means(line), *_against(line)]
+            for line in lines
+        ],
     )
     yield markdown_table(
         ["run", "speakers", "clips", *(f"{title}, 95 %" for title in TITLES.values())],
         [[line.title, *_pooled(line.run)] for line in lines],
     )
-
-
-def _link(line: Line, folder: Path) -> str:
-    return f"[{line.title}]({_place(line.run.path, folder)})"
 
 
 def _place(path: Path, folder: Path) -> str:
@@ -239,27 +182,20 @@ def _compared(ledger: Ledger, folder: Path, open_run: Opener) -> Iterator[str]:
         size = f"{len(found.folds)}, {marked(compared.n_speakers)}, {compared.n_clips}"
         differences = map(str, compared.differences.values())
         rows.append([pair.question, *links, size, f"{compared.smallest_p:.2g}", *differences])
-    yield _PAIRS.format(few=FEW_SPEAKERS)
+    yield _WORDING["compared"].format(few=FEW_SPEAKERS)
     head = ["", "first", "second", "folds, speakers, clips", "least p", *(TITLES[name] for name in COMPARED)]
     yield markdown_table(head, rows)
 
 
 def _not_run(entries: Sequence[NotRun]) -> Iterator[str]:
     """Yield the table of runs that were not made."""
-    if not entries:
-        return
-    yield "## Not run\n"
-    rows = [
-        [
-            entry.title,
-            f"`{entry.command}`",
-            entry.cost,
-            _figures(PUBLISHED[entry.published]) if entry.published else _NONE,
-            entry.reason,
-        ]
-        for entry in entries
-    ]
-    yield markdown_table(["run", "command", "estimated cost", "paper", ""], rows)
+    rows = []
+    for entry in entries:
+        paper = _figures(PUBLISHED[entry.published]) if entry.published else _NONE
+        rows.append([entry.title, f"`{entry.command}`", entry.cost, paper, entry.reason])
+    if rows:
+        yield "## Not run\n"
+        yield markdown_table(["run", "command", "estimated cost", "paper", ""], rows)
 
 
 def _made(ledger: Ledger, lines: Sequence[Line]) -> Iterator[str]:
@@ -267,6 +203,10 @@ def _made(ledger: Ledger, lines: Sequence[Line]) -> Iterator[str]:
     yield "## How each was made\n"
     for entry in ledger.entries:
         own = [line for line in lines if line.entry is entry]
+        systems: dict[str, list[str]] = {}
+        for line in own:
+            if line.published:
+                systems.setdefault(_cited(line.published), []).append(line.published.system)
         facts = {
             "command": f"`{entry.command}`",
             "hardware": entry.hardware,
@@ -278,7 +218,7 @@ def _made(ledger: Ledger, lines: Sequence[Line]) -> Iterator[str]:
             "leaks": _distinct(own, lambda run: run.report["leakage"]["summary"]),
             "seen": _distinct(own, _seen),
             "software": "; ".join(sorted({text for line in own for text in line.run.software()})),
-            "paper": _papers([line.published for line in own if line.published]),
+            "paper": " · ".join(f"{where}: {', '.join(names)}" for where, names in systems.items()),
             "gap": entry.gap,
             "more": entry.more,
         }
@@ -310,14 +250,7 @@ def _seen(run: StoredRun) -> str:
     return ", ".join(f"{name} {'not known' if n is None else f'{n} test recordings'}" for name, n in counts.items())
 
 
-def _papers(published: Sequence[Published]) -> str:
-    """Return the sources of the published figures: paper, table, protocol and systems."""
-    systems: dict[str, list[str]] = {}
-    for one in published:
-        systems.setdefault(_cited(one), []).append(one.system)
-    return " · ".join(f"{where}: {', '.join(names)}" for where, names in systems.items())
-
-
 def _cited(published: Published) -> str:
+    """Return paper, table and protocol of a published result."""
     where = f"{published.paper}, {published.table}" if published.table else published.paper
     return f"{where} ({published.protocol})"
