@@ -27,18 +27,15 @@ class RunComparison:
         found = self.comparison
         folds = f"{len(self.folds)} folds together" if len(self.folds) > 1 else self.folds[0]
         flips = "all" if found.exact else f"{N_RESAMPLES:,} random"
-        lines = [f"{self.second} minus {self.first}, points, 95 % interval over speakers:"]
-        lines += [f"  {TITLES[name]} {found.differences[name]}" for name in COMPARED]
-        lines += [f"{found.n_clips} test clips of {marked(found.n_speakers)} speakers, {folds}."]
-        lines += [
+        few = f"† Below {FEW_SPEAKERS} speakers intervals are too narrow; where interval and p disagree, p decides."
+        lines = [
+            f"{self.second} minus {self.first}, points, 95 % interval over speakers:",
+            *(f"  {TITLES[name]} {found.differences[name]}" for name in COMPARED),
+            f"{found.n_clips} test clips of {marked(found.n_speakers)} speakers, {folds}.",
             f"p is from {flips} permutations, swapping predictions by speaker; its smallest possible value is "
-            f"{found.smallest_p:.2g}. Neither interval nor p covers other seeds and splits."
+            f"{found.smallest_p:.2g}. Neither interval nor p covers other seeds and splits.",
         ]
-        if found.n_speakers < FEW_SPEAKERS:
-            lines += [
-                f"† Below {FEW_SPEAKERS} speakers intervals are too narrow; where interval and p disagree, p decides."
-            ]
-        return "\n".join(lines)
+        return "\n".join([*lines, few] if found.n_speakers < FEW_SPEAKERS else lines)
 
 
 def compare_runs(first: StoredRun, second: StoredRun, *, shared_folds: bool = False) -> RunComparison:
@@ -61,25 +58,20 @@ def compare_runs(first: StoredRun, second: StoredRun, *, shared_folds: bool = Fa
         remedy = common if shared else "compare runs of one protocol"
         raise DataError(f"{both}: {alone[0]} is done in only one of them; {remedy}.")
     for fold in shared:
-        _check_clips(first, second, fold, both)
+        tables = [run.tables[name] for run in (first, second) for name in run.folds[fold]]
+        tested = [Counter(zip(table["clip"], table["speaker"], table["label"], strict=True)) for table in tables]
+        odd = sorted(set().union(*((clips - tested[0]) + (tested[0] - clips) for clips in tested)))
+        if odd:
+            clip, speaker, label = odd[0]
+            times = sorted({clips[odd[0]] for clips in tested})
+            how = (
+                f"is there {times[0]} times in one of them and {times[-1]} times in another"
+                if times[0]
+                else "is not in all of them"
+            )
+            raise DataError(
+                f"{both}: in {fold}, the test clip {clip} (speaker {speaker}, {label}) {how}; "
+                "compare runs of one protocol on one corpus."
+            )
     counts = [run.speaker_counts(shared) for run in (first, second)]
     return RunComparison(str(first.path), str(second.path), shared, compare(*counts))
-
-
-def _check_clips(first: StoredRun, second: StoredRun, fold: str, both: str) -> None:
-    """Raise DataError unless all runs of a fold were tested on the same clips."""
-    tables = [run.tables[name] for run in (first, second) for name in run.folds[fold]]
-    tested = [Counter(zip(table["clip"], table["speaker"], table["label"], strict=True)) for table in tables]
-    odd = sorted(set().union(*((clips - tested[0]) + (tested[0] - clips) for clips in tested)))
-    if odd:
-        clip, speaker, label = odd[0]
-        times = sorted({clips[odd[0]] for clips in tested})
-        how = (
-            f"is there {times[0]} times in one of them and {times[-1]} times in another"
-            if times[0]
-            else "is not in all of them"
-        )
-        raise DataError(
-            f"{both}: in {fold}, the test clip {clip} (speaker {speaker}, {label}) {how}; "
-            "compare runs of one protocol on one corpus."
-        )

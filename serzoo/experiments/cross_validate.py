@@ -196,7 +196,7 @@ def cross_validate(
         )
         for seed, fold in product(recipe.seeds, chosen)
     ]
-    remaining = [task for task in tasks if not _read_scores(experiment, [task.name], task.fold)]
+    remaining = [task for task in tasks if not _read_scores(experiment, [task.fold.name], task.fold)]
     for _ in train_tasks(remaining, experiment, at_once, progress=progress):
         _write_report(recipe, experiment, all_folds, chosen)
     return _write_report(recipe, experiment, all_folds, chosen)

@@ -43,11 +43,6 @@ class Task:
     fold: Fold
 
     @property
-    def name(self) -> str:
-        """Name of the folder."""
-        return self.fold.name
-
-    @property
     def parts(self) -> dict[str, np.ndarray]:
         """Indices of the training recordings (``"train"``) and of the part that the selection rule scores, if any."""
         rule, parts = self.recipe.training.selection, {"train": self.fold.train}
@@ -90,12 +85,12 @@ def train_fold(
     model, history = train(
         recipe,
         experiment.manifest,
-        run.path / task.name,
+        run.path / task.fold.name,
         data=data if recipe.training.waveform_augment is None else experiment.manifest.select(task.fold.train),
         **held_out,
         cache=experiment.cache,
         progress=progress,
-        title=task.name,
+        title=task.fold.name,
         model_pool=model_pool,
     )
     write_fold(task, experiment, model, history, model_pool=model_pool)

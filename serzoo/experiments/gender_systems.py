@@ -23,11 +23,9 @@ FULL = "full"
 
 POSTERIORS, LOGITS = "posteriors", "logits"
 
-WEIGHTINGS = {
-    POSTERIORS: "mean of both models' class probabilities, weighted by gender",
-    LOGITS: "softmax of the mean of their logarithms, weighted by gender",
-}
-"""How post-hoc systems combine the predictions of the two models of one gender."""
+WEIGHTINGS = (POSTERIORS, LOGITS)
+"""How post-hoc systems combine the predictions of the two models of one gender: the mean of the class probabilities,
+weighted by gender, or the softmax of that of their logarithms."""
 
 SCORES = {"UAR": "uar", "WAR": "war", "F1": "weighted_f1"}
 """Columns of the table, and the score of each."""

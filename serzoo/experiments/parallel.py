@@ -30,11 +30,7 @@ _LARGE = 2_000_000
 def train_tasks(
     tasks: Sequence[Task], experiment: Experiment, at_once: int | None = None, *, progress: bool = True
 ) -> Iterator[Task]:
-    """Train folds and write their folders.
-
-    Yields:
-        Each fold when it is finished, not always in order.
-    """
+    """Train folds and write their folders; yield each fold when it is finished, not always in order."""
     if not tasks:
         return
     n_at_once = min(len(tasks), choose_at_once(tasks, experiment) if at_once is None else at_once)
@@ -125,11 +121,11 @@ def _in_jax_programs(tasks: Sequence[Task], experiment: Experiment, n_at_once: i
                 task.recipe.training,
                 own.examples,
                 task.parts,
-                own.run.path / task.name,
+                own.run.path / task.fold.name,
             )
             for task, own in zip(group, experiments, strict=True)
         ]
-        title = group[0].name if len(group) == 1 else f"{len(group)} folds"
+        title = group[0].fold.name if len(group) == 1 else f"{len(group)} folds"
         diverged: list[WeightsError] = []
         for number, history in fit_folds(trainings, model_pool=model_pool, progress=progress, title=title):
             try:
@@ -146,7 +142,7 @@ def _in_processes(tasks: Sequence[Task], experiment: Experiment, n_at_once: int,
     """Train each fold in one of ``n_at_once`` processes that share the cores."""
     # joblib reuses worker processes, whose working directory may be another one: the path must be absolute.
     experiment = replace(experiment, run=RunFolder(experiment.run.path.resolve()))
-    calls, names = [(task, experiment) for task in tasks], [task.name for task in tasks]
+    calls, names = [(task, experiment) for task in tasks], [task.fold.name for task in tasks]
     finished = run_in_processes(_train_in_process, calls, names, n_at_once)
     for number, _ in with_progress(finished, f"folds, {n_at_once} at a time", len(tasks), progress):
         yield tasks[number]

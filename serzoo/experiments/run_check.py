@@ -15,8 +15,6 @@ from serzoo.experiments.stored_run import TITLES, StoredRun, read_json
 from serzoo.metrics import HEADLINE
 from serzoo.recipes import read_recipe, recipe_from_dict
 
-_ROUNDING = 1e-9  # the last digits of scores depend on the order of sums
-
 
 def differences(run: StoredRun, name: str) -> Iterator[str]:
     """Yield a line for each contradiction between a run's predictions, report, recipe and leakage.
@@ -120,6 +118,7 @@ def _unequal(where: str, reported: Mapping[str, Any], computed: Mapping[str, Any
         kept = reported[key]
         if key == "recall":
             yield from _unequal(f"{where}: recall", kept, value, file)
-        elif kept != value and not (type(kept) is type(value) is float and abs(kept - value) <= _ROUNDING):
+        # the last digits of scores depend on the order of sums
+        elif kept != value and not (type(kept) is type(value) is float and abs(kept - value) <= 1e-9):
             shown = (f"{100 * score:.4f}" if key in HEADLINE else f"{score!r:.80}" for score in (kept, value))
             yield f"{where}: {TITLES.get(key, key)}: {file} has {next(shown)}, the predictions give {next(shown)}"

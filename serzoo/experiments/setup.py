@@ -62,12 +62,9 @@ def check_recipe(recipe: Recipe) -> None:
 def load_manifest(
     recipe: Recipe, data_root: str | Path | None = None, test_data_root: str | Path | None = None
 ) -> Manifest:
-    """Return the recordings of a recipe.
+    """Return the recordings of a recipe, which sets corpus, test corpus, target and classes.
 
-    Args:
-        recipe: sets corpus, test corpus, target and classes.
-        data_root: the corpus's folder; None for the built-in one.
-        test_data_root: the test corpus's folder.
+    The folders are those of :func:`serzoo.cross_validate`.
 
     Raises:
         ConfigError: the test corpus's folder is missing, or given without need.

@@ -117,7 +117,7 @@ def train(
 
     Args:
         recipe: the recipe.
-        manifest: the recordings, with the class names.
+        manifest: the recordings.
         folder: the fold's folder. It has a folder for each layer and for each stage but the last, with the state to
             resume from and the history; ``layers.csv`` compares the layers.
         title: name of the training in progress bars.

@@ -48,9 +48,6 @@ the tests; of lower scores as many or more do."""
 COMPARED = ("uar", "war")
 """The scores whose differences are tested: those that are a sum of the speakers' contributions."""
 
-_ROUNDING = 1e-9
-"""Sums of the same shares in another order differ by less."""
-
 
 def percent(score: float, sign: str = "") -> str:
     """Return a score, or a difference of two, in percent with two digits, the same on every machine.
@@ -225,7 +222,8 @@ def compare(
 
     def p(shares: np.ndarray) -> float:
         """Return the share of sign flips, the observed signs included, with a sum at least as far from 0."""
-        as_far = int((np.abs(signs @ shares) >= abs(shares.sum()) - _ROUNDING).sum())
+        # sums of the same shares in another order differ by less than 1e-9
+        as_far = int((np.abs(signs @ shares) >= abs(shares.sum()) - 1e-9).sum())
         return as_far / len(signs) if exact else (1 + as_far) / (1 + len(signs))
 
     differences = {

@@ -44,9 +44,6 @@ REPORT = "report.json"
 TITLES = dict(zip(HEADLINE, ("UAR", "WAR", "F1"), strict=True))
 """Column titles of the scores."""
 
-HISTORIES = ("history.csv", "layers.csv")
-"""Tables of a fold, or of a stage within it, that a kept run holds as histories."""
-
 _KEPT_PARTS = {"recipe": dict, "leakage": dict, "report": dict, "environments": list, "histories": dict}
 
 
@@ -202,8 +199,7 @@ class StoredRun:
     def speaker_counts(self, folds: tuple[str, ...] | None = None) -> SpeakerCounts:
         """Return the counts that statistics over speakers need; each of several seeds counts its share of a fold.
 
-        Args:
-            folds: the folds to count; None for all that are done.
+        Only ``folds`` are counted, if they are given.
 
         Raises:
             DataError: the classes are speakers, or a speaker is unknown.
@@ -221,12 +217,13 @@ class StoredRun:
 
     @cached_property
     def histories(self) -> Mapping[str, Mapping[str, list[Any]]]:
-        """The columns of the folds' tables of epochs, by paths such as ``fold01/history.csv``."""
+        """The columns of the tables of epochs and of layers, by paths such as ``fold01/history.csv``."""
         if self.kept is not None:
             return self.kept["histories"]
+        names = ("history.csv", "layers.csv")
         files = [path for run in self.runs for path in sorted((self.path / run).rglob("*.csv*"))]
         tables = dict.fromkeys(path.with_name(path.name.removesuffix(".gz")) for path in files)
-        return {path.relative_to(self.path).as_posix(): _columns(path) for path in tables if path.name in HISTORIES}
+        return {path.relative_to(self.path).as_posix(): _columns(path) for path in tables if path.name in names}
 
     @cached_property
     def environments(self) -> dict[str, dict[str, Any]]:

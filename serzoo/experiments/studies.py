@@ -36,7 +36,6 @@ _SET_BY_THE_STUDY = (
     "name", "corpus", "test_corpus", "features", "protocol", "model.name", "model.arguments.scale",
     "model.arguments.normalization",
 )  # fmt: skip
-_SHOWN = 60  # number of last characters of a representation's name in a folder name
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Cell:
     def folder(self) -> Path:
         """Its run folder, below the study's."""
         source, classifier = (re.sub(r"[^A-Za-z0-9_.]+", "-", text.replace(",", "")) for text in self.row)
-        return Path(self.corpus, f"{source[-_SHOWN:]}-{classifier}-{self.features.digest()}")
+        return Path(self.corpus, f"{source[-60:]}-{classifier}-{self.features.digest()}")
 
     def recipe(self, protocol: str, seed: int, changes: Mapping[str, object] = MappingProxyType({})) -> Recipe:
         """Return the zoo's recipe for this classifier with the cell's corpus and features."""

@@ -15,7 +15,6 @@ from serzoo.results.entries import LEDGER, read_ledger
 from serzoo.results.page import Opener, make_page, with_name
 
 _CHECKED = frozenset({LEDGER, PREDICTIONS, REPORT, KEPT, "leakage.json", "recipe.yaml"})
-_NOT_CHECKED_IN_KEPT = ("data", "environments", "histories", "system")
 
 
 def page_of(folder: Path) -> Path:
@@ -46,8 +45,9 @@ def problems(folder: Path, page: Path | None = None) -> list[str]:
 def not_checked(folder: Path) -> list[str]:
     """Return the names of files, and of parts of ``run.json``, that cannot be computed from the predictions, sorted."""
     names = {path.name.removesuffix(".gz") for path in folder.rglob("*") if path.is_file()}
-    parts = [f"{part} in {KEPT}" for part in _NOT_CHECKED_IN_KEPT] if KEPT in names else []
-    return sorted({*names, *parts} - _CHECKED)
+    if KEPT in names:
+        names |= {f"{part} in {KEPT}" for part in ("data", "environments", "histories", "system")}
+    return sorted(names - _CHECKED)
 
 
 def _of_folders(folder: Path) -> Iterator[str]:

@@ -70,7 +70,7 @@ def trainings(monkeypatch):
     trained, train_fold = [], parallel.train_fold
 
     def remember(task, experiment, **arguments):
-        trained.append((task.recipe.name, task.name))
+        trained.append((task.recipe.name, task.fold.name))
         train_fold(task, experiment, **arguments)
 
     monkeypatch.setattr(parallel, "train_fold", remember)
