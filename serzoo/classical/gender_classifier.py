@@ -124,9 +124,7 @@ def gender_probabilities(
         progress: show a progress bar.
 
     Raises:
-        UnknownNameError, WeightsError: no such gender classifier.
-        AudioError: a recording cannot be read.
-        DataError: no recordings.
+        SerzooError: as :func:`load_gender_classifier`, or a recording cannot be read, or there are none.
     """
     loaded = load_gender_classifier(model)
     manifest = recordings if isinstance(recordings, Manifest) else _unlabelled(recordings)

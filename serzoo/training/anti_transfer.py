@@ -122,11 +122,7 @@ class MapSimilarity(keras.layers.Layer):
 
 
 def gram_matrices(maps: Any) -> Any:
-    """Return each clip's Gram matrix of its channels, (batch, channels, channels), scaled to trace 1.
-
-    Args:
-        maps: (batch, ..., channels).
-    """
+    """Return the clips' Gram matrices, (batch, channels, channels), of trace 1, from maps, (batch, ..., channels)."""
     flat = ops.reshape(maps, (ops.shape(maps)[0], -1, maps.shape[-1]))
     # The scale keeps the products of large maps within float32. It cancels in the cosine, so it needs no gradient.
     energy = ops.stop_gradient(ops.sum(ops.square(flat), axis=(1, 2), keepdims=True))

@@ -21,19 +21,12 @@ from serzoo.errors import ConfigError, DataError, WeightsError
 from serzoo.files import moved_into_place
 from serzoo.metrics import Scores
 from serzoo.models.base import SERModel
-from serzoo.settings import TrainingConfig
+from serzoo.settings import LAST_RULE, TrainingConfig
 from serzoo.training.evaluate import predict_probabilities
 from serzoo.training.objectives import Objective, cross_entropy
 from serzoo.training.precise_batch_norm import check_has_batch_norm, recompute_batch_norm
 
 _SAVE_EVERY_SECONDS = 20.0
-
-_MONITORED = {
-    "best-train-war": ("train", "train_war"),
-    "best-validation-uar": ("validation", "validation_uar"),
-    "best-validation-loss": ("validation", "validation_loss"),
-    "leaky-best-test-war": ("test", "test_war"),
-}
 
 
 class FitSession(keras.callbacks.Callback):
@@ -71,12 +64,13 @@ class FitSession(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         rule = training.selection
-        part, self.monitor = _MONITORED.get(rule, ("", ""))
+        *_, part, score = rule.split("-")  # such as best-validation-uar; the last epoch needs no part
+        self.monitor = "" if rule == LAST_RULE else f"{part}_{score}"
         if "test" in held_out and part != "test":
             raise ConfigError(
                 f"test_data is only for the rule leaky-best-test-war, but the rule is {rule}; use evaluate() instead."
             )
-        if part not in ("", "train", *held_out):
+        if self.monitor and part not in ("train", *held_out):
             raise ConfigError(f"The selection rule {rule} needs {part}_data; give it or choose another rule.")
         if training.precise_norm:
             check_has_batch_norm(predictor)

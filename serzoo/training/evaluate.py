@@ -63,12 +63,8 @@ def as_examples(data: Data, model: SERModel, *, cache: FeatureCache | None = Non
 def predict_probabilities(model: SERModel, examples: Examples, batch_size: int = 64) -> np.ndarray:
     """Return the probabilities of clips, (N, n_classes); a model's logits go through softmax.
 
-    The segments of a clip are pooled by :func:`serzoo.features.segments.pool_segments`.
-
-    Args:
-        model: a model of the zoo.
-        examples: clips that fit it.
-        batch_size: segments per prediction step; the result does not depend on it.
+    The segments of a clip are pooled by :func:`serzoo.features.segments.pool_segments`. The result does not depend on
+    ``batch_size``, the number of segments per prediction step.
 
     Raises:
         WeightsError: an output is NaN or infinite, or the model normalises its features and has no statistics.
@@ -96,10 +92,7 @@ def clip_probabilities(model: SERModel, outputs: np.ndarray, counts: np.ndarray)
 def embed(model: keras.Model, examples: Examples, batch_size: int = 64) -> np.ndarray:
     """Return the fused representation of clips, (N, width), averaged over the segments of each clip.
 
-    Args:
-        model: a model of the zoo, or its ``embedding_model()``.
-        examples: clips that fit it.
-        batch_size: segments per prediction step.
+    ``model`` is a model of the zoo or its ``embedding_model()``; ``batch_size`` counts segments.
     """
     network = model.embedding_model() if isinstance(model, SERModel) else model
     outputs = np.asarray(network.predict(examples.inputs(), batch_size=batch_size, verbose=0))

@@ -53,10 +53,6 @@ class Training:
     parts: Mapping[str, np.ndarray]
     folder: Path | None = None
 
-    def part(self, name: str) -> Examples:
-        """Return the clips of a part."""
-        return self.examples.select(self.parts[name])
-
 
 def fit_folds(
     trainings: Sequence[Training],
@@ -106,8 +102,8 @@ class _FoldRun:
         for training in trainings:  # one network gives each training its initial or restored values in turn
             self.network = network = model_pool.compiled(training.model, training.settings)
             self.program = _program(network)
-            held_out = {name: training.part(name) for name in training.parts if name != "train"}
-            session = FitSession(network, training.settings, training.part("train"), held_out, training.folder)
+            parts = {name: training.examples.select(clips) for name, clips in training.parts.items()}
+            session = FitSession(network, training.settings, parts.pop("train"), parts, training.folder)
             self.sessions.append(session)
             first_epochs.append(session.start(network))
             neutrals.append(0.0 if network.normalization is None else network.normalization.neutral)
@@ -204,7 +200,7 @@ class _Data:
         if genders:
             own["genders"] = np.repeat(np.stack(genders), first.examples.counts, axis=1)
         if self.settings.class_weights:
-            weights = [class_weights(training.part("train")) for training in trainings]
+            weights = [class_weights(training.examples.select(training.parts["train"])) for training in trainings]
             own["class_weights"] = np.stack(weights).astype(np.float32)
         self.own = jax.device_put(own)
 

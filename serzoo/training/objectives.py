@@ -61,10 +61,6 @@ class TrainingNetwork(keras.Model):
     """A model with the outputs that its objective needs; it shares the model's layers, and so its weights.
 
     Each term of the objective is averaged over the epoch and logged under its name, on every backend.
-
-    Args:
-        model: a model of the zoo.
-        objective: what to minimise.
     """
 
     def __init__(self, model: SERModel, objective: Objective) -> None:
@@ -106,6 +102,5 @@ def class_targets(targets: Any) -> Any:
 
 def cross_entropy(network: keras.Model, examples: Examples, probabilities: np.ndarray) -> float:
     """Return the mean cross-entropy of clips; the arguments are those of :meth:`Objective.held_out_loss`."""
-    del network
     of_target = probabilities[np.arange(len(examples)), examples.targets]
     return float(-np.log(np.maximum(of_target, keras.config.epsilon())).mean())
