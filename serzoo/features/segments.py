@@ -39,9 +39,7 @@ def cut_segments(features: np.ndarray, length: int) -> np.ndarray:
 
 
 def pool_segments(posteriors: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return the element-wise maximum over each recording's segments, scaled to a sum of 1.
-
-    The scaling keeps the order of the classes, so the predicted class does not change.
+    """Return the element-wise maximum over each recording's segments, scaled to a sum of 1 (with the same order).
 
     Args:
         posteriors: (n_segments, n_classes), each row with a sum of 1; the rows of a recording are consecutive.

@@ -110,11 +110,9 @@ class SpectrogramAugment(RecordedLayer):
 
 
 def _interpolated(inputs: Any, places: Any) -> Any:
-    """Interpolate linearly along axis 1, by a product with a matrix of hat functions, (batch, n, size).
+    """Interpolate (batch, size, channels) linearly at the places (batch, n), within 0..size - 1, along axis 1.
 
-    Args:
-        inputs: (batch, size, channels).
-        places: (batch, n), within 0..size - 1.
+    The result is a product with a matrix of hat functions, (batch, n, size).
     """
     known = ops.cast(ops.arange(ops.shape(inputs)[1]), inputs.dtype)
     return ops.matmul(ops.relu(1 - ops.abs(places[:, :, None] - known)), inputs)

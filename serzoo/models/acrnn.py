@@ -30,9 +30,6 @@ MOMENTUM = 0.9
 The program normalises by the batch's statistics in evaluation too, so its predictions depend on a clip's neighbours.
 """
 
-GENDER_WIDTH, GENDER_UNITS = 300, 64
-"""Widths of the gender embedding and of the dense layer after it."""
-
 _FILTERS = Allowed(
     "two integers of at least 1: for the first convolution and for the others",
     lambda filters: filters in list_of(COUNT) and len(filters) == 2,
@@ -132,10 +129,8 @@ class ACRNN(SERModel):
         if gender:
             male = keras.Input((1,), name=GENDER)
             inputs = {FEATURES: inputs, GENDER: male}
-            embedded = GenderEmbedding(width=GENDER_WIDTH, name="gender_embedding")(male)
-            vector = keras.layers.Flatten(name="gender_vector")(
-                keras.layers.Dense(GENDER_UNITS, name="gender_dense")(embedded)
-            )
+            vector = GenderEmbedding(width=300, name="gender_embedding")(male)
+            vector = keras.layers.Flatten(name="gender_vector")(keras.layers.Dense(64, name="gender_dense")(vector))
             utterance = keras.layers.Concatenate(name="utterance_and_gender")([utterance, vector])
         hidden = keras.layers.Dense(dense_units, kernel_initializer="he_normal", name="dense")(utterance)
         if batch_norm == "dense":

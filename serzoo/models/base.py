@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from numbers import Integral
+from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -18,6 +19,9 @@ from serzoo.layers.recorded import RecordsArguments
 
 EMBEDDING = "embedding"
 """Name of the layer whose output is the utterance's fused representation."""
+
+PYTORCH_NORM: Mapping[str, Any] = MappingProxyType({"momentum": 0.9, "epsilon": 1e-5})
+"""Settings of batch normalisation: PyTorch's defaults in Keras terms."""
 
 FEATURES, GENDER = "features", "gender"
 """Names of the inputs of a model with gender input."""
@@ -182,6 +186,22 @@ class SERModel(RecordsArguments, keras.Model):
         return cls(**config)
 
 
+class DilatedNetwork(SERModel):
+    """A model of stacked dilated blocks over the frames and, if ``backward``, others over the frames reversed."""
+
+    def __init__(self, inputs: Any, outputs: Any, **options: Any) -> None:
+        super().__init__(inputs, outputs, **options)
+        directions = ("forward", "backward") if self.arguments["backward"] else ("forward",)
+        numbers = range(1, self.arguments["n_blocks"] + 1)
+        self.feature_layers = tuple(f"{direction}_block_{number}" for direction in directions for number in numbers)
+
+    def check_arguments(self, **allowed: Allowed) -> None:
+        """Check also the arguments that only these models have in common."""
+        counts = dict.fromkeys(("n_features", "n_blocks", "filters", "kernel_size"), COUNT)
+        flags = dict.fromkeys(("backward", "multi_scale", "dynamic_fusion"), FLAG)
+        super().check_arguments(**counts, **flags, activation=one_of(("relu", "gelu")), **allowed)
+
+
 def check_features_shape(model: SERModel, shape: Sequence[int | None], given: str) -> None:
     """Raise FeatureError unless the model takes clips of this shape.
 
@@ -226,17 +246,3 @@ def with_gender_columns(inputs: Any, frames: Any, columns: int) -> tuple[Any, An
         return inputs, frames
     male = keras.Input((1,), name=GENDER)
     return {FEATURES: inputs, GENDER: male}, GenderColumns(columns=columns, name="gender_columns")(frames, male)
-
-
-def dilated_blocks(arguments: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of a network's dilated blocks, all of the forward direction before the backward one's."""
-    directions = ("forward", "backward") if arguments["backward"] else ("forward",)
-    numbers = range(1, arguments["n_blocks"] + 1)
-    return tuple(f"{direction}_block_{number}" for direction in directions for number in numbers)
-
-
-def check_dilated_network(model: SERModel, **allowed: Allowed) -> None:
-    """Check the arguments of a network of dilated blocks, as :meth:`SERModel.check_arguments` does."""
-    counts = dict.fromkeys(("n_features", "n_blocks", "filters", "kernel_size"), COUNT)
-    flags = dict.fromkeys(("backward", "multi_scale", "dynamic_fusion"), FLAG)
-    model.check_arguments(**counts, **flags, activation=one_of(("relu", "gelu")), **allowed)

@@ -9,13 +9,10 @@ import keras
 from serzoo.checks import COUNT, one_of
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.normalization import FrameNormalization
-from serzoo.models.base import EMBEDDING, SERModel, with_gender_columns
+from serzoo.models.base import EMBEDDING, PYTORCH_NORM, SERModel, with_gender_columns
 
 HALVINGS = 3
 """Hidden layers, each half as wide as its input."""
-
-MOMENTUM, EPSILON = 0.9, 1e-5
-"""Of the batch normalisation: the defaults of PyTorch, which the paper used."""
 
 
 @keras.saving.register_keras_serializable("serzoo")
@@ -65,7 +62,7 @@ class EmbeddingDNN(SERModel):
             width = max(1, (n_features + gender_columns) // 2**number)
             activation = EMBEDDING if number == HALVINGS else f"activation_{number}"
             hidden = keras.layers.Dense(width, name=f"dense_{number}")(hidden)
-            hidden = keras.layers.BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, name=f"norm_{number}")(hidden)
+            hidden = keras.layers.BatchNormalization(**PYTORCH_NORM, name=f"norm_{number}")(hidden)
             hidden = keras.layers.ReLU(name=activation)(hidden)
             hidden = keras.layers.Dropout(dropout, name=f"dropout_{number}")(hidden)
         outputs = keras.layers.Dense(n_classes, activation=classifier_activation, name="classifier")(hidden)

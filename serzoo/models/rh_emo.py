@@ -16,7 +16,7 @@ from serzoo.layers.normalization import MaximumNormalization
 from serzoo.layers.padding import PadFrames
 from serzoo.layers.quaternion import QuaternionBatchNormalization, QuaternionConv2DTranspose
 from serzoo.layers.recorded import RecordedLayer
-from serzoo.models.base import EMBEDDING, FEATURES, SERModel
+from serzoo.models.base import EMBEDDING, FEATURES, PYTORCH_NORM, SERModel
 
 ENCODER = "encoder"
 """Name of the layer that computes the embedding."""
@@ -26,9 +26,6 @@ POOLED_FRAMES, POOLED_BINS = 8, 2
 
 SPECTROGRAM, RECONSTRUCTION = "spectrogram", "reconstruction"
 """Outputs of the training network besides the class and the three dimensions."""
-
-MOMENTUM, EPSILON = 0.9, 1e-5
-"""Of every batch normalisation: PyTorch's defaults in Keras terms."""
 
 
 @keras.saving.register_keras_serializable("serzoo")
@@ -121,19 +118,14 @@ class RHEmoEncoder(RecordedLayer):
     def __init__(self, *, name: str = ENCODER) -> None:
         super().__init__(name=name)
         self.stages: list[keras.layers.Layer] = []
+        convolve = partial(
+            keras.layers.Conv2D, kernel_size=3, padding="same", activation="relu", kernel_initializer="glorot_normal"
+        )
         for number, (channels, pool) in enumerate(((2, (2, 2)), (4, (2, 1)), (4, (2, 1))), 1):
             if number > 1:
-                norm = keras.layers.BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, name=f"norm_{number - 1}")
-                self.stages.append(norm)
-            convolution = keras.layers.Conv2D(
-                channels,
-                3,
-                padding="same",
-                activation="relu",
-                kernel_initializer="glorot_normal",
-                name=f"conv_{number}",
-            )
-            self.stages += [convolution, keras.layers.MaxPooling2D(pool, name=f"pool_{number}")]
+                self.stages.append(keras.layers.BatchNormalization(**PYTORCH_NORM, name=f"norm_{number - 1}"))
+            self.stages.append(convolve(channels, name=f"conv_{number}"))
+            self.stages.append(keras.layers.MaxPooling2D(pool, name=f"pool_{number}"))
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Create the weights of all stages."""
@@ -192,7 +184,7 @@ def _decode(embedding: Any) -> Any:
     maps = embedding
     for number in (1, 2):
         maps = _grow(strides=(2, 1), activation="relu", name=f"decoder_conv_{number}")(maps)
-        maps = QuaternionBatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, name=f"decoder_norm_{number}")(maps)
+        maps = QuaternionBatchNormalization(name=f"decoder_norm_{number}")(maps)
     maps = _grow(strides=(2, 2), activation="sigmoid", name="decoder_conv_3")(maps)
     return ops.mean(maps, axis=-1, keepdims=True)
 

@@ -12,10 +12,7 @@ from serzoo.checks import one_of
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.fusion import fuse_scales
 from serzoo.layers.temporal import DROPOUT_AXES, FRAMES, TemporalAwareBlock, sum_directions
-from serzoo.models.base import EMBEDDING, SERModel, check_dilated_network, dilated_blocks, with_gender_columns
-
-MOMENTUM, EPSILON = 0.9, 1e-5
-"""Of every batch normalisation: PyTorch's defaults in Keras terms."""
+from serzoo.models.base import EMBEDDING, PYTORCH_NORM, DilatedNetwork, with_gender_columns
 
 PYTORCH_UNIFORM = {
     "class_name": "VarianceScaling",
@@ -25,7 +22,7 @@ PYTORCH_UNIFORM = {
 
 
 @keras.saving.register_keras_serializable("serzoo")
-class TBDMNet(SERModel):
+class TBDMNet(DilatedNetwork):
     """Two densely connected stacks of temporal-aware blocks, over the frames and over the frames reversed.
 
     A block's output is concatenated with its input, so the channels double with every block. The sum of
@@ -68,7 +65,7 @@ class TBDMNet(SERModel):
         feature_spec: FeatureSpec | Mapping[str, object] | None = None,
         name: str = "tbdm",
     ) -> None:
-        check_dilated_network(self, dropout_axis=one_of(DROPOUT_AXES))
+        self.check_arguments(dropout_axis=one_of(DROPOUT_AXES))
 
         make_block = partial(
             TemporalAwareBlock,
@@ -78,9 +75,8 @@ class TBDMNet(SERModel):
             activation=activation,
             dropout=dropout,
             dropout_axis=dropout_axis,
-            momentum=MOMENTUM,
-            epsilon=EPSILON,
             kernel_initializer=PYTORCH_UNIFORM,
+            **PYTORCH_NORM,
         )
         features = keras.Input((n_frames, n_features), name="features")
         inputs, frames = with_gender_columns(features, features, gender_columns)
@@ -94,7 +90,6 @@ class TBDMNet(SERModel):
             n_classes, activation=classifier_activation, kernel_initializer=PYTORCH_UNIFORM, name="classifier"
         )(embedding)
         super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
-        self.feature_layers = dilated_blocks(self.arguments)
 
 
 def _dense_stack(
@@ -112,5 +107,5 @@ def _dense_stack(
 def _scale(state: Any, filters: int, name: str) -> Any:
     """Reduce a state to ``filters`` channels and return the mean over time, (batch, filters)."""
     reduce = keras.layers.Conv1D(filters, 1, use_bias=False, kernel_initializer=PYTORCH_UNIFORM, name=f"{name}_conv")
-    normalize = keras.layers.BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, name=f"{name}_norm")
+    normalize = keras.layers.BatchNormalization(**PYTORCH_NORM, name=f"{name}_norm")
     return keras.ops.mean(keras.ops.relu(normalize(reduce(state))), axis=1)

@@ -12,14 +12,14 @@ from serzoo.checks import one_of
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.fusion import fuse_scales
 from serzoo.layers.temporal import DilatedConvBlock, TemporalAwareBlock, blocks_among, sum_directions
-from serzoo.models.base import EMBEDDING, SERModel, check_dilated_network, dilated_blocks, with_gender_columns
+from serzoo.models.base import EMBEDDING, DilatedNetwork, with_gender_columns
 
 BLOCKS = {"tab": TemporalAwareBlock, "tcn": DilatedConvBlock}
 """Kinds of blocks; ``"tcn"`` is the paper's first ablation."""
 
 
 @keras.saving.register_keras_serializable("serzoo")
-class TIMNet(SERModel):
+class TIMNet(DilatedNetwork):
     """Two stacks of temporal-aware blocks, over the frames and over the frames reversed in time.
 
     Each pair of blocks gives one time scale: the mean over time of the sum of both outputs. The
@@ -28,7 +28,7 @@ class TIMNet(SERModel):
     Takes MFCC frames without normalisation, (batch, n_frames, n_features), and returns class
     probabilities, (batch, n_classes). Padding counts as frames, in the mean and in the reversal.
 
-    Args, besides those of :class:`SERModel`:
+    Args, besides those of :class:`~serzoo.models.base.SERModel`:
         n_features: values per frame.
         n_blocks: blocks per direction; block j has dilation rate 2^(j-1). 8 in the paper, 10 for IEMOCAP.
         filters: channels of every block.
@@ -66,7 +66,7 @@ class TIMNet(SERModel):
         feature_spec: FeatureSpec | Mapping[str, object] | None = None,
         name: str = "timnet",
     ) -> None:
-        check_dilated_network(self, block=one_of(tuple(BLOCKS)))
+        self.check_arguments(block=one_of(tuple(BLOCKS)))
 
         make_block = partial(BLOCKS[block], kernel_size=kernel_size, activation=activation, dropout=dropout)
         features = keras.Input((n_frames, n_features), name="features")
@@ -80,7 +80,6 @@ class TIMNet(SERModel):
         embedding = fuse_scales(scales, initializer=learned, name=EMBEDDING)
         outputs = keras.layers.Dense(n_classes, activation=classifier_activation, name="classifier")(embedding)
         super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
-        self.feature_layers = dilated_blocks(self.arguments)
 
     def make_train_function(self, force: bool = False) -> Any:
         """Make the training step, with the blocks' fast way if XLA compiles it."""
