@@ -34,7 +34,7 @@ class _Registered(dict[str, Any]):
         return super().__contains__(name)
 
 
-def _replace(table: ModuleType) -> None:
+def _replace(table: Any) -> None:
     table.GLOBAL_CUSTOM_OBJECTS = _Registered(table.GLOBAL_CUSTOM_OBJECTS)
 
 
