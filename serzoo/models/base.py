@@ -171,19 +171,26 @@ class SERModel(RecordsArguments, keras.Model):
         return copy
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments that rebuild the model."""
+        """Return the arguments that rebuild the model, and the names of its frozen layers, if it has any."""
+        frozen = [layer.name for layer in self.layers if not layer.trainable]
         return {
             **self.arguments,
             "n_classes": self.n_classes,
             "class_names": None if self.class_names is None else list(self.class_names),
             "feature_spec": None if self.feature_spec is None else self.feature_spec.to_dict(),
+            **({"frozen": frozen} if frozen else {}),
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: object = None) -> SERModel:
         """Rebuild the model from :meth:`get_config`'s result."""
         del custom_objects
-        return cls(**config)
+        arguments = dict(config)
+        frozen = arguments.pop("frozen", ())
+        model = cls(**arguments)
+        for name in frozen:
+            model.get_layer(name).trainable = False
+        return model
 
 
 class DilatedNetwork(SERModel):
