@@ -7,7 +7,6 @@ scale at -1 and 1, and raise a FeatureError if it has several channels or less t
 from __future__ import annotations
 
 from functools import lru_cache, partial
-from typing import Any
 
 import numpy as np
 
@@ -27,6 +26,7 @@ FULL_SCALE = 32_768
 """Factor from a waveform in -1..1 to 16-bit samples, for waveforms that are not standardised."""
 
 _FRAMES_AT_ONCE = 64  # windowed frames, spectra and powers of this many fit into a core's cache
+_BANDS_AT_ONCE = 16
 
 
 def fit_length(waveform: np.ndarray, n_samples: int) -> np.ndarray:
@@ -69,30 +69,45 @@ def _mel_powers(padded: np.ndarray, spec: MFCCSpec) -> np.ndarray:
     import scipy.fft
 
     frames = np.lib.stride_tricks.sliding_window_view(padded, spec.n_fft)[:: spec.hop_length]
+    window, groups = _mel_tables(spec)
     powers = np.zeros((len(frames), spec.n_mels), np.float32)
     sound = padded != 0
     if not sound.any():
         return powers
-    window, bands = _mel_tables(spec)
     # Frames of digital silence before and after the clip keep their zeros.
     first = max((int(sound.argmax()) - spec.n_fft) // spec.hop_length + 1, 0)
     behind = min(-(-(len(sound) - int(sound[::-1].argmax())) // spec.hop_length), len(frames))
+    # Reused for every block: allocating memory for each costs as much time as the transforms.
+    windowed = np.empty((_FRAMES_AT_ONCE, spec.n_fft), np.float32)
+    squares = np.empty((_FRAMES_AT_ONCE, spec.n_fft // 2 + 1), np.float32)
     for start in range(first, behind, _FRAMES_AT_ONCE):
         rows = slice(start, min(start + _FRAMES_AT_ONCE, behind))
-        spectra = scipy.fft.rfft(frames[rows] * window)
-        powers[rows] = (bands @ (np.square(spectra.real) + np.square(spectra.imag)).T).T
+        n_rows = rows.stop - rows.start
+        parts = scipy.fft.rfft(np.multiply(frames[rows], window, out=windowed[:n_rows])).view(np.float32)
+        np.square(parts, out=parts)
+        np.add(parts[:, ::2], parts[:, 1::2], out=squares[:n_rows])
+        for bands, bins, weights in groups:
+            np.matmul(squares[:n_rows, bins], weights, out=powers[rows, bands])
     return powers
 
 
 @lru_cache(maxsize=8)
-def _mel_tables(spec: MFCCSpec) -> tuple[np.ndarray, Any]:
-    """Return the window and the mel bands, a sparse matrix (n_mels, bins): 2 % of the weights are not zero."""
+def _mel_tables(spec: MFCCSpec) -> tuple[np.ndarray, list[tuple[slice, slice, np.ndarray]]]:
+    """Return the window and groups of neighbouring mel bands: bands, their bins, and (bins, bands) weights.
+
+    Bands are narrow: of the whole matrix 2 % of the weights are not zero, of the groups 20 %.
+    """
     import librosa
-    import scipy.sparse
 
     window = librosa.filters.get_window("hann", spec.n_fft).astype(np.float32)
-    bands = librosa.filters.mel(sr=spec.sample_rate, n_fft=spec.n_fft, n_mels=spec.n_mels)
-    return window, scipy.sparse.csr_array(bands)
+    mel = librosa.filters.mel(sr=spec.sample_rate, n_fft=spec.n_fft, n_mels=spec.n_mels)
+    groups = []
+    for start in range(0, spec.n_mels, _BANDS_AT_ONCE):
+        bands = slice(start, start + _BANDS_AT_ONCE)
+        used = np.flatnonzero(mel[bands].any(axis=0))
+        bins = slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 0)
+        groups.append((bands, bins, np.ascontiguousarray(mel[bands, bins].T)))
+    return window, groups
 
 
 def log_mel(waveform: np.ndarray, spec: LogMelSpec) -> np.ndarray:
