@@ -5,6 +5,7 @@ from functools import cache
 
 import pandas as pd
 import pytest
+from shapes import weights_without_values
 
 from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS, complete_arguments, make_estimator
 from serzoo.data.corpora.corpus import CORPORA
@@ -102,8 +103,9 @@ class Built:
 
 @cache
 def build_once(model: str, arguments: tuple, class_names: tuple[str, ...], features: FeatureSpec) -> Built:
-    """Build what several recipes train, once: a VGG16 takes seconds and most of a gigabyte."""
-    built = build(model, class_names=class_names, feature_spec=features, **dict(arguments))
+    """Build what several recipes train, once."""
+    with weights_without_values():
+        built = build(model, class_names=class_names, feature_spec=features, **dict(arguments))
     return Built(
         built.class_names,
         built.feature_spec,

@@ -151,6 +151,7 @@ def test_good_files_are_classified_next_to_bad_ones(run, model_file, tone, tmp_p
     assert len(json.loads((tmp_path / "answers.json").read_text())) == 1
 
 
+@pytest.mark.slow
 def test_train_evaluate_export_and_predict_with_the_result(run, recipe_file, synthetic_root, tmp_path, tone):
     folder = tmp_path / "run"
     code, out, _ = run("train", recipe_file, "--data", synthetic_root, "--run", folder, "--fold", 2, "-q")
@@ -189,6 +190,7 @@ def test_values_can_be_set_and_folds_chosen(run, recipe_file, synthetic_root, tm
     assert "label_smoothing: 0.2" in resolved
 
 
+@pytest.mark.slow
 def test_anti_transfer_is_set_on_the_command_line(run, recipe_file, tmp_path):
     root = write_corpus(tmp_path / "ravdess", "ravdess", n_speakers=3, n_texts=1)
     spec, small = MFCCSpec(n_samples=22_050), {"n_blocks": 2, "filters": 8}

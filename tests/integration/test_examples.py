@@ -29,6 +29,7 @@ def test_an_example_is_short_and_states_how_to_run_it(path):
     assert f"examples/{path.name}" in text.split('"""')[1]
 
 
+@pytest.mark.slow
 def test_own_recordings(tmp_path, capsys):
     for label in ("angry", "sad"):
         (tmp_path / "clips" / label).mkdir(parents=True)

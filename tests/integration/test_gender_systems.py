@@ -23,7 +23,7 @@ from serzoo.recipes import Recipe
 from serzoo.settings import AntiTransferConfig, GenderConfig, InitialWeights, ModelConfig, TrainingConfig
 from serzoo.training.train_gender import gender_inputs
 
-pytestmark = pytest.mark.usefixtures("no_plots")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_plots")]
 
 SPEC = MFCCSpec(sample_rate=16_000, n_samples=16_000, n_mfcc=13)
 GENDER = GenderConfig(arguments={"calibrate": False})

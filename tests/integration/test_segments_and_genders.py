@@ -102,6 +102,7 @@ def test_training_on_segments_learns(trained, examples):
     assert evaluate(trained, examples).uar > max(0.45, evaluate(untrained, examples).uar)
 
 
+@pytest.mark.slow
 def test_held_out_parts_leave_the_statistics_alone(examples):
     first, other = examples.select(np.arange(0, 16)), examples.select(np.arange(40, 60))
     alone, held_out = small_model(examples.class_names), small_model(examples.class_names)
@@ -162,6 +163,7 @@ def test_the_output_changes_with_gender(trained, examples):
     np.testing.assert_allclose(embedded(0.3), 0.7 * female + 0.3 * male, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["timnet", "tbdm", "acrnn"])
 def test_any_model_takes_segments(name, manifest, cache):
     spec, arguments = {
@@ -176,6 +178,7 @@ def test_any_model_takes_segments(name, manifest, cache):
     np.testing.assert_allclose(values(prediction).sum(), 1, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_resumes_with_its_statistics(examples, tmp_path, monkeypatch):
     few = examples.select(np.arange(0, len(examples), 12))
     whole, halves, resumed = (small_model(examples.class_names) for _ in range(3))
@@ -240,6 +243,7 @@ def test_a_refused_recipe_leaves_no_run_folder(synthetic_root, tmp_path, changes
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_cross_validation_takes_statistics_from_the_training_part_alone(synthetic_root, cache, tmp_path):
     recipe = Recipe(
         name="small",

@@ -54,7 +54,7 @@ FOLD = "fold01"
 LATER_KEYS = ("target", "initial", "anti_transfer", "rh_emo")
 """Keys that recipes of earlier versions do not have."""
 
-pytestmark = pytest.mark.usefixtures("no_plots")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_plots")]
 
 
 @pytest.fixture(scope="module")

@@ -56,6 +56,7 @@ def test_a_finished_model_is_not_trained_again(model, cache, monkeypatch):
     assert model.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_resumes(model, cache, tmp_path, monkeypatch, no_plots):
     save = FitSession._save
 

@@ -239,6 +239,7 @@ def same_weights(first, second):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("selection", BETTER)
 def test_a_training_stops_when_it_runs_out_of_patience_and_keeps_the_best_epoch(examples, misleading, selection):
     training = dataclasses.replace(PATIENT, selection=selection)
@@ -326,6 +327,7 @@ def test_a_training_that_stopped_early_is_not_continued(examples, misleading, tm
     same_weights(again, first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [0, 2], ids=lambda after: f"{after} epochs after the best")
 def test_an_interruption_does_not_change_when_a_training_stops(examples, misleading, tmp_path, monkeypatch, after):
     common = {"validation_data": misleading, "training": PATIENT, "progress": False}
@@ -517,6 +519,7 @@ def recalls(path):
     return (table["label"] == table["prediction"]).groupby(table["label"]).mean()
 
 
+@pytest.mark.slow
 def test_an_interrupted_fold_reports_the_finished_seeds_and_resumes_with_the_others(
     synthetic_root, cache, tmp_path, monkeypatch
 ):
@@ -557,6 +560,7 @@ def test_an_interrupted_fold_reports_the_finished_seeds_and_resumes_with_the_oth
     assert predictions[0].read_bytes() == predictions[1].read_bytes()
 
 
+@pytest.mark.slow
 def test_scores_of_seeds_are_averaged_before_those_of_folds(synthetic_root, cache, tmp_path, monkeypatch):
     validated = {}
 
@@ -601,6 +605,7 @@ def test_a_run_folder_of_other_settings_is_refused(synthetic_root, cache, copied
         cross_validate(recipe(), changes={"training.epochs": 3}, **common)
 
 
+@pytest.mark.slow
 def test_the_validation_part_shares_no_speaker_with_training(synthetic_root, cache, tmp_path):
     settings = recipe(selection="best-validation-uar", validation_fraction=0.34)
     common = {"data_root": synthetic_root, "cache": cache, "progress": False}
@@ -645,6 +650,7 @@ def test_a_run_folder_of_other_recordings_is_refused(synthetic_root, cache, copi
         cross_validate(recipe(), data_root=fewer, run_folder=copied, folds=[1], cache=cache, progress=False)
 
 
+@pytest.mark.slow
 @pytest.mark.jax
 def test_logits_are_written_as_probabilities(synthetic_root, cache, tmp_path):
     settings = dataclasses.replace(recipe(), model=ModelConfig("timnet", {**SMALL, "classifier_activation": None}))
@@ -656,6 +662,7 @@ def test_logits_are_written_as_probabilities(synthetic_root, cache, tmp_path):
     np.testing.assert_allclose(table.sum(axis=1), 1, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_leaky_rule_is_named_and_keeps_the_best_test_epoch(synthetic_root, cache, tmp_path):
     settings = recipe(selection="leaky-best-test-war")
     common = {"data_root": synthetic_root, "cache": cache, "progress": False}
@@ -665,6 +672,7 @@ def test_the_leaky_rule_is_named_and_keeps_the_best_test_epoch(synthetic_root, c
     assert "selection leaky-best-test-war" in str(report)
 
 
+@pytest.mark.slow
 def test_training_on_one_corpus_and_testing_on_another(cache, tmp_path):
     from serzoo.data.synthetic import write_corpus
 

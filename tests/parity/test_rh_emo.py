@@ -260,6 +260,7 @@ def test_encoder_goes_in_front_of_another_network():
     np.testing.assert_array_equal(*embeddings)
 
 
+@pytest.mark.slow
 @pytest.mark.jax
 @pytest.mark.parametrize("train_embedding", [True, False])
 def test_frozen_encoder_stays_as_it_is(train_embedding):
@@ -323,6 +324,7 @@ def test_logits_have_the_loss_of_probabilities():
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_ratings_may_be_of_numpys_usual_precision():
     ratings = np.array([[1, 0, np.nan], [0, 1, np.nan], [1, 1, np.nan], [np.nan] * 3])
     record = train(untrained(), pieces(dimensions=ratings))

@@ -5,6 +5,7 @@ import functools
 import keras
 import numpy as np
 import pytest
+from shapes import weights_without_values
 
 from serzoo.errors import ConfigError, FeatureError
 from serzoo.layers.quaternion import QuaternionConv2D, QuaternionDense
@@ -21,12 +22,9 @@ TINY = {"n_features": 32, "n_frames_padded": 64, "width": 1 / 16}
 
 @functools.cache
 def shapes_of(build, **arguments):
-    """Build models once whose weights have shapes alone; the values of one of full size would take 660 MB."""
-    try:
-        with keras.StatelessScope(initialize_variables=False):
-            return build(**arguments)
-    finally:
-        keras.utils.clear_session()  # forgets the weights that wait for their values
+    """Build models once."""
+    with weights_without_values():
+        return build(**arguments)
 
 
 def count(model):

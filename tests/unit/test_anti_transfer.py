@@ -240,6 +240,7 @@ def examples(model, n_clips=8):
     return Examples(features, targets, ("class 0", "class 1"), genders)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_training_reduces_the_similarity(name):
     """The losses are logged separately; the pretrained network does not change."""

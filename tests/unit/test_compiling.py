@@ -38,6 +38,7 @@ def compiled(monkeypatch):
     return networks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["last-epoch", "best-validation-uar"])
 def test_a_model_pool_changes_no_digit(compiled, rule):
     training = TrainingConfig(epochs=3, batch_size=8, jit_compile=False, selection=rule)

@@ -74,7 +74,14 @@ def test_links_resolve(document: Path) -> None:
 
 @pytest.mark.parametrize(
     "document",
-    ["../README.md", "adding-a-feature.md", "anti-transfer.md", "embeddings.md", "gender.md", "protocols.md"],
+    [
+        "../README.md",
+        pytest.param("adding-a-feature.md", marks=pytest.mark.slow),
+        pytest.param("anti-transfer.md", marks=pytest.mark.slow),
+        "embeddings.md",
+        pytest.param("gender.md", marks=pytest.mark.slow),
+        "protocols.md",
+    ],
 )
 def test_code_runs(document: str, checkout: Path) -> None:
     follow(document, checkout)

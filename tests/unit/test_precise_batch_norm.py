@@ -116,6 +116,7 @@ def test_a_model_without_batch_norm_is_refused():
         fit(model, clips, training=replace(TRAINING, precise_norm=True), progress=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("selection", ["last-epoch", "best-train-war"])
 def test_a_training_recomputes_statistics_for_the_selected_weights(examples, selection):
     settings = replace(TRAINING, selection=selection)

@@ -864,6 +864,7 @@ def test_a_wheel_says_under_which_licences_its_parts_are(source: Path, site: Pat
     assert (about / "licenses" / "LICENSE").read_bytes() == (source / "LICENSE").read_bytes()
 
 
+@pytest.mark.slow
 def test_pretrained_sets_load_from_a_wheel(site: Path) -> None:
     """Each answers as its card says, or it would not load."""
     code = "import serzoo; print(*(serzoo.load(name).card.name for name in serzoo.list_pretrained('emotion')))"

@@ -119,12 +119,14 @@ def coverage(n_speakers, beta, n_trials=1500):
     return 100 * hits / n_trials
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_speakers", sorted(COVERAGE))
 def test_intervals_of_few_speakers_have_the_stated_coverage(n_speakers):
     assert n_speakers < FEW_SPEAKERS
     assert coverage(n_speakers, (9, 1)) == pytest.approx(COVERAGE[n_speakers], abs=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_speakers", "least"), [(4, 82), (6, 89), (12, 93), (24, 93), (FEW_SPEAKERS, 93)])
 def test_intervals_of_middling_scores_cover_as_much_or_more(n_speakers, least):
     assert least <= coverage(n_speakers, (6, 4)) <= 97

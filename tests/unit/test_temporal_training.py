@@ -43,6 +43,7 @@ def train(block, arguments, compiled, n_steps=2, product_dtype=None):
     return [np.asarray(losses), *model.get_weights()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pairs_from", [1, 10**9], ids=["pairs", "frames"])
 @pytest.mark.parametrize(("block", "arguments"), BLOCKS)
 def test_compiled_training_is_that_of_the_stock_layers(monkeypatch, block, arguments, pairs_from):
