@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from serzoo.layers.recorded import RecordedLayer
+from serzoo.layers.recorded import RecordedLayer, output_dtype
 
 
 @keras.saving.register_keras_serializable("serzoo", "OpinionPool")  # its name in saved models
@@ -30,7 +30,7 @@ class LogitsAverage(RecordedLayer):
     """
 
     def __init__(self, activation: str | None = "softmax", *, name: str | None = None) -> None:
-        super().__init__(name=name)
+        super().__init__(name=name, dtype=output_dtype())
         self.activation = activation
 
     def call(self, inputs: Sequence[Any], training: bool | None = None) -> Any:

@@ -28,6 +28,11 @@ class RecordsArguments:
         return made
 
 
+def output_dtype() -> str | None:
+    """Return "float32" under mixed precision, for layers that return probabilities or logits, and else None."""
+    return "float32" if keras.config.dtype_policy().compute_dtype in ("float16", "bfloat16") else None
+
+
 class RecordedLayer(RecordsArguments, keras.layers.Layer):
     """Base of the layers: their config is the record of their arguments, and their output has the input's shape.
 

@@ -13,7 +13,7 @@ from serzoo.features.spec import FeatureSpec
 from serzoo.layers.attention import AttentionPooling, DotProductAttention, SelfAttention
 from serzoo.layers.gender import GenderEmbedding
 from serzoo.layers.normalization import FrameNormalization
-from serzoo.models.base import EMBEDDING, FEATURES, GENDER, SERModel
+from serzoo.models.base import EMBEDDING, FEATURES, GENDER, SERModel, classifier_layer
 
 KERNEL_SIZE = (5, 3)
 """Frames and mel bands under every convolution."""
@@ -137,7 +137,7 @@ class ACRNN(SERModel):
             hidden = keras.layers.BatchNormalization(momentum=MOMENTUM, name="dense_norm")(hidden)
         embedding = keras.layers.LeakyReLU(SLOPE, name=EMBEDDING)(hidden)
         embedding = keras.layers.Dropout(dropout, name="dense_dropout")(embedding)
-        outputs = keras.layers.Dense(n_classes, activation=classifier_activation, name="classifier")(embedding)
+        outputs = classifier_layer(n_classes, classifier_activation)(embedding)
         super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
         self.feature_layers = tuple(f"conv_{number}_activation" for number in range(1, n_convs + 1))
 

@@ -15,7 +15,7 @@ from serzoo.features.spec import FeatureSpec, spec_from_dict
 from serzoo.labels import check_class_names
 from serzoo.layers.gender import GENDER_COLUMNS, GenderColumns
 from serzoo.layers.normalization import Normalization
-from serzoo.layers.recorded import RecordsArguments
+from serzoo.layers.recorded import RecordsArguments, output_dtype
 
 EMBEDDING = "embedding"
 """Name of the layer whose output is the utterance's fused representation."""
@@ -25,6 +25,13 @@ PYTORCH_NORM: Mapping[str, Any] = MappingProxyType({"momentum": 0.9, "epsilon": 
 
 FEATURES, GENDER = "features", "gender"
 """Names of the inputs of a model with gender input."""
+
+
+def classifier_layer(
+    n_classes: int, activation: str | None, *, name: str = "classifier", **arguments: Any
+) -> keras.layers.Dense:
+    """Return a model's last layer. Its outputs are float32, also under mixed precision."""
+    return keras.layers.Dense(n_classes, activation=activation, name=name, dtype=output_dtype(), **arguments)
 
 
 class SERModel(RecordsArguments, keras.Model):

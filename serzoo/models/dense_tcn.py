@@ -13,7 +13,7 @@ from serzoo.layers.augmentation import SpectrogramAugment
 from serzoo.layers.loudness import ClipDynamicRange
 from serzoo.layers.members import LogitsAverage
 from serzoo.layers.pooling import AttentiveStatistics
-from serzoo.models.base import EMBEDDING, SERModel
+from serzoo.models.base import EMBEDDING, SERModel, classifier_layer
 
 _STEM = ((5, (2, 2)), (3, (2, 2)), (3, (1, 2)))
 """Kernel and strides, in time and over the bands, of the stem's convolutions."""
@@ -90,10 +90,10 @@ class DenseTCN(SERModel):
         embedding = pooled[0] if members == 1 else keras.layers.Concatenate(name=EMBEDDING)(pooled)
         dropped = keras.layers.Dropout(min(2 * dropout, 0.9))(embedding)
         if members == 1:
-            outputs = keras.layers.Dense(n_classes, activation=classifier_activation, name="classifier")(dropped)
+            outputs = classifier_layer(n_classes, classifier_activation)(dropped)
         else:
             shares = zip(prefixes, keras.ops.split(dropped, members, axis=-1), strict=True)
-            logits = [keras.layers.Dense(n_classes, name=f"{prefix}classifier")(share) for prefix, share in shares]
+            logits = [classifier_layer(n_classes, None, name=f"{prefix}classifier")(share) for prefix, share in shares]
             outputs = LogitsAverage(classifier_activation, name="classifier")(logits)
         super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
         numbers = range(1, n_blocks + 1)

@@ -9,7 +9,7 @@ import keras
 from serzoo.checks import COUNT, one_of
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.normalization import FrameNormalization
-from serzoo.models.base import EMBEDDING, PYTORCH_NORM, SERModel, with_gender_columns
+from serzoo.models.base import EMBEDDING, PYTORCH_NORM, SERModel, classifier_layer, with_gender_columns
 
 HALVINGS = 3
 """Hidden layers, each half as wide as its input."""
@@ -65,5 +65,5 @@ class EmbeddingDNN(SERModel):
             hidden = keras.layers.BatchNormalization(**PYTORCH_NORM, name=f"norm_{number}")(hidden)
             hidden = keras.layers.ReLU(name=activation)(hidden)
             hidden = keras.layers.Dropout(dropout, name=f"dropout_{number}")(hidden)
-        outputs = keras.layers.Dense(n_classes, activation=classifier_activation, name="classifier")(hidden)
+        outputs = classifier_layer(n_classes, classifier_activation)(hidden)
         super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)

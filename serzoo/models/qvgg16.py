@@ -11,7 +11,7 @@ from serzoo.checks import FLAG, one_of
 from serzoo.errors import ConfigError
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.quaternion import QuaternionConv2D, QuaternionDense, QuaternionFlatten, QuaternionInitializer
-from serzoo.models.base import FEATURES, SERModel
+from serzoo.models.base import FEATURES, SERModel, classifier_layer
 from serzoo.models.rh_emo import POOLED_BINS, POOLED_FRAMES, RHEmoEncoder
 from serzoo.models.vgg16 import CONVOLUTIONS, POOLED, check_vgg, connect, convolve, make_picture
 
@@ -85,6 +85,6 @@ class QVGG16(SERModel):
         maps = convolve(picture, width, partial(QuaternionConv2D, kernel_initializer=he))
         flat = QuaternionFlatten(name="flat")(maps)
         hidden = connect(flat, width, dropout, partial(QuaternionDense, kernel_initializer=he))
-        outputs = keras.layers.Dense(n_classes, activation=classifier_activation, name="classifier")(hidden)
+        outputs = classifier_layer(n_classes, classifier_activation)(hidden)
         super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
         self.feature_layers = CONVOLUTIONS

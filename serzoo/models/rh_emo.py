@@ -16,7 +16,7 @@ from serzoo.layers.normalization import MaximumNormalization
 from serzoo.layers.padding import PadFrames
 from serzoo.layers.quaternion import QuaternionBatchNormalization, QuaternionConv2DTranspose
 from serzoo.layers.recorded import RecordedLayer
-from serzoo.models.base import EMBEDDING, FEATURES, PYTORCH_NORM, SERModel
+from serzoo.models.base import EMBEDDING, FEATURES, PYTORCH_NORM, SERModel, classifier_layer
 
 ENCODER = "encoder"
 """Name of the layer that computes the embedding."""
@@ -82,7 +82,7 @@ class RHEmo(SERModel):
         spectrogram = PadFrames(n_frames_padded, name=SPECTROGRAM)(spectrogram)
         embedding = RHEmoEncoder()(spectrogram)
         hidden = _hidden_layers(embedding[..., 0], head_width, dropout, names=("dense", EMBEDDING))
-        outputs = _dense(n_classes, activation=classifier_activation, name="classifier")(hidden)
+        outputs = classifier_layer(n_classes, classifier_activation, kernel_initializer="glorot_normal")(hidden)
         super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
 
     def training_network(self) -> keras.Model:

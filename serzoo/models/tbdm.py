@@ -12,7 +12,7 @@ from serzoo.checks import one_of
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.fusion import fuse_scales
 from serzoo.layers.temporal import DROPOUT_AXES, FRAMES, TemporalAwareBlock, sum_directions
-from serzoo.models.base import EMBEDDING, PYTORCH_NORM, DilatedNetwork, with_gender_columns
+from serzoo.models.base import EMBEDDING, PYTORCH_NORM, DilatedNetwork, classifier_layer, with_gender_columns
 
 PYTORCH_UNIFORM = {
     "class_name": "VarianceScaling",
@@ -86,9 +86,7 @@ class TBDMNet(DilatedNetwork):
         scales = [_scale(state, filters, f"reduction_{number}") for number, state in numbered]
         learned = keras.initializers.RandomUniform(0.0, 1.0) if multi_scale and dynamic_fusion else None
         embedding = fuse_scales(scales, initializer=learned, name=EMBEDDING)
-        outputs = keras.layers.Dense(
-            n_classes, activation=classifier_activation, kernel_initializer=PYTORCH_UNIFORM, name="classifier"
-        )(embedding)
+        outputs = classifier_layer(n_classes, classifier_activation, kernel_initializer=PYTORCH_UNIFORM)(embedding)
         super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
 
 

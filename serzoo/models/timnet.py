@@ -12,7 +12,7 @@ from serzoo.checks import one_of
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.fusion import fuse_scales
 from serzoo.layers.temporal import DilatedConvBlock, TemporalAwareBlock, blocks_among, sum_directions
-from serzoo.models.base import EMBEDDING, DilatedNetwork, with_gender_columns
+from serzoo.models.base import EMBEDDING, DilatedNetwork, classifier_layer, with_gender_columns
 
 BLOCKS = {"tab": TemporalAwareBlock, "tcn": DilatedConvBlock}
 """Kinds of blocks; ``"tcn"`` is the paper's first ablation."""
@@ -78,7 +78,7 @@ class TIMNet(DilatedNetwork):
         scales = [keras.ops.mean(state, axis=1) for state in states]
         learned = keras.initializers.RandomUniform(-0.05, 0.05) if multi_scale and dynamic_fusion else None
         embedding = fuse_scales(scales, initializer=learned, name=EMBEDDING)
-        outputs = keras.layers.Dense(n_classes, activation=classifier_activation, name="classifier")(embedding)
+        outputs = classifier_layer(n_classes, classifier_activation)(embedding)
         super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
 
     def make_train_function(self, force: bool = False) -> Any:

@@ -12,7 +12,7 @@ from serzoo.checks import COUNT, POSITIVE, Allowed, multiple_of, one_of
 from serzoo.features.spec import FeatureSpec
 from serzoo.layers.normalization import GlobalNormalization, MaximumNormalization, Normalization
 from serzoo.layers.padding import PadFrames
-from serzoo.models.base import EMBEDDING, FEATURES, SERModel
+from serzoo.models.base import EMBEDDING, FEATURES, SERModel, classifier_layer
 
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 """Channels and number of each block's convolutions, before its pooling: configuration D."""
@@ -84,7 +84,7 @@ class VGG16(SERModel):
         maps = convolve(picture, width, partial(keras.layers.Conv2D, kernel_initializer="he_normal"))
         flat = keras.layers.Flatten(name="flat")(maps)
         hidden = connect(flat, width, dropout, partial(keras.layers.Dense, kernel_initializer="he_normal"))
-        outputs = keras.layers.Dense(n_classes, activation=classifier_activation, name="classifier")(hidden)
+        outputs = classifier_layer(n_classes, classifier_activation)(hidden)
         super().__init__(inputs, outputs, class_names=class_names, feature_spec=feature_spec, name=name)
         self.feature_layers = CONVOLUTIONS
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 from test_models import SMALL
 
@@ -64,3 +65,24 @@ def test_frozen_layers_stay_frozen(name, tmp_path):
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert [layer.name for layer in loaded.layers if not layer.trainable] == [kept]
     assert len(loaded.trainable_weights) == len(model.trainable_weights)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("name", list(MODELS))
+def test_probabilities_are_float32_under_mixed_precision(name, policy):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = serzoo.build(name, n_classes=3, **SMALL.get(name, {}))
+        n_frames = model.max_frames or max(20, model.min_frames)
+        shapes = {each.name: each.shape for each in model.inputs}
+        inputs = [
+            np.ones((2, n_frames, *shape[2:]) if len(shape) > 2 else (2, 1), np.float32) for shape in shapes.values()
+        ]
+        outputs = keras.ops.convert_to_numpy(
+            model(dict(zip(shapes, inputs, strict=True)) if len(inputs) > 1 else inputs[0])
+        )
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert outputs.dtype == np.float32
+    np.testing.assert_allclose(outputs.sum(axis=1), 1, atol=1e-6)
