@@ -194,7 +194,10 @@ def load(
             f"{path} has weights only; give the recipe of their training, such as recipe='timnet-ravdess', or "
             "class_names=[...] and feature_spec=MFCCSpec(n_samples=...)."
         )
-    return Classifier(_convert(path, class_names, feature_spec))
+    from serzoo.weights.convert import published_network
+
+    name = WEIGHT_FILES[path.suffix]
+    return Classifier(published_network(name, path, class_names=class_names, feature_spec=feature_spec))
 
 
 def _load_pretrained(source: str | Path) -> Classifier:
@@ -305,13 +308,6 @@ def _from_recipe(
         )
     of_corpus = CORPORA.get(recipe.corpus).class_names if recipe.target == "label" else None
     return class_names or recipe.class_names or of_corpus, spec or recipe.features
-
-
-def _convert(path: Path, class_names: Sequence[str], spec: FeatureSpec) -> SERModel:
-    from serzoo.weights.convert import tbdm_from_npz, timnet_from_hdf5
-
-    convert = {"timnet": timnet_from_hdf5, "tbdm": tbdm_from_npz}[WEIGHT_FILES[path.suffix]]
-    return convert(path, class_names=class_names, feature_spec=spec)
 
 
 def _read_keras(path: Path) -> SERModel:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import h5py
 import numpy as np
@@ -25,7 +25,8 @@ from serzoo.models.timnet import TIMNet
 
 Arrays = dict[str, np.ndarray]
 
-_Model = TypeVar("_Model", bound=SERModel)
+_Sizes = Mapping[str, tuple[str, int, int]]
+"""The array that shows each of a model's sizes, its number of dimensions, and the dimension of that size."""
 
 _PYTORCH_NORMALIZATION = {
     "weight": "gamma",
@@ -35,63 +36,63 @@ _PYTORCH_NORMALIZATION = {
 }
 
 
-def timnet_from_hdf5(
+def published_network(
+    name: str,
     path: str | Path,
     *,
     class_names: Sequence[str] | None = None,
     feature_spec: FeatureSpec | None = None,
     classifier_activation: str | None = "softmax",
-) -> TIMNet:
-    """Build the TIM-Net of a published weight file.
+) -> SERModel:
+    """Build the network of a paper's weight file.
 
     Args:
-        path: a weight file of the published program.
+        name: ``"timnet"`` for a weight file of the published program, or ``"tbdm"`` for an ``.npz`` file of a PyTorch
+            state's arrays under their names in the published program, with or without the prefix ``state/``.
+        path: the file.
         class_names: names of the outputs, in the order of the training.
         feature_spec: the features of the training.
-        classifier_activation: ``"softmax"``, or None for logits.
+        classifier_activation: ``"softmax"``, or None for logits, as TBDM-Net's program returns them.
 
     Raises:
-        WeightsError: the file is missing or damaged, is not a TIM-Net's, or has another number of classes.
+        WeightsError: the file is missing or damaged, is not of this network, or has another number of classes.
     """
-    sizes = {
-        "n_classes": ("dense/bias", 1, 0),
-        "n_features": ("conv1d/kernel", 3, 1),
-        "filters": ("conv1d/kernel", 3, 2),
-        "n_blocks": ("weight_layer/kernel", 2, 0),
-        "kernel_size": ("conv1d_2/kernel", 3, 0),
-    }
-    return _convert(
-        TIMNet, path, read_timnet_hdf5(path), sizes, _timnet_layers, class_names, feature_spec, classifier_activation
+    kind, read, sizes, layers_of = _FORMATS[name]
+    arrays = read(path)
+
+    def found(key: str) -> np.ndarray:
+        if key not in arrays:
+            raise WeightsError(f"{path} lacks {key}; give a complete weight file.")
+        return arrays[key]
+
+    arguments = {}
+    for size, (key, rank, axis) in sizes.items():
+        shape = found(key).shape
+        if len(shape) != rank:
+            raise WeightsError(f"{path}: {key} has shape {shape} instead of {rank} dimensions; the file is damaged.")
+        arguments[size] = shape[axis]
+    n_classes = arguments["n_classes"]
+    if class_names is not None and n_classes != len(class_names):
+        raise WeightsError(
+            f"{path} has weights for {n_classes} classes but {len(class_names)} are given; "
+            f"give {n_classes} classes, named in the order of the training."
+        )
+    model = kind(
+        **arguments, classifier_activation=classifier_activation, class_names=class_names, feature_spec=feature_spec
     )
-
-
-def tbdm_from_npz(
-    path: str | Path,
-    *,
-    class_names: Sequence[str] | None = None,
-    feature_spec: FeatureSpec | None = None,
-    classifier_activation: str | None = "softmax",
-) -> TBDMNet:
-    """Build the TBDM-Net of a PyTorch state in an ``.npz`` file.
-
-    Args:
-        path: the state's arrays under their names in the published program, with or without the prefix ``state/``.
-        class_names, feature_spec: as for :func:`timnet_from_hdf5`.
-        classifier_activation: ``"softmax"``, or None for logits, as the published program returns them.
-
-    Raises:
-        WeightsError: the file is missing or damaged, is not a TBDM-Net's, or has another number of classes.
-    """
-    sizes = {
-        "filters": ("fc/kernel", 2, 0),
-        "n_classes": ("fc/kernel", 2, 1),
-        "kernel_size": ("tan_layers_fwd_1.0.conv_1_1/kernel", 3, 0),
-        "n_features": ("tan_layers_fwd_1.0.conv_1_1/kernel", 3, 1),
-        "n_blocks": ("weight_layer/kernel", 2, 0),
-    }
-    return _convert(
-        TBDMNet, path, read_tbdm_npz(path), sizes, _tbdm_layers, class_names, feature_spec, classifier_activation
-    )
+    layers = layers_of(arguments["n_blocks"])
+    for weight in model.weights:
+        layer, _, variable = weight.path.rpartition("/")
+        key, shape = f"{layers[layer]}/{variable}", tuple(weight.shape)
+        array = found(key)
+        if array.shape != shape:
+            raise WeightsError(
+                f"{path}: {key} has shape {array.shape} where the model needs {shape}; build it to match."
+            )
+        if array.dtype.kind != "f" or not np.isfinite(array).all():
+            raise WeightsError(f"{path}: {key} does not hold finite floating-point numbers; the file is damaged.")
+        weight.assign(array)
+    return model
 
 
 def read_timnet_hdf5(path: str | Path) -> Arrays:
@@ -169,55 +170,33 @@ def _tbdm_layers(n_blocks: int) -> dict[str, str]:
     return layers
 
 
-def _convert(
-    kind: Callable[..., _Model],
-    path: str | Path,
-    arrays: Arrays,
-    sizes: Mapping[str, tuple[str, int, int]],
-    layers_of: Callable[[int], Mapping[str, str]],
-    class_names: Sequence[str] | None,
-    feature_spec: FeatureSpec | None,
-    classifier_activation: str | None,
-) -> _Model:
-    """Build a model and fill it with the arrays of a file.
-
-    ``sizes`` has the array that shows each of the model's sizes, its number of dimensions and the one with the size;
-    ``layers_of`` maps the number of blocks to the name in the file of each of the model's layers that has weights.
-    """
-
-    def found(name: str) -> np.ndarray:
-        if name not in arrays:
-            raise WeightsError(f"{path} lacks {name}; give a complete weight file.")
-        return arrays[name]
-
-    arguments = {}
-    for size, (name, rank, axis) in sizes.items():
-        shape = found(name).shape
-        if len(shape) != rank:
-            raise WeightsError(f"{path}: {name} has shape {shape} instead of {rank} dimensions; the file is damaged.")
-        arguments[size] = shape[axis]
-    n_classes = arguments["n_classes"]
-    if class_names is not None and n_classes != len(class_names):
-        raise WeightsError(
-            f"{path} has weights for {n_classes} classes but {len(class_names)} are given; "
-            f"give {n_classes} classes, named in the order of the training."
-        )
-    model = kind(
-        **arguments, classifier_activation=classifier_activation, class_names=class_names, feature_spec=feature_spec
-    )
-    layers = layers_of(arguments["n_blocks"])
-    for weight in model.weights:
-        layer, _, variable = weight.path.rpartition("/")
-        name, shape = f"{layers[layer]}/{variable}", tuple(weight.shape)
-        array = found(name)
-        if array.shape != shape:
-            raise WeightsError(
-                f"{path}: {name} has shape {array.shape} where the model needs {shape}; build it to match."
-            )
-        if array.dtype.kind != "f" or not np.isfinite(array).all():
-            raise WeightsError(f"{path}: {name} does not hold finite floating-point numbers; the file is damaged.")
-        weight.assign(array)
-    return model
+_FORMATS: Mapping[str, tuple[Any, Callable[[str | Path], Arrays], _Sizes, Callable[[int], dict[str, str]]]] = {
+    "timnet": (
+        TIMNet,
+        read_timnet_hdf5,
+        {
+            "n_classes": ("dense/bias", 1, 0),
+            "n_features": ("conv1d/kernel", 3, 1),
+            "filters": ("conv1d/kernel", 3, 2),
+            "n_blocks": ("weight_layer/kernel", 2, 0),
+            "kernel_size": ("conv1d_2/kernel", 3, 0),
+        },
+        _timnet_layers,
+    ),
+    "tbdm": (
+        TBDMNet,
+        read_tbdm_npz,
+        {
+            "filters": ("fc/kernel", 2, 0),
+            "n_classes": ("fc/kernel", 2, 1),
+            "kernel_size": ("tan_layers_fwd_1.0.conv_1_1/kernel", 3, 0),
+            "n_features": ("tan_layers_fwd_1.0.conv_1_1/kernel", 3, 1),
+            "n_blocks": ("weight_layer/kernel", 2, 0),
+        },
+        _tbdm_layers,
+    ),
+}
+"""Class, reader, sizes and layers of each network; the layers are named in the file, given the number of blocks."""
 
 
 def _renumbered(arrays: Arrays) -> Arrays:

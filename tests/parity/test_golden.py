@@ -7,7 +7,7 @@ import pytest
 
 from serzoo.models.tbdm import TBDMNet
 from serzoo.models.timnet import TIMNet
-from serzoo.weights.convert import tbdm_from_npz, timnet_from_hdf5
+from serzoo.weights.convert import published_network
 
 pytestmark = pytest.mark.jax
 
@@ -17,7 +17,7 @@ TOLERANCE = 1e-5
 
 @pytest.mark.parametrize("name", ["tim_net_d8", "tim_net_d10"])
 def test_timnet_reproduces_the_published_program(name):
-    model = timnet_from_hdf5(GOLDEN / f"{name}.hdf5")
+    model = published_network("timnet", GOLDEN / f"{name}.hdf5")
     with np.load(GOLDEN / f"{name}.npz") as golden:
         probabilities = model.predict(golden["x"], verbose=0)
         embedding = model.embedding_model().predict(golden["x"], verbose=0)
@@ -26,7 +26,7 @@ def test_timnet_reproduces_the_published_program(name):
 
 
 def test_tbdm_reproduces_the_published_program():
-    model = tbdm_from_npz(GOLDEN / "tbdm_net_f8.npz", classifier_activation=None)
+    model = published_network("tbdm", GOLDEN / "tbdm_net_f8.npz", classifier_activation=None)
     with np.load(GOLDEN / "tbdm_net_f8.npz") as golden:
         logits = model.predict(golden["x"], verbose=0)
         np.testing.assert_allclose(logits, golden["logits"], rtol=0, atol=TOLERANCE)

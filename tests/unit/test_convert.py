@@ -2,6 +2,7 @@
 
 import pickle
 import shutil
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -10,12 +11,9 @@ import pytest
 
 from serzoo.errors import DataError, WeightsError
 from serzoo.features.spec import MFCCSpec
-from serzoo.weights.convert import (
-    read_tbdm_npz,
-    read_timnet_hdf5,
-    tbdm_from_npz,
-    timnet_from_hdf5,
-)
+from serzoo.weights.convert import published_network, read_tbdm_npz, read_timnet_hdf5
+
+timnet_from_hdf5, tbdm_from_npz = partial(published_network, "timnet"), partial(published_network, "tbdm")
 
 GOLDEN = Path(__file__).resolve().parents[1] / "parity" / "golden"
 TIMNET, TBDM = GOLDEN / "tim_net_d8.hdf5", GOLDEN / "tbdm_net_f8.npz"
