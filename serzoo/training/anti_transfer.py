@@ -98,6 +98,10 @@ class FrozenNetwork(keras.layers.Layer):
         """Return the network's output, without dropout and with the stored statistics of batch normalisation."""
         return self.network(inputs, training=False)
 
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Return the shape of the network's output; JAX cannot infer it for any number of frames."""
+        return self.network.compute_output_shape(input_shape)
+
 
 class MapSimilarity(keras.layers.Layer):
     """The squared cosine between the Gram matrices of two maps; only the first gets a gradient.
@@ -119,6 +123,10 @@ class MapSimilarity(keras.layers.Layer):
 
         energies = inner(trained, trained) * inner(pretrained, pretrained)
         return ops.square(inner(trained, pretrained)) / (energies + _TINY)
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None]:
+        """Return (batch,)."""
+        return (input_shape[0][0],)
 
 
 def gram_matrices(maps: Any) -> Any:

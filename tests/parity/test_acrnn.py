@@ -162,5 +162,5 @@ def test_weights_go_from_the_librarys_attention_to_ours_and_back(width, tmp_path
 
 @pytest.mark.skipif(ON_TENSORFLOW, reason="the library's attention runs on TensorFlow")
 def test_library_is_refused_on_other_backends():
-    with pytest.raises(ConfigError, match="runs on TensorFlow only, and Keras runs on jax; choose 'native'"):
+    with pytest.raises(ConfigError, match="needs TensorFlow, but Keras runs on jax; choose 'native'"):
         ACRNN(n_classes=4, attention_impl="library")
