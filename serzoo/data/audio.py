@@ -30,7 +30,7 @@ _STREAMED_SIZE = 0x7FFFF000  # the least size in headers of programs that write 
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a file's header says.
+    """The header of a file.
 
     Args:
         sample_rate: in Hz.
@@ -185,7 +185,7 @@ def _decode(path: Path) -> tuple[np.ndarray, int]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
-    """Open a recording, with AudioErrors for what is wrong with it, also while it is read."""
+    """Open a recording, with AudioErrors for its faults, also while it is read."""
     _check_file(path)
     try:
         with soundfile.SoundFile(str(path)) as file:

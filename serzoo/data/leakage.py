@@ -52,7 +52,7 @@ class Overlap:
 
 @dataclass(frozen=True)
 class LeakageReport:
-    """What the parts of all folds have in common; ``str(report)`` is the line to print beside a score.
+    """The overlaps between the parts of all folds; ``str(report)`` is the line to print beside a score.
 
     Args:
         overlaps: one per fold and pair of its parts.

@@ -162,7 +162,7 @@ def _decode(path: Path, recording: Recording) -> _Decoded:
 
 
 class _Checks:
-    """The checks of a corpus; each adds what it finds to the problems."""
+    """The checks of a corpus; each adds its findings to the problems."""
 
     def __init__(self, source: Corpus, scan: Scan, root: Path, checked: Sequence[_Decoded]) -> None:
         self.source, self.scan, self.root = source, scan, root

@@ -182,7 +182,7 @@ def _self_attention(implementation: str, width: int | None) -> keras.layers.Laye
     if keras.backend.backend() != "tensorflow":
         raise ConfigError(
             f"attention_impl is 'library'; it needs TensorFlow, but Keras runs on {keras.backend.backend()}; "
-            "choose 'native', it takes the same weights."
+            "choose 'native': it takes the same weights."
         )
     from keras_self_attention import SeqSelfAttention
 

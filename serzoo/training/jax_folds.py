@@ -3,7 +3,7 @@
 A network is a function of its weights, so ``jax.vmap`` trains ten folds by mapping one training step over ten sets of
 weights, optimiser states and orders of clips. One small network leaves an accelerator mostly idle; ten keep it busy,
 and an epoch of all folds is one call of a compiled loop. Each fold gets the numbers of :func:`serzoo.training.fit.fit`
-on JAX, up to float32 rounding, and saves the same state, so either may resume what the other began.
+on JAX, up to float32 rounding, and saves the same state, so either may resume a training of the other.
 
 This module needs JAX, not TensorFlow.
 """

@@ -68,7 +68,7 @@ class Card:
     """
 
     kind: ClassVar[str]
-    """What the weights classify: ``"emotion"`` or ``"gender"``."""
+    """The classes of the weights: ``"emotion"`` or ``"gender"``."""
 
     suffix: ClassVar[str]
     """Ending of the weights file."""
