@@ -1,4 +1,4 @@
-"""``serzoo predict``, ``evaluate``, ``list`` and ``describe``: a trained model on recordings, and what the zoo has."""
+"""``serzoo predict``, ``evaluate``, ``list`` and ``describe``: a trained model on recordings, and the contents of the zoo."""
 
 from __future__ import annotations
 

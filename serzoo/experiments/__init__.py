@@ -1,1 +1,1 @@
-"""Run, resume, store and compare trainings: cross-validations, studies and what is made of them."""
+"""Run, resume, store and compare trainings: cross-validations, studies and the results made from them."""
