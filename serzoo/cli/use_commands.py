@@ -1,4 +1,4 @@
-"""``serzoo predict``, ``evaluate``, ``list`` and ``describe``: a trained model on recordings, and the contents of the zoo."""
+"""Commands that use models: ``serzoo predict``, ``evaluate``, ``list`` and ``describe``."""
 
 from __future__ import annotations
 
