@@ -15,7 +15,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Speech emotion recognition in Keras: classify recordings, train models and compare their results.",
     epilog="Start with: serzoo predict FILE. A recipe sets the model, features, corpus, protocol and training "
-    "settings of an experiment; serzoo list names them all.",
+    "settings of an experiment. A protocol divides a corpus into training and test parts (folds). A run folder holds "
+    "the models and results of a recipe. serzoo list shows all names.",
 )
 for commands in (use_commands, training_commands, results_commands, model_commands):
     app.add_typer(commands.app)

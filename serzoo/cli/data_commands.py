@@ -13,12 +13,15 @@ from serzoo.cli.printing import json_text
 PANEL = "Data"
 
 data = typer.Typer(no_args_is_help=True, help="Check or create corpora.")
-features = typer.Typer(no_args_is_help=True, help="Fill, measure or clear the cache of features.")
+features = typer.Typer(no_args_is_help=True, help="Fill or clear the cache of features, or print its size.")
 
 
 @data.command("verify")
 def verify_corpus(corpus: CorpusName, root: CorpusRoot, as_json: Json = False, quiet: Quiet = False) -> None:
-    """Check that all recordings of a corpus are there and readable; exit code 1 if they are not."""
+    """Check a corpus for missing, damaged, repeated and misnamed files.
+
+    The exit code is 1 if there are errors.
+    """
     from serzoo.data.verify import verify
 
     report = verify(corpus, root, progress=not quiet)
@@ -28,14 +31,14 @@ def verify_corpus(corpus: CorpusName, root: CorpusRoot, as_json: Json = False, q
 
 @data.command("synthesize")
 def synthesize_corpus(
-    root: Annotated[Path, typer.Argument(metavar="ROOT", help="Folder to write to.")],
-    corpus: Annotated[str, typer.Option(help="Corpus whose classes and file names to use.")] = "ravdess",
+    root: Annotated[Path, typer.Argument(metavar="FOLDER", help="New or empty folder to write to.")],
+    corpus: Annotated[str, typer.Option(help="Corpus whose classes and file names are imitated.")] = "ravdess",
     speakers: Annotated[int, typer.Option(help="Number of speakers.")] = 2,
-    texts: Annotated[int, typer.Option(help="Number of sentences.")] = 2,
+    texts: Annotated[int, typer.Option(help="Number of different sentences.")] = 2,
     takes: Annotated[int, typer.Option(help="Clips per speaker, sentence and emotion.")] = 1,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
 ) -> None:
-    """Write a small corpus of synthetic speech-like clips, to try serzoo without recordings."""
+    """Write a small corpus of synthetic speech, to try serzoo without recordings."""
     from serzoo.data.synthetic import write_corpus
 
     typer.echo(write_corpus(root, corpus, speakers, texts, takes, seed))
@@ -45,13 +48,19 @@ def synthesize_corpus(
 def cut_words_out(
     root: Annotated[Path, typer.Argument(metavar="ROOT", help="Folder of LibriSpeech or one of its subsets.")],
     alignments: Annotated[
-        Path, typer.Argument(metavar="ALIGNMENTS", help="CSV file with the columns utterance, word, start and end.")
+        Path,
+        typer.Argument(
+            metavar="ALIGNMENTS", help="CSV file with the columns utterance, word, start and end (in seconds)."
+        ),
     ],
     target: Annotated[Path, typer.Argument(metavar="TARGET", help="New or empty folder to write to.")],
-    words: Annotated[int, typer.Option(help="Number of words; the most frequent ones are taken.")] = 1000,
+    words: Annotated[int, typer.Option(help="Number of different words. The most frequent ones are taken.")] = 1000,
     quiet: Quiet = False,
 ) -> None:
-    """Cut single words out of LibriSpeech, with a CSV table of them: a corpus to pretrain on."""
+    """Cut LibriSpeech into clips of single words, a corpus for pretraining.
+
+    Also writes words.csv, a table of the clips for the corpus 'csv'.
+    """
     from serzoo.data.words import cut_words
 
     typer.echo(cut_words(root, alignments, target, n_words=words, progress=not quiet))
@@ -61,7 +70,7 @@ def cut_words_out(
 def extract_features(
     recipe_name: RecipeName, data_root: DataRoot = None, test_data_root: TestDataRoot = None, quiet: Quiet = False
 ) -> None:
-    """Compute a recipe's features for all recordings and cache them, so that trainings start at once."""
+    """Compute the features of a recipe for all recordings, and store them in the cache for later trainings."""
     from serzoo.data.cache import FeatureCache
     from serzoo.experiments.setup import load_manifest, prepare_recipe
 

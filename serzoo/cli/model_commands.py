@@ -23,14 +23,15 @@ def export_model(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to write to.")],
     recipe: WeightsRecipe = None,
     export_format: Annotated[
-        str, typer.Option("--format", help="saved_model (TensorFlow) or litert (LiteRT, for phones and boards).")
+        str,
+        typer.Option("--format", help="saved_model (TensorFlow) or litert (LiteRT, for mobile and embedded devices)."),
     ] = "saved_model",
-    overwrite: Annotated[bool, typer.Option(help="Replace an earlier export in the folder.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace an earlier export in FOLDER.")] = False,
 ) -> None:
     """Export a model for use without serzoo: it takes a waveform and returns probabilities.
 
-    The export is loaded again and compared with the model before it is
-    kept.
+    The export is loaded, and its probabilities are compared with those of
+    the model. If they differ, no export is written.
     """
     from serzoo.exporters import export
 
@@ -43,7 +44,7 @@ def convert_weights(
     target: Annotated[Path, typer.Argument(metavar="TARGET", help="The .keras file to write.")],
     recipe: WeightsRecipe = None,
 ) -> None:
-    """Convert weights to a .keras file: the papers' .hdf5 (TIM-Net) and .npz (TBDM-Net), or pretrained weights."""
+    """Convert pretrained or published weights to a .keras file."""
     if target.suffix != ".keras":
         raise ConfigError(f"{target} ends in {target.suffix or 'nothing'}; name a .keras file.")
     load_model(model, recipe).save(target)
@@ -52,23 +53,33 @@ def convert_weights(
 
 @app.command("package", rich_help_panel=PANEL)
 def package_weights(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A .keras file or the folder of a run's fold.")],
-    name: Annotated[str, typer.Option(help="Name of the pretrained weights: MODEL.CORPUS_v1.")],
-    scores: Annotated[list[Path], typer.Option(help="Run folder of a cross-validation of the same model. Repeatable.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A .keras file or the folder of a trained fold.")],
+    name: Annotated[
+        str, typer.Option(help="Name of the pretrained weights, MODEL.CORPUS_vNUMBER, such as timnet.emodb_v1.")
+    ],
+    scores: Annotated[
+        list[Path], typer.Option(help="Run folder of a cross-validation of the same model (serzoo cv). Repeatable.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path(),
     threshold: Annotated[
-        float, typer.Option(help="Calibrated confidence, 0..1, below which the label is 'unknown'.")
+        float, typer.Option(help="Confidence threshold, 0 to 1; below it, the label is 'unknown'.")
     ] = 0.5,
-    summary: Annotated[str | None, typer.Option(help="One line; default: model and corpora.")] = None,
-    trained_on: Annotated[
-        str | None, typer.Option(help="Training recordings, if the model's folder does not state them.")
+    summary: Annotated[
+        str | None, typer.Option(help="One line for the model card. Default: model and corpora.")
     ] = None,
-    licence: Annotated[str | None, typer.Option(help="Licence of the weights; default: that of the corpora.")] = None,
+    trained_on: Annotated[
+        str | None,
+        typer.Option(
+            help="Description of the training recordings. Required if MODEL is not in a run folder, or if its "
+            "training used other networks."
+        ),
+    ] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of the weights. Default: that of the corpora.")] = None,
 ) -> None:
     """Package a model as pretrained weights: a weights file and a model card with scores, calibration and licence.
 
-    Scores and calibration are computed from the cross-validation's
-    predictions.
+    Scores, and the calibration of the probabilities, are computed from the
+    test predictions of the cross-validation.
     """
     import_tensorflow_quietly()
     from serzoo.experiments.packaging import package
@@ -84,22 +95,26 @@ def benchmark_model(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL", help="Name of a model or recipe, a YAML file, a .keras file or the folder of a run's fold."
+            metavar="MODEL",
+            help="Name of a model or recipe, the YAML file of a recipe, a .keras file or the folder of a trained fold.",
         ),
     ],
-    batch: Annotated[int | None, typer.Option(help="Clips per training step; default: the recipe's.")] = None,
-    frames: Annotated[int | None, typer.Option(help="Frames per clip; default: those of the features.")] = None,
-    seconds: Annotated[float | None, typer.Option(help="Length of a clip, instead of --frames.")] = None,
-    jit: Annotated[bool | None, typer.Option(help="Compile with XLA or not; default: as in the recipe.")] = None,
-    repeats: Annotated[int, typer.Option(help="Training steps to time after the first, for a minute at most.")] = 5,
+    batch: Annotated[int | None, typer.Option(help="Clips per training step. Default: that of the recipe.")] = None,
+    frames: Annotated[int | None, typer.Option(help="Frames per clip. Default: that of the recipe.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Length of a clip in seconds, instead of --frames.")] = None,
+    jit: Annotated[bool | None, typer.Option(help="Compile with XLA or not. Default: as in the recipe.")] = None,
+    repeats: Annotated[
+        int,
+        typer.Option(help="Number of training steps to time, in at most a minute. The first step is timed separately."),
+    ] = 5,
     change: Changes = None,
     as_json: Json = False,
 ) -> None:
-    """Measure the operations, memory and time of a model, next to the limits of this machine.
+    """Measure the operations, memory and time of a model, and the speed of this machine.
 
-    A model's name stands for its first recipe. The measurement takes half a
-    minute; acrnn, tbdm and vgg16 take minutes and up to 7 GB of memory with
-    the batches of their recipes, less with a smaller --batch.
+    The name of a model selects its first recipe in serzoo list. The
+    measurement takes half a minute. For acrnn, tbdm and vgg16 it takes
+    minutes and up to 7 GB of memory; a smaller --batch needs less.
     """
     from serzoo.profiling import profile
 

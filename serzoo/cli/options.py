@@ -17,10 +17,14 @@ if TYPE_CHECKING:
     from serzoo.classifier import Classifier
 
 MODELS_HELP = (
-    "Pretrained weights (a name from serzoo list, a model card, an https:// or hf:// address), a .keras file, the "
-    "folder of a run's fold, or the papers' .hdf5 or .npz weights."
+    "Pretrained weights (a name from serzoo list, or the path, https:// or hf:// address of a model card), a .keras "
+    "file, the folder of a trained fold (runs/RECIPE/fold01), or published weights of TIM-Net (.hdf5) or TBDM-Net "
+    "(.npz)."
 )
-FEATURES_HELP = "One vector per recording: mfcc, mel, hf:NAME, onnx:FILE or vectors:FILE."
+FEATURES_HELP = (
+    "Vector that represents a recording: mfcc or mel (mean over time), hf:NAME (a Hugging Face model), onnx:FILE (an "
+    "ONNX model) or vectors:FILE (a table in .npz or .csv)."
+)
 
 RecipeName = Annotated[
     str, typer.Argument(metavar="RECIPE", help="Name of a recipe (serzoo list) or path of a YAML file.")
@@ -28,33 +32,43 @@ RecipeName = Annotated[
 ModelSource = Annotated[str, typer.Argument(metavar="MODEL", help=MODELS_HELP)]
 WeightsRecipe = Annotated[
     str | None,
-    typer.Option("--recipe", help="Recipe with the class names and features of .hdf5 or .npz weights."),
+    typer.Option("--recipe", help="Recipe with the class names and features. Required for .hdf5 and .npz weights."),
 ]
 CorpusName = Annotated[
     str,
     typer.Argument(
         metavar="CORPUS",
-        help="Name of a corpus (serzoo list); for your own recordings 'folder' (a subfolder per class) "
-        "or 'csv' (a table with path and label).",
+        help="Name of a corpus (serzoo list). For your own recordings: 'folder' (a subfolder per class) "
+        "or 'csv' (a table with the columns path and label).",
     ),
 ]
-CorpusRoot = Annotated[Path, typer.Argument(metavar="ROOT", help="Folder of the corpus, or the CSV file.")]
+CorpusRoot = Annotated[Path, typer.Argument(metavar="ROOT", help="Folder of the corpus; the CSV file for 'csv'.")]
 DataRoot = Annotated[
-    Path | None, typer.Option("--data", help="Folder of the recipe's corpus; not needed for the synthetic one.")
+    Path | None, typer.Option("--data", help="Folder of the recipe's corpus; not needed for the corpus 'synthetic'.")
 ]
 TestDataRoot = Annotated[
-    Path | None, typer.Option("--test-data", help="Folder of the second corpus, for cross-corpus recipes.")
+    Path | None, typer.Option("--test-data", help="Folder of the second corpus, for recipes with two.")
 ]
-RunFolder = Annotated[Path | None, typer.Option("--run", help="Run folder for the results; default runs/RECIPE.")]
+RunFolder = Annotated[
+    Path | None, typer.Option("--run", help="Folder for models and results (the run folder). Default: runs/RECIPE.")
+]
 Changes = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a recipe's value: training.epochs=2. Repeatable."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a value of the recipe (serzoo describe RECIPE shows all), such as training.epochs=2. Repeatable.",
+    ),
 ]
 ArgumentChanges = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change an argument of the classifier: scale=false. Repeatable."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change an argument of the classifier (serzoo describe NAME), such as scale=false. Repeatable.",
+    ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress bars.")]
 
 

@@ -18,16 +18,21 @@ app = typer.Typer()
 @app.command("compare", rich_help_panel=PANEL)
 def compare_two_runs(
     first: Annotated[Path, typer.Argument(metavar="FIRST", help="A run folder.")],
-    second: Annotated[Path, typer.Argument(metavar="SECOND", help="Another one, tested on the same clips.")],
+    second: Annotated[Path, typer.Argument(metavar="SECOND", help="Another run folder, tested on the same clips.")],
     shared_folds: Annotated[
-        bool, typer.Option("--shared-folds", help="Compare on the folds that both have, if these differ.")
+        bool,
+        typer.Option(
+            "--shared-folds",
+            help="Compare only the folds that both runs have. Without it, different folds are an error.",
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Test whether the scores of two runs differ.
 
-    Prints the second run's UAR and WAR minus the first's, with a confidence
-    interval and a p-value over speakers.
+    Prints the UAR and WAR of the second run minus those of the first, with
+    95 % confidence intervals (bootstrap over speakers) and p-values
+    (permutation test over speakers).
     """
     from serzoo.experiments.compare_runs import compare_runs
     from serzoo.experiments.stored_run import StoredRun
@@ -39,12 +44,15 @@ def compare_two_runs(
 @app.command("keep", rich_help_panel=PANEL)
 def keep_run(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a folder of run folders.")],
-    target: Annotated[Path, typer.Argument(metavar="TARGET", help="Folder for the copy: docs/results/NAME.")],
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="Folder for the copy, such as docs/results/NAME.")],
     overwrite: Annotated[
-        bool, typer.Option(help="Replace an earlier copy of the same runs; any other folder is refused.")
+        bool, typer.Option(help="Replace an earlier copy of the same runs. A folder with anything else is an error.")
     ] = False,
 ) -> None:
-    """Copy the settings, reports and predictions of a run, but no models, so that its results can be checked."""
+    """Copy the settings, scores and predictions of a run without its models.
+
+    serzoo report --check and serzoo compare read the copy.
+    """
     from serzoo.results.keep import keep
 
     files = keep(run_folder, target, overwrite=overwrite)
@@ -55,20 +63,27 @@ def keep_run(
 def report_results(
     folder: Annotated[
         Path,
-        typer.Argument(metavar="FOLDER", help="Folder of runs with a ledger.yaml that describes them: docs/results."),
+        typer.Argument(
+            metavar="FOLDER",
+            help="Folder of run folders, such as docs/results, with a ledger.yaml (title and command of each run).",
+        ),
     ],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File for the page; with --check, the page to compare.")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="File for the page. Default: print it. With --check, the page to check; default: FOLDER.md.",
+        ),
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; check reports and page against the predictions.")
+        bool, typer.Option("--check", help="Check the scores and the page against the predictions, and write nothing.")
     ] = False,
 ) -> None:
-    """Write the results page of a folder, every number computed from the predictions in it.
+    """Write a page of results, with every score computed from the stored predictions.
 
-    With --check, each number, run folder or line of the page that does not
-    follow from the predictions is printed, and the exit code is 1. Files
-    that cannot be checked are named.
+    With --check, prints each score, run folder or line of the page that
+    does not agree with the predictions. The exit code is then 1.
     """
     from serzoo.files import write_whole
     from serzoo.results.check import not_checked, problems

@@ -35,7 +35,7 @@ SCALINGS = {"no": (False,), "yes": (True,), "both": (False, True)}
 """The values of ``--scale``."""
 
 app = typer.Typer()
-study = typer.Typer(no_args_is_help=True, help="Repeat the comparisons of papers.")
+study = typer.Typer(no_args_is_help=True, help="Repeat comparisons from papers.")
 
 
 @app.command("train", rich_help_panel=PANEL)
@@ -43,19 +43,24 @@ def train_model(
     recipe: RecipeName,
     data_root: DataRoot = None,
     test_data_root: TestDataRoot = None,
-    fold: Annotated[int | None, typer.Option(help="Number of the fold, from 1; default 1.")] = None,
+    fold: Annotated[int | None, typer.Option(help="Number of the fold, from 1. Default: 1.")] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Train on all recordings, without a test part: a model to use.")
+        bool,
+        typer.Option(
+            "--all",
+            help="Train on all recordings, without a test part. Not for classical classifiers, nor for a selection on "
+            "held-out recordings (docs/protocols.md).",
+        ),
     ] = False,
     run_folder: RunFolder = None,
     change: Changes = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train a recipe's model on one fold, score it on the fold's test part and keep it.
+    """Train a recipe's model on one fold, score it on the fold's test part and save it.
 
-    A fold is a division of the corpus into a training and a test part; the
+    A fold divides the corpus into a training part and a test part. The
     recipe's protocol defines the folds. Prints the scores and the path of
-    the model, for serzoo predict --model.
+    the model; serzoo predict --model takes this path.
     """
     if everything and fold is not None:
         raise ConfigError(f"--all trains on all recordings, --fold {fold} leaves some out; choose one.")
@@ -89,32 +94,33 @@ def cross_validate_recipe(
     recipe: RecipeName,
     data_root: DataRoot = None,
     test_data_root: TestDataRoot = None,
-    folds: Annotated[str | None, typer.Option(help="Numbers of the folds, such as 1,2 or 1-5; default all.")] = None,
+    folds: Annotated[str | None, typer.Option(help="Numbers of the folds, such as 1,2 or 1-5. Default: all.")] = None,
     run_folder: RunFolder = None,
     change: Changes = None,
     gender: Annotated[
         str | None,
         typer.Option(
-            help="Compare systems that use the speaker's gender (docs/gender.md): all, or names such as "
-            "split:M,split:F."
+            help="Train and score systems that use the speaker's gender (docs/gender.md) on the same folds: all, or "
+            "names such as split:M,split:F."
         ),
     ] = None,
     weighting: Annotated[
-        str, typer.Option(help="With --gender: average the posteriors or the logits of the models for each gender.")
+        str,
+        typer.Option(
+            help="How the post-hoc systems of --gender average the models for men and women: posteriors (class "
+            "probabilities) or logits."
+        ),
     ] = "posteriors",
     at_once: Annotated[
         int | None,
-        typer.Option(
-            help="Number of folds to train at the same time, in processes or, on JAX, as one program; "
-            "default: as many as the machine allows."
-        ),
+        typer.Option(help="Number of folds to train at the same time. Default: chosen for the model and the machine."),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Cross-validate a recipe: train and score a model on each fold of its protocol.
 
-    The same command continues an interrupted run. Prints mean and deviation
-    of the scores over the folds.
+    Prints the mean and standard deviation of the scores over the folds. The
+    same command continues an interrupted run.
     """
     settings = _settings(data_root, test_data_root, run_folder, change, quiet)
     settings |= {"folds": read_folds(folds), "at_once": at_once}
@@ -156,16 +162,18 @@ def _cross_validate(recipe: str, **settings: Any) -> Report:
 def classify_genders(
     corpus: CorpusName,
     root: CorpusRoot,
-    classifier: Annotated[str, typer.Option(help="A classical classifier (serzoo list).")] = "svc",
+    classifier: Annotated[str, typer.Option(help="Name of a classical classifier (serzoo list).")] = "svc",
     source: Annotated[str, typer.Option("--features", help=FEATURES_HELP)] = "mfcc",
-    folds: Annotated[int, typer.Option(help="Number of folds, disjoint in speakers.")] = 5,
+    folds: Annotated[int, typer.Option(help="Number of folds; no speaker is in two folds.")] = 5,
     seed: Annotated[int, typer.Option(help="Random seed of the folds and the classifier.")] = 0,
     change: ArgumentChanges = None,
     save: Annotated[
-        Path | None, typer.Option(help="Train on all recordings too, and save that classifier as .skops with its card.")
+        Path | None,
+        typer.Option(help="Also train on all recordings, and save that classifier to a .skops file with a model card."),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Train nothing; score this .skops file or pretrained classifier.")
+        str | None,
+        typer.Option(help="Score this .skops file or pretrained classifier (gender-ravdess) instead of training one."),
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -205,25 +213,40 @@ def classify_genders(
 @study.command("frozen")
 def study_frozen_representations(
     corpora: Annotated[
-        list[str], typer.Option("--corpus", metavar="NAME=FOLDER", help="A corpus and its folder. Repeatable.")
+        list[str], typer.Option("--corpus", metavar="NAME=FOLDER", help="Name and folder of a corpus. Repeatable.")
     ],
     sources: Annotated[list[str], typer.Option("--features", help=f"{FEATURES_HELP} Repeatable.")],
     classifiers: Annotated[
         list[str] | None,
-        typer.Option("--classifier", help="embedding_dnn or a classical classifier (serzoo list). Repeatable."),
+        typer.Option(
+            "--classifier",
+            help="embedding_dnn or a classical classifier (serzoo list). Repeatable. Default: svc and embedding_dnn.",
+        ),
     ] = None,
     scale: Annotated[
-        str, typer.Option(help="Standardise the vectors to mean 0 and deviation 1: no, yes or both.")
+        str, typer.Option(help="Standardise the vectors to mean 0 and standard deviation 1: no, yes or both.")
     ] = "no",
     protocol: Annotated[str, typer.Option(help="Protocol that defines the folds (serzoo list).")] = "random5-seed0-v1",
     seed: Annotated[int, typer.Option(help="Random seed of the classifiers.")] = 0,
-    change: ArgumentChanges = None,
-    jobs: Annotated[int | None, typer.Option(help="Number of processes; default: one per core.")] = None,
-    run_folder: Annotated[Path, typer.Option("--run", help="Folder for the results.")] = Path("runs/frozen"),
+    change: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a value of all recipes, such as training.epochs=2. Repeatable."
+        ),
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(help="Number of processes. Default: one per core.")] = None,
+    run_folder: Annotated[
+        Path, typer.Option("--run", help="Folder for models and results, with a run folder per row and corpus.")
+    ] = Path("runs/frozen"),
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Cross-validate classifiers on frozen (untrained) representations, and print a table of scores."""
+    """Cross-validate classifiers on frozen representations, and print a table of scores.
+
+    A frozen representation is a vector per recording, such as averaged
+    MFCCs or the embedding of a pretrained network that is not trained
+    further.
+    """
     import_tensorflow_quietly()
     from serzoo.data.vectors import embedding_spec
     from serzoo.experiments.studies import NETWORK, study_frozen

@@ -34,21 +34,26 @@ app = typer.Typer()
 
 @app.command("predict", rich_help_panel=PANEL)
 def predict_files(
-    sources: Annotated[list[Path], typer.Argument(metavar="FILES", help="Audio files, or folders of them.")],
+    sources: Annotated[
+        list[Path], typer.Argument(metavar="FILES", help="Audio files, or folders (searched with subfolders).")
+    ],
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help=f"{MODELS_HELP} Without it, the default pretrained weights."),
+        typer.Option("--model", "-m", help=f"{MODELS_HELP} Default: the pretrained weights dense_tcn.ravdess_v1."),
     ] = None,
     recipe: WeightsRecipe = None,
     threshold: Annotated[
         float | None,
-        typer.Option(help="Confidence, 0..1, below which the label is 'unknown'. Default: that of the model card."),
+        typer.Option(
+            help="Confidence threshold, 0 to 1; 0 never gives 'unknown'. Default: that of the model card, or 0 "
+            "without a card."
+        ),
     ] = None,
     gender: Annotated[
         str | None,
         typer.Option(
-            help="For models with a gender input: male, female, the probability of male, or a gender classifier "
-            "(gender-ravdess, or a .skops file)."
+            help="Speaker's gender, for models with a gender input: male, female, the probability of male (0 to 1), "
+            "or a gender classifier (gender-ravdess, or a .skops file)."
         ),
     ] = None,
     output: Annotated[
@@ -58,9 +63,12 @@ def predict_files(
 ) -> None:
     """Classify the emotion in recordings.
 
-    Prints the label and the confidence for each recording; the label is
-    'unknown' below the threshold. A recording longer than twice the model's
-    clips is classified in windows, printed as a timeline.
+    Prints the label and the confidence, the probability of the most
+    probable class, for each recording. The label is 'unknown' if the
+    confidence is below the threshold. A recording longer than twice the
+    model's clip length is cut into half-overlapping windows, and the label
+    of each window is printed too. The exit code is 2 if a recording cannot
+    be read.
     """
     from serzoo.weights.store import default_pretrained
 
@@ -103,21 +111,21 @@ def evaluate_model(
     root: CorpusRoot,
     recipe: WeightsRecipe = None,
     shared_classes: Annotated[
-        bool, typer.Option("--shared-classes", help="Leave out recordings whose class the model does not have.")
+        bool, typer.Option("--shared-classes", help="Leave out recordings of classes that the model does not have.")
     ] = False,
     target: Annotated[
-        str, typer.Option(help="Column of the corpus that the model predicts: label, speaker, text ...")
+        str, typer.Option(help="Column of the corpus that the model predicts: label (the emotion), speaker, text ...")
     ] = "label",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Score a trained model on a corpus.
 
-    Prints UAR (the mean of the classes' recalls), WAR (accuracy) and the
-    recall of each class. The scores are too high for new recordings if the
-    model was trained on these recordings or their speakers. The model may
-    predict classes that the corpus does not have; these predictions count
-    as errors.
+    Prints UAR (unweighted average recall, the mean of the recalls of the
+    classes), WAR (weighted average recall, the accuracy) and the recall of
+    each class. If the model was trained on these recordings or their
+    speakers, the scores are too high for new recordings. Predictions of
+    classes that the corpus does not have count as errors.
     """
     classifier = load_model(model, recipe)
     from serzoo.data import load_corpus
@@ -154,13 +162,15 @@ def list_everything() -> None:
 
 @app.command("describe", rich_help_panel=PANEL)
 def describe_anything(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Any name of serzoo list, or a recipe's YAML file.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Any name that serzoo list shows, or the YAML file of a recipe.")
+    ],
 ) -> None:
     """Show the details of a model, classical classifier, pretrained weights, corpus, protocol or recipe.
 
-    A model is shown with its arguments and their defaults, pretrained
-    weights with their model card, and a recipe as YAML with every value,
-    those that it inherits or leaves at their defaults included.
+    Prints the arguments, defaults and recipes of a model, the model card of
+    pretrained weights, or all values of a recipe as YAML, with inherited
+    values and defaults.
     """
     from serzoo.classical.estimators import CLASSICAL_CLASSIFIERS
     from serzoo.data.corpora.corpus import CORPORA
