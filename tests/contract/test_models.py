@@ -601,9 +601,9 @@ def test_model_that_normalises_needs_statistics(name):
     model.check_statistics()
 
 
-@EVERY_OPTION
-def test_copy_without_training_state_has_equal_outputs(name, option):
-    model = shared_model(name, **option)
+@EVERY_MODEL
+def test_copy_without_training_state_has_equal_outputs(name):
+    model = shared_model(name)
     copy = model.without_training_state()
     np.testing.assert_array_equal(run(copy, clips(model)), run(model, clips(model)))
     copy.check_statistics()

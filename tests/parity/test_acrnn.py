@@ -135,6 +135,7 @@ def test_signal_neither_grows_nor_fades_through_the_convolutions():
 SMALL = {"n_features": 6, "n_convs": 2, "filters": (3, 4), "projection": 5, "lstm_units": 3, "dense_units": 4}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="keras-self-attention runs on TensorFlow only")
 @pytest.mark.parametrize("width", [15, 4, None])
 def test_weights_go_from_the_librarys_attention_to_ours_and_back(width, tmp_path):

@@ -317,6 +317,7 @@ def untrained(**arguments):
     return RHEmo(**{**SMALL, "normalization": None, "dropout": 0.0, **arguments})
 
 
+@pytest.mark.slow
 def test_logits_have_the_loss_of_probabilities():
     losses = [
         train(untrained(classifier_activation=activation), pieces())["classes"] for activation in ("softmax", None)

@@ -87,6 +87,7 @@ def test_code_runs(document: str, checkout: Path) -> None:
     follow(document, checkout)
 
 
+@pytest.mark.slow
 def test_readme_shows_the_output_of_its_prediction() -> None:
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     arguments = re.search(r"^\.venv/bin/serzoo (predict .*)", text, re.MULTILINE)[1].split()

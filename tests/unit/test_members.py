@@ -55,6 +55,7 @@ def small(members, **arguments):
     return serzoo.build("dense_tcn", n_classes=3, members=members, **{**size, "augment": 0, "dropout": 0, **arguments})
 
 
+@pytest.mark.slow
 def test_a_member_is_trained_as_if_it_were_alone():
     """One step of gradient descent leaves each member where a network of its own, trained alone, is."""
     rng = np.random.default_rng(1)

@@ -117,6 +117,7 @@ def exhausted(*_: object) -> None:
     raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 10 bytes")
 
 
+@pytest.mark.slow  # starts a process
 def test_a_killed_process_is_one_line(monkeypatch) -> None:
     monkeypatch.setattr("serzoo.profiling.benchmark._measure", killed)
     with pytest.raises(ConfigError, match=r"A signal ended the benchmark.*choose a smaller batch"):

@@ -97,6 +97,7 @@ def test_products_of_bfloat16_are_those_of_rounded_factors(padding):
     assert not np.array_equal(found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("block", "arguments"), BLOCKS)
 def test_training_in_bfloat16_goes_where_float32_does(block, arguments):
     exact, rounded = (train(block, arguments, True, product_dtype=dtype) for dtype in (None, "bfloat16"))
