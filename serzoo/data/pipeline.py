@@ -9,7 +9,7 @@ In both, the order of the clips and every random change are functions of the see
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from serzoo.data import audio
 from serzoo.data.epochs import epoch_masks, epoch_mixture, epoch_order
 from serzoo.data.examples import Examples, mixed, network_inputs, network_targets
 from serzoo.data.manifest import Manifest
-from serzoo.errors import ConfigError, MissingExtraError
+from serzoo.errors import ConfigError, DataError, FeatureError, MissingExtraError
 from serzoo.features.extract import extract
 from serzoo.features.reference import fit_length
 from serzoo.settings import SpecAugmentConfig, TrainingConfig, WaveformAugmentConfig
@@ -74,6 +74,52 @@ def training_dataset(
         return network_inputs(batch, *chosen or [None]), expected
 
     return _prefetched(_index_batches(examples.n_segments, training, first_epoch).map(gather))
+
+
+def collected(dataset: tf.data.Dataset, rank: int) -> tuple[Any, np.ndarray]:
+    """Return all inputs and class indices of a dataset of one pass over batches of (inputs, targets).
+
+    Args:
+        dataset: the inputs are features, or a mapping with ``features`` and ``gender``; the targets class
+            indices, (n,), or one-hot rows, (n, n_classes).
+        rank: number of axes of a batch of features.
+
+    Raises:
+        DataError: the elements are no such pairs, or there are none, or no end of them.
+        FeatureError: the features have another number of axes.
+    """
+    spec = dataset.element_spec
+    if not isinstance(spec, tuple) or len(spec) != 2:
+        raise DataError("The dataset's elements are not pairs (features, targets); give such pairs, in batches.")
+    features = spec[0]["features"] if isinstance(spec[0], Mapping) else spec[0]
+    if features.shape.rank != rank:
+        raise FeatureError(
+            f"The dataset's features have {features.shape.rank} axes, the model takes {rank} with the batch; "
+            "call dataset.batch(64) if it has single clips."
+        )
+    if int(dataset.cardinality()) == tf.data.INFINITE_CARDINALITY:
+        raise DataError("The dataset has no end; leave out repeat().")
+    batches = list(dataset.as_numpy_iterator())
+    if not batches:
+        raise DataError("The dataset is empty; give at least one batch.")
+    inputs, targets = tf.nest.map_structure(lambda *parts: np.concatenate(parts), *batches)
+    return inputs, targets.argmax(axis=1) if targets.ndim == 2 else targets
+
+
+def smoothed(dataset: tf.data.Dataset, n_classes: int, smoothing: float) -> tf.data.Dataset:
+    """Return a dataset's batches with the targets as smoothed one-hot rows.
+
+    Args:
+        dataset: as :func:`collected` takes it.
+        n_classes: width of the rows.
+        smoothing: as in :meth:`serzoo.data.examples.Examples.one_hot`.
+    """
+
+    def smooth(inputs: Any, targets: Any) -> tuple[Any, Any]:
+        hot = tf.one_hot(targets, n_classes) if targets.shape.rank == 1 else tf.cast(targets, tf.float32)
+        return inputs, hot * np.float32(1 - smoothing) + np.float32(smoothing / n_classes)
+
+    return dataset.map(smooth)
 
 
 def waveform_dataset(

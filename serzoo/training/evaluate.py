@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -18,11 +19,19 @@ from serzoo.labels import male_probability
 from serzoo.metrics import Scores
 from serzoo.models.base import SERModel, check_features_shape
 
-Data = Manifest | Examples | tuple[np.ndarray | Mapping[str, np.ndarray], np.ndarray]
-"""Data for :func:`evaluate` and :func:`serzoo.training.fit.fit`: a manifest, examples, or (features, targets).
+Data = Manifest | Examples | tuple[np.ndarray | Mapping[str, np.ndarray], np.ndarray] | Iterable[Any]
+"""Data for :func:`evaluate` and :func:`serzoo.training.fit.fit`.
+
+A :class:`~serzoo.data.manifest.Manifest`, :class:`~serzoo.data.examples.Examples`, a pair of arrays (features,
+targets), or a ``tf.data.Dataset`` of batches of such pairs. Targets are class indices; a dataset may have one-hot rows.
 
 For a model with gender input, ``{"features": ..., "gender": ...}`` takes the place of the features.
 """
+
+
+def is_dataset(data: object) -> bool:
+    """Return whether ``data`` is a ``tf.data.Dataset``, without importing TensorFlow."""
+    return hasattr(data, "element_spec")
 
 
 def as_examples(data: Data, model: SERModel, *, cache: FeatureCache | None = None, progress: bool = False) -> Examples:
@@ -31,8 +40,8 @@ def as_examples(data: Data, model: SERModel, *, cache: FeatureCache | None = Non
     A manifest may lack some of the model's classes; its targets follow the model's order.
 
     Args:
-        data: a manifest (its features are extracted by the model's spec), examples, or a pair of
-            features (N, *model.features_shape) and targets (N,), class indices.
+        data: a manifest (its features are extracted by the model's spec), examples, a pair of
+            features (N, *model.features_shape) and targets (N,), class indices, or a dataset of batches of such pairs.
         model: the model that takes the features.
         cache: cache of features; None for the default folder.
         progress: show a progress bar while features are extracted.
@@ -53,6 +62,14 @@ def as_examples(data: Data, model: SERModel, *, cache: FeatureCache | None = Non
     elif isinstance(data, Examples):
         examples = data
     else:
+        if is_dataset(data):
+            from serzoo.data.pipeline import collected
+
+            data = collected(data, rank=1 + len(model.features_shape))
+        if not isinstance(data, tuple) or len(data) != 2:
+            raise DataError(
+                f"The data is {type(data).__name__}; give a manifest, (features, targets) or a tf.data.Dataset."
+            )
         names = model.class_names or tuple(f"class {index}" for index in range(model.n_classes))
         features, genders = _features_and_genders(data[0])
         examples = Examples(features, np.asarray(data[1], np.int64), names, genders)
