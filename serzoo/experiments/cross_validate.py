@@ -145,6 +145,7 @@ class Report:
 def cross_validate(
     config: str | Path | Recipe,
     *,
+    data: Manifest | None = None,
     data_root: str | Path | None = None,
     test_data_root: str | Path | None = None,
     run_folder: str | Path | None = None,
@@ -162,7 +163,8 @@ def cross_validate(
 
     Args:
         config: a recipe's name (``serzoo list``), a YAML file or a recipe.
-        data_root: the corpus's folder; None only for the built-in synthetic corpus.
+        data: recordings to use instead of the recipe's corpus; their name of a corpus takes its place in the results.
+        data_root: the corpus's folder; None only for ``data`` and the built-in synthetic corpus.
         test_data_root: the test corpus's folder, for cross-corpus recipes.
         run_folder: folder of the results; None for ``runs/<recipe name>``.
         folds: numbers of folds, counted from 1; None for all.
@@ -177,7 +179,8 @@ def cross_validate(
     """
     recipe = prepare_recipe(config, changes)
     check_at_once(recipe, at_once)
-    manifest = load_manifest(recipe, data_root, test_data_root)
+    manifest = load_manifest(recipe, data_root, test_data_root, data)
+    recipe = recipe if data is None else replace(recipe, corpus=data.corpus)
     protocol = get_protocol(recipe.protocol)
     all_folds = recipe_folds(recipe, manifest)
     chosen = choose_folds(all_folds, folds, protocol.name)
@@ -186,8 +189,8 @@ def cross_validate(
     check_leakage(manifest, chosen, hashes, protocol)
     examples = load_examples(manifest, recipe.features, with_gender=with_gender, cache=cache, progress=progress)
     once = replace(recipe, repeats=1)  # without `repeats`: seeds may be added to a run folder later
-    data = describe_data(manifest, hashes, weight_files(recipe), recipe)
-    run = RunFolder.open(run_folder or Path("runs") / recipe.name, once, data)
+    description = describe_data(manifest, hashes, weight_files(recipe), recipe)
+    run = RunFolder.open(run_folder or Path("runs") / recipe.name, once, description)
     experiment = Experiment(manifest, examples, hashes, run, cache)
     tasks = [
         Task(

@@ -86,7 +86,7 @@ def train_fold(
         recipe,
         experiment.manifest,
         run.path / task.fold.name,
-        data=data if recipe.training.waveform_augment is None else experiment.manifest.select(task.fold.train),
+        x=data if recipe.training.waveform_augment is None else experiment.manifest.select(task.fold.train),
         **held_out,
         cache=experiment.cache,
         progress=progress,

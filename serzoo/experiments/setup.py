@@ -60,23 +60,30 @@ def check_recipe(recipe: Recipe) -> None:
 
 
 def load_manifest(
-    recipe: Recipe, data_root: str | Path | None = None, test_data_root: str | Path | None = None
+    recipe: Recipe,
+    data_root: str | Path | None = None,
+    test_data_root: str | Path | None = None,
+    data: Manifest | None = None,
 ) -> Manifest:
     """Return the recordings of a recipe, which sets corpus, test corpus, target and classes.
 
-    The folders are those of :func:`serzoo.cross_validate`.
+    The arguments are those of :func:`serzoo.cross_validate`.
 
     Raises:
         ConfigError: the test corpus's folder is missing, or given without need.
         DataError: a corpus cannot be used.
     """
+    if data is not None and (data_root, test_data_root, recipe.test_corpus) != (None, None, None):
+        raise ConfigError(
+            f"data is given for {recipe.name}, and so is another folder or a test_corpus; give data alone."
+        )
     if (recipe.test_corpus is None) != (test_data_root is None):
         needed = "needs" if test_data_root is None else "does not take"
         raise ConfigError(
             f"{recipe.name} {needed} a test corpus folder (test_data_root=..., --test-data FOLDER); "
             f"its test_corpus is {recipe.test_corpus or 'not set'}."
         )
-    manifest = load_corpus(recipe.corpus, data_root)
+    manifest = load_corpus(recipe.corpus, data_root) if data is None else data
     if recipe.test_corpus is not None:
         manifest = cross_corpus(manifest, load_corpus(recipe.test_corpus, test_data_root))
     manifest = manifest.with_target(recipe.target)

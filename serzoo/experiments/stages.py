@@ -121,7 +121,7 @@ def train(
         folder: the fold's folder. It has a folder for each layer and for each stage but the last, with the state to
             resume from and the history; ``layers.csv`` compares the layers.
         title: name of the training in progress bars.
-        fit_arguments: further arguments of :func:`serzoo.training.fit.fit`, ``data`` among them.
+        fit_arguments: further arguments of :func:`serzoo.training.fit.fit`, ``x`` among them.
 
     Returns:
         The trained model and the history of its last stage.

@@ -70,7 +70,7 @@ def train_all(
             recipe,
             manifest,
             folder,
-            data=examples if recipe.training.waveform_augment is None else manifest,
+            x=examples if recipe.training.waveform_augment is None else manifest,
             cache=cache,
             progress=progress,
             title=ALL_RECORDINGS,

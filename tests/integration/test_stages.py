@@ -388,7 +388,7 @@ def test_the_layer_is_chosen_by_validation_war_alone(monkeypatch, root, pretrain
 
     monkeypatch.setattr(stages, "fit", pretend)
     settings = against(pretrained[:1], layers=(1, 2, 3))
-    model, history = stages.train(settings, load_manifest(settings, root), tmp_path, data=None, title="fold")
+    model, history = stages.train(settings, load_manifest(settings, root), tmp_path, x=None, title="fold")
     assert history.selected["validation_war"] == by_layer[best]
     np.testing.assert_array_equal(model.get_layer("classifier").get_weights()[1], [best, best])
     table = pd.read_csv(tmp_path / "layers.csv")

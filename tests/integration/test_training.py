@@ -495,6 +495,22 @@ def test_cross_validation_resumes_from_a_run_folder(finished, copied, synthetic_
     assert json.loads((copied / "report.json").read_text())["protocol"] == "loso-v1"
 
 
+def test_a_manifest_takes_the_place_of_the_corpus(finished, synthetic_root, cache, tmp_path):
+    manifest = load_corpus("synthetic", synthetic_root)
+    common = {"cache": cache, "progress": False, "folds": [1]}
+    report = cross_validate(recipe(), data=manifest, run_folder=tmp_path / "same", **common)
+    assert report.summary.folds == finished[1].summary.folds[:1]
+
+    own = dataclasses.replace(manifest, corpus="own")
+    assert cross_validate(recipe(), data=own, run_folder=tmp_path / "own", **common).summary == report.summary
+    assert "corpus: own\n" in (tmp_path / "own" / "recipe.yaml").read_text()
+    again = cross_validate(recipe(), data=own, run_folder=tmp_path / "own", **common)
+    assert again.summary == report.summary
+    with pytest.raises(ConfigError, match="data is given for small, and so is another folder"):
+        cross_validate(recipe(), data=own, data_root=synthetic_root, run_folder=tmp_path / "both", **common)
+    assert not (tmp_path / "both").exists()
+
+
 def test_scores_follow_from_the_predictions_file(finished):
     run, report, _ = finished
     path = run / report.fold_names[0] / "predictions.csv"
