@@ -20,6 +20,7 @@ from serzoo.data.examples import load_examples
 from serzoo.errors import ConfigError, unknown_name
 from serzoo.experiments.cross_validate import Report, cross_validate
 from serzoo.experiments.processes import run_in_processes
+from serzoo.experiments.setup import check_recipe
 from serzoo.features.spec import EmbeddingSpec
 from serzoo.files import write_whole
 from serzoo.recipes import Recipe, load_recipe
@@ -164,6 +165,8 @@ def study_frozen(
         check("jobs", jobs, COUNT)
     n_jobs = min(jobs or cpu_count(), len(cells))
     recipes = [cell.recipe(protocol, seed, _own_changes(cell, classifiers, changes or {})) for cell in cells]
+    for recipe in recipes:  # before features are computed
+        check_recipe(recipe)
     for corpus, spec in product(corpora, features):  # computed once, here; the processes read the cache
         load_examples(load_corpus(corpus, corpora[corpus]), spec, cache=cache, progress=progress)
     calls = [

@@ -23,6 +23,7 @@ def recipe_file(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_a_model_is_measured_and_printed_as_json(run, recipe_file):
     code, out, err = run("benchmark", recipe_file, "--repeats", "1", "--batch", "3", "--set", "name=small", "--json")
     assert (code, err) == (0, "")

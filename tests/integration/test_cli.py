@@ -178,6 +178,7 @@ def test_train_evaluate_export_and_predict_with_the_result(run, recipe_file, syn
     assert run("predict", "-m", fold, tone)[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_plots")
 def test_values_can_be_set_and_folds_chosen(run, recipe_file, synthetic_root, tmp_path):
     code, out, _ = run(

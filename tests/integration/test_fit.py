@@ -95,9 +95,8 @@ def test_genders_come_in_a_dataset_too(examples):
 def test_statistics_are_those_of_the_dataset(examples):
     trained = serzoo.build("embedding_dnn", n_classes=3, n_features=5, normalization="real-frames")
     averaged = examples.features.mean(axis=1, keepdims=True)
-    serzoo.fit(
-        trained, tf.data.Dataset.from_tensor_slices((averaged, examples.targets)).batch(7), epochs=1, progress=False
-    )
+    data = tf.data.Dataset.from_tensor_slices((averaged, examples.targets)).batch(7)
+    serzoo.fit(trained, data, epochs=1, training=TRAINING, progress=False)
     trained.check_statistics()
     np.testing.assert_allclose(trained.normalization.mean, averaged.mean(axis=(0, 1)), atol=1e-5)
 

@@ -19,7 +19,10 @@ from serzoo.features.spec import LogMelSpec, MFCCSpec
 from serzoo.models.acrnn import ACRNN
 from serzoo.models.timnet import TIMNet
 
-pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="written by TensorFlow")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="written by TensorFlow"),
+]
 
 RATE = 8000
 LENGTH = RATE // 2

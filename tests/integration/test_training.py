@@ -495,6 +495,7 @@ def test_cross_validation_resumes_from_a_run_folder(finished, copied, synthetic_
     assert json.loads((copied / "report.json").read_text())["protocol"] == "loso-v1"
 
 
+@pytest.mark.slow
 def test_a_manifest_takes_the_place_of_the_corpus(finished, synthetic_root, cache, tmp_path):
     manifest = load_corpus("synthetic", synthetic_root)
     common = {"cache": cache, "progress": False, "folds": [1]}
