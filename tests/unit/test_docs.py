@@ -26,7 +26,7 @@ def checkout(tmp_path: Path) -> Path:
     """A copy of the files that the documents change."""
     for name in ("serzoo", "zoo_configs", "tests/contract", "tests/fixtures"):
         shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "tests/conftest.py"):
+    for name in ("pyproject.toml", "tests/conftest.py", "tests/shapes.py"):
         shutil.copy(REPOSITORY / name, tmp_path / name)
     return tmp_path
 
