@@ -210,6 +210,7 @@ def copy_weights(source, target):
 
 
 @EVERY_MODEL
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX compiles networks of full size for minutes")
 def test_number_of_classes_is_all_a_model_needs(name):
     model = MODELS.get(name).load()(n_classes=7, **LIGHT.get(name, {}))
     probabilities = run(model, change_features(clips(model, 2, 9), lambda features: 100 * features))
