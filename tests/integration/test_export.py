@@ -133,6 +133,7 @@ def test_runs_with_tensorflow_alone(exported, classifier, tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"n_samples": None}, {"classifier_activation": None, "n_frames": 22}])
 def test_other_kinds_of_model(tmp_path, changes):
     """Any length of features, and logits, which are exported as probabilities."""

@@ -113,6 +113,7 @@ def test_held_out_parts_leave_the_statistics_alone(examples):
         np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.slow
 def test_further_training_keeps_the_statistics(trained, examples):
     model = trained.without_training_state()
     kept = model.normalization.mean.numpy()

@@ -113,6 +113,7 @@ def test_genders_predicted_by_a_classifier_are_refused(tmp_path):
         train_all(recipe, run_folder=tmp_path, progress=False)
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_path_of_the_model(run, tmp_path, no_plots):
     small = ("model.arguments.n_blocks=1", "training.epochs=1", "training.selection=last-epoch")
     changes = [part for change in (*small, "training.jit_compile=false") for part in ("--set", change)]

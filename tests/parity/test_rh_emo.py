@@ -334,6 +334,7 @@ def test_ratings_may_be_of_numpys_usual_precision():
     assert train(untrained(), pieces())["dimensions"] == 0
 
 
+@pytest.mark.slow
 def test_mixed_precision():
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:

@@ -271,6 +271,7 @@ def test_the_validation_loss_is_of_the_classes_alone():
     assert history.records[-1]["validation_loss"] == pytest.approx(-np.log(probabilities).mean(), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_logits_train_as_probabilities_do():
     histories = [
         fit(
@@ -286,6 +287,7 @@ def test_logits_train_as_probabilities_do():
         np.testing.assert_allclose(histories[0].column(name), histories[1].column(name), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_class_weights_weigh_the_classes_alone():
     model = network()
     data = examples(model).select([0, 2, 4, 6, 1])

@@ -132,6 +132,7 @@ def test_a_training_recomputes_statistics_for_the_selected_weights(examples, sel
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_restored_finished_training_has_the_same_statistics(examples, tmp_path):
     settings = replace(TRAINING, precise_norm=True)
     first, again = small(), small()

@@ -357,6 +357,7 @@ def test_progress_bar_goes_to_standard_error(whole_savee, capfd):
 # Real recordings
 
 
+@pytest.mark.slow
 @pytest.mark.recordings
 def test_real_ravdess(ravdess_root):
     report = verify("ravdess", ravdess_root)
