@@ -45,8 +45,8 @@ test-pythons:
 	$(PYTHON) -m venv .venv-uv
 	.venv-uv/bin/pip install --quiet --disable-pip-version-check uv
 	set -e; for python in $(PYTHONS) lowest; do \
-	  version=$${python/lowest/$(firstword $(PYTHONS))}; \
-	  resolution=$$(test $$python = lowest && echo lowest-direct || echo highest); \
+	  version=$$python; resolution=highest; \
+	  if [ $$python = lowest ]; then version=$(firstword $(PYTHONS)); resolution=lowest-direct; fi; \
 	  .venv-uv/bin/uv venv --quiet --clear --python $$version .venv-$$python; \
 	  .venv-uv/bin/uv pip install --quiet --python .venv-$$python --resolution $$resolution .; \
 	  .venv-$$python/bin/python tests/installation.py; \
