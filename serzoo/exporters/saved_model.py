@@ -41,7 +41,7 @@ def write(classifier: Classifier, folder: Path) -> None:
 
 
 def describe(classifier: Classifier) -> dict[str, object]:
-    """Return what :func:`serzoo.exporters.graph.describe` returns, with the signature of class names."""
+    """Return the result of :func:`serzoo.exporters.graph.describe`, with the signature of class names."""
     described = graph.describe(classifier, None, "probability of male, 0..1")
     described["signatures"]["class_names"] = {}
     return described
