@@ -49,7 +49,7 @@ test-pythons:
 	  if [ $$python = lowest ]; then version=$(firstword $(PYTHONS)); resolution=lowest-direct; fi; \
 	  .venv-uv/bin/uv venv --quiet --clear --python $$version .venv-$$python; \
 	  .venv-uv/bin/uv pip install --quiet --python .venv-$$python --resolution $$resolution .; \
-	  .venv-$$python/bin/python tests/installation.py; \
+	  TF_CPP_MIN_LOG_LEVEL=3 .venv-$$python/bin/python tests/installation.py; \
 	done
 
 lint: $(VENV)/installed-dev
