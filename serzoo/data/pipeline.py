@@ -271,7 +271,9 @@ def _tfio_decoder(paths: Sequence[Path], sample_rate: int, n_samples: int) -> An
         waveform = tf.cond(
             rate == sample_rate, lambda: waveform, lambda: tfio.audio.resample(waveform, rate, sample_rate)
         )
-        fitted = tf.numpy_function(partial(fit_length, n_samples=n_samples), [waveform], tf.float32, stateful=False)
+        missing = n_samples - tf.shape(waveform)[0]  # as fit_length, in the graph
+        start, left = tf.maximum(-missing, 0) // 2, tf.maximum(missing, 0) // 2
+        fitted = tf.pad(waveform[start : start + n_samples], [[left, tf.maximum(missing, 0) - left]])
         return tf.ensure_shape(fitted, [n_samples])
 
     return decode

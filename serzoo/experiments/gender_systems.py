@@ -99,8 +99,9 @@ class GenderSystems:
         rows = []
         for name, report in self.reports.items():
             own = {title: 100 * report.summary.mean[score] for title, score in SCORES.items()}
-            paper = published[name].scores if name in published else ()
-            figures = {f"paper {title}": figure for title, figure in zip(SCORES, paper, strict=False)}
+            figures = {}
+            if name in published:
+                figures = {f"paper {title}": paper for title, paper in zip(SCORES, published[name].scores, strict=True)}
             rows.append({"system": name, **own, **figures, "n": report.summary.pooled.n})
         return rows
 

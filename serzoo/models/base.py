@@ -225,8 +225,9 @@ def check_features_shape(model: SERModel, shape: Sequence[int | None], given: st
         given: subject and verb of the error message: ``"the data has"``.
     """
     expected = model.features_shape
-    pairs = zip(expected, shape, strict=False)
-    if len(shape) != len(expected) or any(size not in (None, other) for size, other in pairs):
+    if len(shape) != len(expected) or any(
+        size not in (None, other) for size, other in zip(expected, shape, strict=True)
+    ):
         sizes = [" x ".join("any" if size is None else str(size) for size in each) for each in (expected, shape)]
         raise FeatureError(
             f"{model.name} takes {sizes[0]} values (frames x values of a frame), {given} {sizes[1]}; "

@@ -136,8 +136,9 @@ def check_output(card: Card, predict: Callable[[np.ndarray, int], Sequence[float
             version is not that of the card.
     """
     found = check_clip_output(card.input, predict)
-    pairs = zip(found, card.output, strict=False)
-    if len(found) == len(card.output) and all(abs(value - stated) <= TOLERANCE for value, stated in pairs):
+    if len(found) == len(card.output) and all(
+        abs(value - stated) <= TOLERANCE for value, stated in zip(found, card.output, strict=True)
+    ):
         return
     others = [f"{package}=={kept}" for package, kept in card.versions.items() if installed_version(package) != kept]
     raise WeightsError(
